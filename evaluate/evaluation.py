@@ -1,0 +1,64 @@
+"""What an evaluator is and what it returns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ..space.architecture import Architecture
+from ..space.cost import Cost
+
+#: ``report(step, accuracy)`` after each epoch; it raises :class:`Stopped` where the study has seen enough.
+Report = Callable[[int, float], None]
+
+
+class EvaluationError(RuntimeError):
+    """This candidate has no value (loss not finite, out of memory): recorded as failed, the search goes on."""
+
+
+class Stopped(Exception):  # noqa: N818 - not an error: the study's own decision
+    """Raised by ``report`` to end a hopeless candidate early; an evaluator lets it pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What a network is worth.
+
+    Args:
+        accuracy: top-1 on held-out images, a fraction in [0, 1].
+        cost: of the network that was evaluated.
+        latency: seconds a batch, where it was measured.
+        seconds: wall-clock time the evaluation took.
+        metrics: anything else, by name (``loss``, ``train_accuracy``, ``images_per_second``, …).
+    """
+
+    accuracy: float
+    cost: Cost
+    latency: float | None = None
+    seconds: float = 0.0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.accuracy) and 0 <= self.accuracy <= 1):
+            raise EvaluationError(f"accuracy must be a fraction between 0 and 1, got {self.accuracy!r}")
+
+
+class Evaluator(Protocol):
+    """Anything that says what a network is worth.
+
+    A frozen dataclass whose fields are its settings (``conf/evaluator/*.yaml`` names it by ``_target_``), callable.
+    Two calls with equal arguments return equal accuracies as far as the hardware allows.
+    """
+
+    def __call__(self, architecture: Architecture, *, seed: int, report: Report) -> Evaluation:
+        """Evaluate one network.
+
+        Raises:
+            EvaluationError: this candidate has no value; the search records it as failed and goes on.
+            UserError: no candidate could have one (missing data, wrong number of classes); the search stops.
+        """
+        ...
+
+

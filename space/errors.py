@@ -1,0 +1,56 @@
+"""The one kind of error that a user can mend, and the checks that raise it."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable
+from typing import Any
+
+
+class UserError(ValueError):
+    """A mistake of the user's: the message names the rule, the value and the choices.
+
+    The command line prints it as one message and exits with status 2; nothing else is caught there.
+    """
+
+
+def unknown(what: str, value: object, choices: Iterable[object]) -> UserError:
+    """The error for a name that is not among ``choices``, with the nearest one suggested."""
+    names = [str(choice) for choice in choices]
+    near = difflib.get_close_matches(str(value), names, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return UserError(f"{what}: unknown {str(value)!r}.{hint} Choose one of: {', '.join(names)}")
+
+
+def check_choice(what: str, value: object, choices: Iterable[object]) -> None:
+    """Raise :class:`UserError` unless ``value`` is one of ``choices``."""
+    names = list(choices)
+    if value not in names:
+        raise unknown(what, value, names)
+
+
+def check_int(what: str, value: Any, low: int, high: int | None = None) -> None:
+    """Raise :class:`UserError` unless ``value`` is a whole number in [low, high]."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise UserError(f"{what} must be a whole number, got {value!r}")
+    if value < low or (high is not None and value > high):
+        bound = f"at least {low}" if high is None else f"between {low} and {high}"
+        raise UserError(f"{what} must be {bound}, got {value}")
+
+
+def check_number(
+    what: str,
+    value: Any,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    open_low: bool = False,
+    open_high: bool = False,
+) -> None:
+    """Raise :class:`UserError` unless ``value`` is a finite number in [low, high] (ends as said)."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise UserError(f"{what} must be a finite number, got {value!r}")
+    if value < low or value > high or (open_low and value == low) or (open_high and value == high):
+        left, right = "(" if open_low else "[", ")" if open_high else "]"
+        raise UserError(f"{what} must be in {left}{low:g}, {high:g}{right}, got {value!r}")
