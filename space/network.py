@@ -1,0 +1,73 @@
+"""From an Architecture to a module that trains."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from .architecture import Architecture, iter_layers
+from .blocks import ConvNormAct, init_weights, make_block
+
+
+class Network(nn.Module):
+    """The module of an :class:`~effnas.space.architecture.Architecture`: stem, stages, head, classifier.
+
+    Input (n, in_channels, h, w), any side: the resolution is the architecture's, the weights do not depend on it. Plain eager
+    PyTorch, scriptable and exportable, equally at home in ``channels_last``.
+
+    Attributes:
+        num_features: channels of the last feature map.
+    """
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        a = architecture
+        norm = {"activation": a.activation, "bn_eps": a.bn_eps, "bn_momentum": a.bn_momentum}
+        self.stem = ConvNormAct(a.in_channels, a.stem, 3, a.stem_stride, **norm)  # type: ignore[arg-type]
+        stages: list[list[nn.Module]] = [[] for _ in a.stages]
+        for index, (i, stage, in_channels, stride) in enumerate(iter_layers(a)):
+            block = make_block(
+                stage.block,
+                in_channels,
+                stage.channels,
+                kernel_size=stage.kernel_size,
+                stride=stride,
+                expand_ratio=stage.expand_ratio,
+                reduced=max(1, int(in_channels * stage.se_ratio)) if stage.se_ratio else 0,
+                skip=stage.skip,
+                drop_path=a.drop_path * index / a.blocks,
+                **norm,  # type: ignore[arg-type]
+            )
+            stages[i].append(block)
+        self.stages = nn.Sequential(*(nn.Sequential(*blocks) for blocks in stages))
+        last = a.stages[-1].channels
+        self.head = ConvNormAct(last, a.head, 1, **norm) if a.head else nn.Identity()  # type: ignore[arg-type]
+        self.num_features = a.head or last
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.dropout = nn.Dropout(a.dropout)
+        self.classifier: nn.Module = nn.Linear(self.num_features, a.num_classes)
+        init_weights(self)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """(n, in_channels, h, w) to the last feature map, (n, num_features, ⌈h/stride⌉, ⌈w/stride⌉)."""
+        return self.head(self.stages(self.stem(x)))  # type: ignore[no-any-return]
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """A feature map to logits (n, num_classes), or with ``pre_logits`` to pooled features (n, num_features)."""
+        x = self.dropout(self.pool(x).flatten(1))
+        return x if pre_logits else self.classifier(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, in_channels, h, w) to logits (n, num_classes)."""
+        return self.forward_head(self.forward_features(x))
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """A fresh classifier for another number of classes; 0 leaves pooled features as the output."""
+        weight = next(self.parameters())
+        self.classifier = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+        init_weights(self.classifier)
+        self.classifier.to(weight.device, weight.dtype)
+
+
+def build(architecture: Architecture) -> Network:
+    """The module of ``architecture``, initialised from torch's current generator as the official code does."""
+    return Network(architecture)
