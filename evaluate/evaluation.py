@@ -60,5 +60,3 @@ class Evaluator(Protocol):
             UserError: no candidate could have one (missing data, wrong number of classes); the search stops.
         """
         ...
-
-

@@ -276,7 +276,7 @@ def load_yaml(text: str, source: str) -> Any:
         UserError: not YAML, an alias, a tag that names an object, or too deep a nesting.
     """
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        return yaml.load(text, Loader=_Loader)  # a SafeLoader without aliases
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"{source}: not readable as plain YAML: {reason}") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the field's name for it
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -92,8 +92,8 @@ class DropPath(nn.Module):
 class Block(nn.Sequential):
     """Layers in a row with a shortcut around them.
 
-    ``shortcut`` is "none", "identity" (adds the input) or "pool" (adds the input, 3×3 average-pooled with ``stride``, its channels
-    cut or zero-padded to ``out_channels``).
+    ``shortcut`` is "none", "identity" (adds the input) or "pool" (adds the input, 3×3 average-pooled with
+    ``stride``, its channels cut or zero-padded to ``out_channels``).
     """
 
     def __init__(self, shortcut: str, stride: int, out_channels: int, drop_path: float) -> None:

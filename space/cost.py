@@ -5,8 +5,8 @@ Conventions (DESIGN: EfficientNet's "FLOPs" are these MACs):
 - **MACs**: one multiply-accumulate of a convolution or linear layer counts one; biases, BatchNorm, activations,
   pooling and the SE product count nothing. Equals fvcore's ``conv + linear``.
 - **activations**: elements in the outputs of convolution and linear layers for one image, SE's included (pycls).
-- **peak_memory**: bytes of the float32 feature maps alive at once, at worst, in inference of one image: BatchNorm folded,
-  activations and the residual sum in place, a block's input kept while its shortcut needs it. Weights are not in it.
+- **peak_memory**: bytes of the float32 feature maps alive at once, at worst, in inference of one image: BatchNorm
+  folded, activations and the residual sum in place, a block's input kept while its shortcut needs it. No weights.
 
 The formulas are written once and hold for Python integers and NumPy arrays alike: :func:`cost` uses the former,
 :func:`cost_batch` the latter.
@@ -85,8 +85,8 @@ class Cost:
 class ArchitectureBatch:
     """Columns of n networks of at most S stages, as integer (``se_ratio``: float) arrays.
 
-    ``block`` and ``skip`` hold indices into ``BLOCKS`` and ``SKIPS``; the stage fields have shape (n, S), the others (n,)
-    or are one number for all. A network of fewer stages has ``repeats`` 0, stride 1 and the last width in the rest.
+    ``block`` and ``skip`` hold indices into ``BLOCKS`` and ``SKIPS``; the stage fields have shape (n, S), the others
+    (n,) or are one number for all. A network of fewer stages has ``repeats`` 0, stride 1, the last width in the rest.
     """
 
     block: NDArray[np.int64]
@@ -146,9 +146,7 @@ def cost(architecture: Architecture) -> Cost:
     """
     a = architecture
     rows = list(
-        _walk(
-            [_codes(s) for s in a.stages], a.stem, a.stem_stride, a.head, a.resolution, a.in_channels, a.num_classes
-        )
+        _walk([_codes(s) for s in a.stages], a.stem, a.stem_stride, a.head, a.resolution, a.in_channels, a.num_classes)
     )
     names = ["stem", *(_label(s) for s in a.stages), "head"]
     stages = tuple(StageCost(name, *row) for name, row in zip(names, rows, strict=True))

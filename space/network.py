@@ -11,8 +11,8 @@ from .blocks import ConvNormAct, init_weights, make_block
 class Network(nn.Module):
     """The module of an :class:`~effnas.space.architecture.Architecture`: stem, stages, head, classifier.
 
-    Input (n, in_channels, h, w), any side: the resolution is the architecture's, the weights do not depend on it. Plain eager
-    PyTorch, scriptable and exportable, equally at home in ``channels_last``.
+    Input (n, in_channels, h, w), any side: the resolution is the architecture's, the weights do not depend on it.
+    Plain eager PyTorch, scriptable and exportable, equally at home in ``channels_last``.
 
     Attributes:
         num_features: channels of the last feature map.

@@ -1,0 +1,354 @@
+"""A space of networks: named decisions in, an Architecture out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .architecture import BLOCKS, SKIPS, Architecture, Stage, load_yaml, read_text
+from .cost import ArchitectureBatch
+from .errors import UserError, check_choice, unknown
+from .multipliers import round_filters
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from optuna.distributions import CategoricalDistribution
+
+Choice = bool | int | float | str
+Decisions = dict[str, Choice]
+
+STAGE_FIELDS = tuple(f.name for f in fields(Stage))
+NETWORK_FIELDS = tuple(f.name for f in fields(Architecture) if f.name not in ("stages", "name"))
+SHIPPED = Path(__file__).resolve().parents[1] / "conf" / "space"
+
+
+class SearchSpace:
+    """Choices per stage around a fixed skeleton.
+
+    Any field of a stage or of the network may be one value or several. Several make a decision:
+
+    - ``[3, 5]``: the values themselves;
+    - ``{base: 40, times: [0.75, 1.0, 1.25]}``: a width relative to ``base``, rounded as EfficientNet rounds widths;
+    - ``{base: 2, plus: [-1, 0, 1]}``: a number relative to ``base``, at least 1;
+    - ``{choices: {false: 0.0, true: 0.25}}``: names of one's own for the values.
+
+    A stage's decision is called ``block<i>_<field>``, ``<field>`` renamed by ``names``; a network's has the field's
+    name.
+
+    Decisions without effect under the others (``expand_ratio`` of a regular convolution, an identity skip where widths
+    differ, two widths that round to one) are *canonicalised* to the first choice of equal effect, so that one network
+    has one decision vector.
+
+    Args:
+        name: of the space.
+        stages: one mapping a stage, with the fields of :class:`~effnas.space.architecture.Stage`.
+        names: short names for fields inside decision names.
+        network: fields of :class:`~effnas.space.architecture.Architecture`, the rest being its defaults.
+
+    Raises:
+        UserError: an unknown field, an illegal or a repeated choice; the message names the place.
+    """
+
+    def __init__(
+        self, name: str, stages: list[Mapping[str, Any]], names: Mapping[str, str] | None = None, **network: Any
+    ) -> None:
+        self.name = name
+        self.choices: dict[str, tuple[Choice, ...]] = {}
+        self._values: dict[str, tuple[Any, ...]] = {}
+        names = names or {}
+        for key in names:
+            check_choice(f"space {name}: names", key, STAGE_FIELDS)
+        if not isinstance(stages, list | tuple) or not stages:
+            raise UserError(f"space {name}: 'stages' must be a list of at least one stage")
+        self._network: dict[str, tuple[str, Any]] = {}
+        for key, spec in network.items():
+            if key not in NETWORK_FIELDS:
+                raise unknown(f"space {name}: field", key, ("name", "stages", "names", *NETWORK_FIELDS))
+            self._network[key] = self._field(spec, key)
+        self._stages: list[dict[str, tuple[str, Any]]] = []
+        for i, stage in enumerate(stages):
+            if not isinstance(stage, Mapping):
+                raise UserError(f"space {name}: stage {i} must be a mapping, got {type(stage).__name__}")
+            row = {}
+            for key, spec in stage.items():
+                if key not in STAGE_FIELDS:
+                    raise unknown(f"space {name}: stage {i}: field", key, STAGE_FIELDS)
+                row[key] = self._field(spec, f"block{i}_{names.get(key, key)}")
+            for key in ("block", "channels"):
+                if key not in row:
+                    raise UserError(f"space {name}: stage {i}: {key!r} must be given")
+            self._stages.append(row)
+        if not self.choices:
+            raise UserError(f"space {name}: nothing to decide; give at least one field several choices")
+        self._check_every_choice()
+
+    def _field(self, spec: Any, decision: str) -> tuple[str, Any]:
+        """``(decision name or "", fixed value)`` of one field; several choices are registered."""
+        where = f"space {self.name}: {decision}"
+        if not isinstance(spec, list | tuple | Mapping):
+            return "", spec
+        labels: list[Any]
+        if isinstance(spec, Mapping):
+            if set(spec) == {"choices"} and isinstance(spec["choices"], Mapping):
+                labels, values = list(spec["choices"]), list(spec["choices"].values())
+            elif set(spec) == {"base", "times"} and isinstance(spec["times"], list | tuple):
+                labels = list(spec["times"])
+                values = [round_filters(spec["base"], ratio) for ratio in labels]
+            elif set(spec) == {"base", "plus"} and isinstance(spec["plus"], list | tuple):
+                labels = list(spec["plus"])
+                values = [max(1, spec["base"] + step) for step in labels]
+            else:
+                forms = "[a, b], {base: b, times: [...]}, {base: b, plus: [...]} or {choices: {name: value}}"
+                raise UserError(f"{where}: choices must be written {forms}, got {dict(spec)!r:.100}")
+        else:
+            labels, values = list(spec), list(spec)
+        if not labels:
+            raise UserError(f"{where}: no choices")
+        for label in labels:
+            if not isinstance(label, bool | int | float | str):
+                raise UserError(f"{where}: a choice must be a number, a text or true/false, got {label!r:.60}")
+        if len({(isinstance(label, bool), label) for label in labels}) < len(labels):
+            raise UserError(f"{where}: a choice stands there twice: {labels}")
+        self.choices[decision] = tuple(labels)
+        self._values[decision] = tuple(values)
+        return decision, None
+
+    def _check_every_choice(self) -> None:
+        """Build with each choice once: a bad value is found when the space is read, not in the middle of a search."""
+        start = {name: labels[0] for name, labels in self.choices.items()}
+        for name, labels in self.choices.items():
+            for label in labels:
+                try:
+                    self.build({**start, name: label})
+                except UserError as error:
+                    raise UserError(f"space {self.name}: {name}={label!r}: {error}") from None
+        for i in range(len(self._stages)):  # expand_ratio is only read under mbconv
+            for e in self._options(i, "expand_ratio", 1):
+                Stage(block="mbconv", channels=1, expand_ratio=e)
+
+    def _options(self, stage: int, key: str, default: Any) -> tuple[Any, ...]:
+        decision, fixed = self._stages[stage].get(key, ("", default))
+        return self._values[decision] if decision else (fixed,)
+
+    # -- decisions ----------------------------------------------------------------------------------
+
+    @cached_property
+    def distributions(self) -> dict[str, CategoricalDistribution]:
+        """Decision names to Optuna distributions, as ``study.ask`` takes them."""
+        from optuna.distributions import CategoricalDistribution
+
+        return {name: CategoricalDistribution(labels) for name, labels in self.choices.items()}
+
+    def check(self, decisions: Mapping[str, Any]) -> Decisions:
+        """The decisions as plain Python values, in the space's order.
+
+        Raises:
+            UserError: a decision is missing, unknown or not among its choices.
+        """
+        for name in decisions:
+            if name not in self.choices:
+                raise unknown(f"space {self.name}: decision", name, self.choices)
+        result: Decisions = {}
+        for name, labels in self.choices.items():
+            if name not in decisions:
+                raise UserError(f"space {self.name}: decision {name!r} is missing; its choices are {list(labels)}")
+            result[name] = labels[self._index(name, decisions[name])]
+        return result
+
+    def _index(self, name: str, value: Any) -> int:
+        is_bool = isinstance(value, bool) or type(value).__name__ == "bool"  # NumPy's too
+        for i, label in enumerate(self.choices[name]):
+            if label == value and isinstance(label, bool) == is_bool:
+                return i
+        raise unknown(f"space {self.name}: {name}", value, self.choices[name])
+
+    def contains(self, decisions: Mapping[str, Any]) -> bool:
+        """Whether the decisions are complete and legal."""
+        try:
+            self.check(decisions)
+        except UserError:
+            return False
+        return True
+
+    def build(self, decisions: Mapping[str, Any]) -> Architecture:
+        """The network that the decisions describe, named after the space and its digest.
+
+        Raises:
+            UserError: as :meth:`check`, or values that no network can have.
+        """
+        values = {n: self._values[n][self._index(n, label)] for n, label in self.canonical(decisions).items()}
+
+        def resolve(row: Mapping[str, tuple[str, Any]]) -> dict[str, Any]:
+            return {key: values[decision] if decision else fixed for key, (decision, fixed) in row.items()}
+
+        stages = []
+        for row in self._stages:
+            data = resolve(row)
+            if data["block"] != "mbconv":
+                data["expand_ratio"] = 1
+            stages.append(Stage(**data))
+        architecture = Architecture(stages=tuple(stages), **resolve(self._network))
+        return architecture.with_(name=f"{self.name}_{architecture.digest[:8]}")
+
+    def canonical(self, decisions: Mapping[str, Any]) -> Decisions:
+        """The decision vector that stands for all those that build the same network."""
+        result = self.check(decisions)
+        index = {name: self._index(name, label) for name, label in result.items()}
+        stem, fixed = self._network.get("stem", ("", 32))
+        channels = self._values[stem][index[stem]] if stem else fixed
+        for row in self._stages:
+            data = {k: self._values[d][index[d]] if d else v for k, (d, v) in row.items()}
+            effective = _effective(data, channels)
+            for key, (decision, _) in row.items():
+                if decision:
+                    for i, value in enumerate(self._values[decision]):
+                        if i >= index[decision] or _effective({**data, key: value}, channels) == effective:
+                            index[decision] = i
+                            data[key] = value
+                            break
+            channels = effective["channels"]
+        for decision, _ in self._network.values():
+            if decision:
+                values = self._values[decision]
+                index[decision] = values.index(values[index[decision]])
+        return {name: self.choices[name][i] for name, i in index.items()}
+
+    @cached_property
+    def size(self) -> int:
+        """Number of different networks in the space, exactly."""
+        stem, fixed = self._network.get("stem", ("", 32))
+        counts = dict.fromkeys(self._values[stem] if stem else (fixed,), 1)
+        for i, row in enumerate(self._stages):
+            after: dict[int, int] = {}
+            for channels, ways in counts.items():
+                distinct = {tuple(sorted(_effective(data, channels).items())) for data in self._rows(i, list(row))}
+                for item in distinct:
+                    width = dict(item)["channels"]
+                    after[width] = after.get(width, 0) + ways
+            counts = after
+        others = [set(self._values[d]) for key, (d, _) in self._network.items() if d and key != "stem"]
+        return sum(counts.values()) * math.prod(len(values) for values in others)
+
+    def _rows(self, stage: int, keys: list[str]) -> Iterator[dict[str, Any]]:
+        if not keys:
+            yield {}
+            return
+        for rest in self._rows(stage, keys[1:]):
+            for value in self._options(stage, keys[0], None):
+                yield {keys[0]: value, **rest}
+
+    # -- random members -----------------------------------------------------------------------------
+
+    def sample(self, rng: np.random.Generator) -> Decisions:
+        """Every decision uniform and independent, canonicalised."""
+        picks = {name: labels[int(rng.integers(len(labels)))] for name, labels in self.choices.items()}
+        return self.canonical(picks)
+
+    def mutate(self, decisions: Mapping[str, Any], rng: np.random.Generator) -> Decisions:
+        """A neighbour: one decision changed so that the network changes.
+
+        Raises:
+            UserError: as :meth:`check`, or the space has no second network.
+        """
+        start = self.canonical(decisions)
+        moves = [(name, label) for name, labels in self.choices.items() for label in labels]
+        names = list(self.choices)
+        while names:
+            name = names[int(rng.integers(len(names)))]
+            options = [label for n, label in moves if n == name]
+            for i in rng.permutation(len(options)):
+                result = self.canonical({**start, name: options[int(i)]})
+                if result != start:
+                    return result
+            names.remove(name)  # no choice of this decision has an effect here
+        raise UserError(f"space {self.name}: no neighbour of {dict(start)}")
+
+    def crossover(self, a: Mapping[str, Any], b: Mapping[str, Any], rng: np.random.Generator) -> Decisions:
+        """A child with each decision from one parent or the other, evenly (uniform crossover), canonicalised."""
+        first, second = self.check(a), self.check(b)
+        return self.canonical({name: (first if rng.random() < 0.5 else second)[name] for name in self.choices})
+
+    # -- many at once -------------------------------------------------------------------------------
+
+    def indices(self, decisions: list[Mapping[str, Any]]) -> NDArray[np.int64]:
+        """Decision vectors as choice indices, shape (n, number of decisions), columns in the order of ``choices``."""
+        import numpy as np
+
+        return np.array([[self._index(n, d[n]) for n in self.choices] for d in decisions], np.int64)
+
+    def sample_indices(self, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """``n`` uniform decision vectors as choice indices, not canonicalised: shape (n, number of decisions)."""
+        import numpy as np
+
+        return np.stack([rng.integers(len(labels), size=n) for labels in self.choices.values()], axis=1)
+
+    def decisions(self, row: NDArray[np.int64]) -> Decisions:
+        """One row of choice indices as (canonical) decisions."""
+        return self.canonical(
+            {name: labels[int(i)] for (name, labels), i in zip(self.choices.items(), row, strict=True)}
+        )
+
+    def batch(self, indices: NDArray[np.int64]) -> ArchitectureBatch:
+        """Choice indices (n, number of decisions) as columns for :func:`~effnas.space.cost.cost_batch`."""
+        import numpy as np
+
+        n, column = len(indices), {name: i for i, name in enumerate(self.choices)}
+
+        def values(spec: tuple[str, Any], codes: tuple[str, ...] | None, kind: type) -> NDArray[Any]:
+            decision, fixed = spec
+            options = self._values[decision] if decision else (fixed,)
+            table = np.array([codes.index(v) if codes else v for v in options], kind)
+            return table[indices[:, column[decision]]] if decision else np.broadcast_to(table, n)
+
+        defaults: dict[str, Any] = {f.name: f.default for f in fields(Stage)}
+        arrays: dict[str, Any] = {}
+        for key in ArchitectureBatch.STAGE_FIELDS:
+            codes = {"block": BLOCKS, "skip": SKIPS}.get(key)
+            kind = float if key == "se_ratio" else int
+            columns = [values(row.get(key, ("", defaults[key])), codes, kind) for row in self._stages]
+            arrays[key] = np.stack(columns, axis=1)
+        arrays["expand_ratio"] = np.where(arrays["block"] == BLOCKS.index("mbconv"), arrays["expand_ratio"], 1)
+        skeleton = {f.name: f.default for f in fields(Architecture)}
+        for key in ArchitectureBatch.GLOBAL_FIELDS:
+            arrays[key] = values(self._network.get(key, ("", skeleton[key])), None, int)
+        return ArchitectureBatch(**arrays)
+
+
+def _effective(stage: Mapping[str, Any], in_channels: int) -> dict[str, Any]:
+    """The stage with everything that has no effect set to its neutral value (see ``Stage.effective_skip``)."""
+    data = dict(stage)
+    if data.get("block") != "mbconv":
+        data["expand_ratio"] = 1
+    skip, single = data.get("skip", "identity"), data.get("repeats", 1) == 1
+    if skip == "identity" and single and (data.get("stride", 1) != 1 or in_channels != data.get("channels")):
+        data["skip"] = "none"
+    return data
+
+
+def load_space(name_or_file: str | Path) -> SearchSpace:
+    """A shipped space by name (``mnasnet``, ``tiny``, …) or a user's YAML file of the same form.
+
+    Raises:
+        UserError: no such space or file, not YAML, or what :class:`SearchSpace` refuses.
+    """
+    shipped = {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
+    text = str(name_or_file)
+    if text not in shipped and not Path(text).is_file():
+        if text.endswith((".yaml", ".yml")):
+            raise UserError(f"space: no such file: {text}")
+        raise unknown("space", text, shipped)
+    path = shipped.get(text, Path(text))
+    data = load_yaml(read_text(path, "space"), f"space {path}")
+    if not isinstance(data, dict) or "stages" not in data:
+        raise UserError(f"space {path}: not a space (a mapping with 'stages' is expected)")
+    data.pop("_target_", None)
+    data.setdefault("name", path.stem)
+    try:
+        return SearchSpace(**data)
+    except TypeError as error:
+        raise UserError(f"space {path}: {error}") from None
