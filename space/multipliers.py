@@ -1,0 +1,84 @@
+"""Width, depth and resolution multipliers: how the official EfficientNet code turns them into whole numbers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from .architecture import Architecture, Stage
+from .errors import UserError, check_int, check_number
+
+#: Channels are multiples of this.
+DIVISOR = 8
+#: Digits kept of a product before it is rounded: 1.21 ** 0.5 · 40 is 44, not 43.99999999999999.
+_DIGITS = 6
+
+
+def round_filters(channels: int, width: float) -> int:
+    """``width · channels`` to the nearest multiple of 8, at least 8, and at most 10 % below the product.
+
+    ``width`` 1 changes nothing, so that scaling by nothing is the identity for widths that 8 does not divide.
+    Source: ``round_filters`` in efficientnet_model.py, tensorflow/tpu.
+
+    Raises:
+        UserError: ``channels`` is not a positive whole number or ``width`` not a positive number.
+    """
+    check_int("channels", channels, 1)
+    _check_multiplier("width", width)
+    if width == 1:
+        return channels
+    exact = round(width * channels, _DIGITS)
+    rounded = max(DIVISOR, int(exact + DIVISOR / 2) // DIVISOR * DIVISOR)
+    return rounded + DIVISOR if rounded < 0.9 * exact else rounded
+
+
+def round_repeats(repeats: int, depth: float) -> int:
+    """``⌈depth · repeats⌉``, at least 1.
+
+    Source: ``round_repeats`` in efficientnet_model.py, tensorflow/tpu.
+
+    Raises:
+        UserError: ``repeats`` is not a positive whole number or ``depth`` not a positive number.
+    """
+    check_int("repeats", repeats, 1)
+    _check_multiplier("depth", depth)
+    return max(1, math.ceil(round(depth * repeats, _DIGITS)))
+
+
+def apply_multipliers(
+    architecture: Architecture, width: float, depth: float, resolution: int, dropout: float | None = None
+) -> Architecture:
+    """The network with its channels times ``width`` and its repeats times ``depth``, at ``resolution`` pixels.
+
+    Stem and head scale with the width, a head of 0 stays none. With ``fixed_ends`` (EfficientNet-Lite) stem, head and
+    the repeats of the first and last stage stay as they are; the channels of those two stages do scale.
+    ``dropout`` None leaves the rate as it is.
+
+    Raises:
+        UserError: a multiplier is not a positive number, or the result is outside what an Architecture may be.
+    """
+    _check_multiplier("width", width)
+    _check_multiplier("depth", depth)
+    last = len(architecture.stages) - 1
+
+    def grown(i: int, stage: Stage) -> Stage:
+        keep = architecture.fixed_ends and i in (0, last)
+        repeats = stage.repeats if keep else round_repeats(stage.repeats, depth)
+        return replace(stage, channels=round_filters(stage.channels, width), repeats=repeats)
+
+    ends = {}
+    if not architecture.fixed_ends:
+        head = architecture.head
+        ends = {"stem": round_filters(architecture.stem, width), "head": round_filters(head, width) if head else 0}
+    return architecture.with_(
+        stages=tuple(grown(i, stage) for i, stage in enumerate(architecture.stages)),
+        resolution=resolution,
+        dropout=architecture.dropout if dropout is None else dropout,
+        **ends,
+    )
+
+
+def _check_multiplier(what: str, value: float) -> None:
+    check_number(f"{what} multiplier", value, 0, open_low=True)
+    if value > 1e9:  # products stay finite and the message stays about the multiplier
+        raise UserError(f"{what} multiplier must be at most 1e9, got {value:g}")

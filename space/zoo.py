@@ -1,0 +1,156 @@
+"""Published networks as Architectures, by name.
+
+Stages, BatchNorm and dropout are those of the authors' TensorFlow code (tensorflow/tpu: models/official/efficientnet
+and mnasnet; tensorflow/models: slim), with TF's BatchNorm momentum m written as PyTorch's 1 − m. torchvision's B0–B4
+and MobileNetV2 keep PyTorch's BatchNorm defaults instead.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os.path
+from pathlib import Path
+from typing import NamedTuple
+
+from .architecture import Architecture, Stage, read_text
+from .errors import UserError, unknown
+from .multipliers import apply_multipliers
+
+
+class Published(NamedTuple):
+    """One row of the published scaling table; resolution in pixels."""
+
+    width: float
+    depth: float
+    resolution: int
+    dropout: float
+
+
+#: efficientnet_builder.py and efficientnet_lite_builder.py. These rows are *not* α^φ, β^φ, γ^φ of any one φ.
+PUBLISHED: dict[str, Published] = {
+    "efficientnet_b0": Published(1.0, 1.0, 224, 0.2),
+    "efficientnet_b1": Published(1.0, 1.1, 240, 0.2),
+    "efficientnet_b2": Published(1.1, 1.2, 260, 0.3),
+    "efficientnet_b3": Published(1.2, 1.4, 300, 0.3),
+    "efficientnet_b4": Published(1.4, 1.8, 380, 0.4),
+    "efficientnet_b5": Published(1.6, 2.2, 456, 0.4),
+    "efficientnet_b6": Published(1.8, 2.6, 528, 0.5),
+    "efficientnet_b7": Published(2.0, 3.1, 600, 0.5),
+    "efficientnet_b8": Published(2.2, 3.6, 672, 0.5),
+    "efficientnet_l2": Published(4.3, 5.3, 800, 0.5),
+    "efficientnet_lite0": Published(1.0, 1.0, 224, 0.2),
+    "efficientnet_lite1": Published(1.0, 1.1, 240, 0.2),
+    "efficientnet_lite2": Published(1.1, 1.2, 260, 0.3),
+    "efficientnet_lite3": Published(1.2, 1.4, 280, 0.3),
+    "efficientnet_lite4": Published(1.4, 1.8, 300, 0.3),
+}
+
+#: Channels, repeats, kernel size, stride and expansion of each stage (Tan & Le 2019, table 1).
+_EFFICIENTNET = (
+    (16, 1, 3, 1, 1),
+    (24, 2, 3, 2, 6),
+    (40, 2, 5, 2, 6),
+    (80, 3, 3, 2, 6),
+    (112, 3, 5, 1, 6),
+    (192, 4, 5, 2, 6),
+    (320, 1, 3, 1, 6),
+)
+
+_BASES: dict[str, Architecture] = {
+    "efficientnet": Architecture(tuple(Stage("mbconv", *row, se_ratio=0.25) for row in _EFFICIENTNET)),
+    "efficientnet_lite": Architecture(
+        tuple(Stage("mbconv", *row) for row in _EFFICIENTNET), activation="relu6", fixed_ends=True
+    ),
+    # Tan et al. 2019, figure 7; its SepConv is an MBConv of ratio 1, without activation after the pointwise.
+    "mnasnet_a1": Architecture(
+        (
+            Stage("mbconv", 16, 1, 3, 1, 1, skip="none"),
+            Stage("mbconv", 24, 2, 3, 2, 6),
+            Stage("mbconv", 40, 3, 5, 2, 3, 0.25),
+            Stage("mbconv", 80, 4, 3, 2, 6),
+            Stage("mbconv", 112, 2, 3, 1, 6, 0.25),
+            Stage("mbconv", 160, 3, 5, 2, 6, 0.25),
+            Stage("mbconv", 320, 1, 3, 1, 6),
+        ),
+        activation="relu",
+        drop_path=0.0,
+    ),
+    "mnasnet_b1": Architecture(
+        (
+            Stage("mbconv", 16, 1, 3, 1, 1, skip="none"),
+            Stage("mbconv", 24, 3, 3, 2, 3),
+            Stage("mbconv", 40, 3, 5, 2, 3),
+            Stage("mbconv", 80, 3, 5, 2, 6),
+            Stage("mbconv", 96, 2, 3, 1, 6),
+            Stage("mbconv", 192, 4, 5, 2, 6),
+            Stage("mbconv", 320, 1, 3, 1, 6, skip="none"),
+        ),
+        activation="relu",
+        drop_path=0.0,
+    ),
+    # Howard et al. 2017, table 1
+    "mobilenet_v1": Architecture(
+        tuple(
+            Stage("ds", channels, repeats, stride=stride, skip="none")
+            for channels, repeats, stride in ((64, 1, 1), (128, 2, 2), (256, 2, 2), (512, 6, 2), (1024, 2, 2))
+        ),
+        head=0,
+        activation="relu",
+        dropout=0.001,
+        drop_path=0.0,
+        bn_momentum=0.0003,
+    ),
+    # Sandler et al. 2018, table 2
+    "mobilenet_v2": Architecture(
+        (
+            Stage("mbconv", 16, 1, 3, 1, 1),
+            Stage("mbconv", 24, 2, 3, 2, 6),
+            Stage("mbconv", 32, 3, 3, 2, 6),
+            Stage("mbconv", 64, 4, 3, 2, 6),
+            Stage("mbconv", 96, 3, 3, 1, 6),
+            Stage("mbconv", 160, 3, 3, 2, 6),
+            Stage("mbconv", 320, 1, 3, 1, 6),
+        ),
+        activation="relu6",
+        drop_path=0.0,
+        bn_momentum=0.003,
+    ),
+}
+
+#: Every name that :func:`zoo` knows.
+ZOO: tuple[str, ...] = (*PUBLISHED, "mnasnet_a1", "mnasnet_b1", "mobilenet_v1", "mobilenet_v2")
+
+
+def zoo(name: str) -> Architecture:
+    """The published network of that name, at its published resolution and 1,000 classes.
+
+    Raises:
+        UserError: no such name; the message lists them.
+    """
+    if name not in ZOO:
+        raise unknown("network", name, ZOO)
+    if name not in PUBLISHED:
+        return _BASES[name].with_(name=name)
+    width, depth, resolution, dropout = PUBLISHED[name]
+    base = _BASES["efficientnet_lite" if "lite" in name else "efficientnet"]
+    return apply_multipliers(base, width, depth, resolution, dropout).with_(name=name)
+
+
+def load_architecture(name_or_file: str | Path) -> Architecture:
+    """A network of the zoo by its name, or the one in a YAML file; a file's own name stands in for a missing one.
+
+    Raises:
+        UserError: neither a name nor a file, or a file that holds no architecture.
+    """
+    text = str(name_or_file)
+    if text in ZOO:
+        return zoo(text)
+    if not os.path.isfile(text):  # not Path.is_file, which raises on names that no file system allows
+        near = difflib.get_close_matches(text, ZOO, n=3)
+        hint = f" Did you mean {' or '.join(repr(name) for name in near)}?" if near else ""
+        raise UserError(
+            f"architecture: {text!r:.200} is not a network of the zoo, and there is no such file.{hint} "
+            f"Name a YAML file or one of: {', '.join(ZOO)}"
+        )
+    found = Architecture.from_yaml(read_text(text, "architecture"), source=text)
+    return found if found.name else found.with_(name=Path(text).stem)
