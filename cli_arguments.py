@@ -1,0 +1,169 @@
+"""From what the user typed to what Hydra reads: ``--flag value`` becomes ``flag=value``, quoted where needed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from pathlib import Path
+
+from .cli_options import Options
+from .space.errors import UserError, check_choice, unknown
+
+#: Hydra's flags, the short form of each, and what its value may be (None: it takes none; ()): anything).
+HYDRA_FLAGS: dict[str, tuple[str, tuple[str, ...] | None]] = {
+    "--multirun": ("-m", None),
+    "--cfg": ("-c", ("job", "hydra", "all")),
+    "--resolve": ("", None),
+    "--package": ("-p", ()),
+    "--config-dir": ("-cd", ()),
+    "--config-name": ("-cn", ()),
+    "--config-path": ("-cp", ()),
+    "--info": ("-i", ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")),
+    "--run": ("-r", None),
+    "--shell-completion": ("-sc", None),
+    "--experimental-rerun": ("", ()),
+    "--hydra-help": ("", None),
+}
+SHORT_FLAGS = {short: flag for flag, (short, _) in HYDRA_FLAGS.items() if short}
+_MODES = ("--run", "--multirun", "--cfg", "--info", "--shell-completion")
+_FLAG = re.compile(r"--([A-Za-z_][\w.@/-]*)(?:=(.*))?", re.DOTALL)
+_OVERRIDE = re.compile(r"([+~]{0,2}[A-Za-z_][\w.@/$-]*)=(.*)", re.DOTALL)
+
+
+@dataclass
+class Arguments:
+    """The words after the command, sorted: Hydra's flags with their values, flags of ours, overrides as typed."""
+
+    hydra: dict[str, str | None] = field(default_factory=dict)
+    overrides: list[tuple[str, str | None]] = field(default_factory=list)
+
+
+def scan(words: Sequence[str]) -> tuple[dict[str, str | None], dict[str, str]]:
+    """Hydra's flags and whatever looks like a choice of a group, before it is known which flags take a value.
+
+    Raises:
+        UserError: a folder that does not exist.
+    """
+    hydra: dict[str, str | None] = {}
+    chosen: dict[str, str] = {}
+    for word, following in zip_longest(words, words[1:], fillvalue=""):
+        name, _, value = word.partition("=")
+        flag = SHORT_FLAGS.get(name, name)
+        if flag in HYDRA_FLAGS:
+            hydra[flag] = value or following
+        elif value:
+            chosen[name.lstrip("-+")] = value
+        elif name.startswith("--"):
+            chosen[name.lstrip("-")] = following
+    for flag in ("--config-dir", "--config-path"):
+        if flag in hydra and not Path(str(hydra[flag])).is_dir():
+            raise UserError(f"{flag}: no such folder: {hydra[flag]}")
+    return hydra, chosen
+
+
+def parse(words: Sequence[str], options: Options) -> Arguments:
+    """Sort the words after the command.
+
+    Raises:
+        UserError: a word that is neither a flag nor ``key=value``, or a flag without its value.
+    """
+    known = options.by_name()
+    arguments = Arguments()
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        head, equals, tail = word.partition("=")
+        flag = SHORT_FLAGS.get(head, head)
+        if flag in HYDRA_FLAGS:
+            arguments.hydra[flag] = _hydra_value(flag, tail if equals else None, rest)
+        elif match := _FLAG.fullmatch(word):
+            name, value = match[1].replace("-", "_"), match[2]
+            option = known.get(name)
+            if value is None and option is not None and isinstance(option.default, bool):
+                value = rest.pop(0) if rest and rest[0].lower() in ("true", "false") else "true"
+            elif value is None and (not rest or _is_flag(rest[0])):
+                if name not in options.names():
+                    raise unknown("option", word, [f"--{name.replace('_', '-')}" for name in options.names()])
+                raise UserError(f"{word} needs a value: {word} VALUE or {name}=VALUE")
+            elif value is None:
+                value = rest.pop(0)
+            arguments.overrides.append((name, value))
+        elif match := _OVERRIDE.fullmatch(word):
+            arguments.overrides.append((match[1], match[2]))
+        elif re.fullmatch(r"~[\w.@/]+", word):
+            arguments.overrides.append((word, None))
+        elif word in options.names():
+            raise UserError(f"{word!r} has no value: write --{word.replace('_', '-')} VALUE or {word}=VALUE")
+        else:
+            raise UserError(f"{word!r} is not an option: options are --flag VALUE or key=VALUE; see --help")
+    modes = [flag for flag in _MODES if flag in arguments.hydra]
+    if len(modes) > 1:
+        raise UserError(f"only one of {', '.join(_MODES)} at a time, got {' and '.join(modes)}")
+    if "--resolve" in arguments.hydra and "--cfg" not in arguments.hydra:
+        raise UserError("--resolve belongs to --cfg: add --cfg job")
+    return arguments
+
+
+def _is_flag(word: str) -> bool:
+    return word in SHORT_FLAGS or _FLAG.fullmatch(word) is not None
+
+
+def _hydra_value(flag: str, value: str | None, rest: list[str]) -> str | None:
+    accepted = HYDRA_FLAGS[flag][1]
+    if accepted is None:
+        return None
+    if value is None and flag == "--info" and (not rest or rest[0] not in accepted):
+        return "all"
+    if value is None and rest:
+        value = rest.pop(0)
+    if not value:
+        raise UserError(f"{flag} needs a value" + (f": one of {', '.join(accepted)}" if accepted else ""))
+    if accepted:
+        check_choice(flag, value, accepted)
+    return value
+
+
+def to_hydra(arguments: Arguments, options: Options) -> list[str]:
+    """The words for Hydra's own parser: flags first, because it takes no flag after an override.
+
+    A value that Hydra's grammar cannot read (``a=b``, parentheses, ``~``, accents) is quoted, so that it means itself.
+    A comma is a sweep with ``-m``; without, it belongs to the value, where one option can hold several.
+
+    Raises:
+        UserError: brackets or quotes that do not close, or several values without ``-m`` where one is expected.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import Quote, QuotedString, ValueType
+    from hydra.errors import HydraException
+
+    parser = OverridesParser.create()
+    multirun = "--multirun" in arguments.hydra
+    groups = [group.name for group in options.groups]
+    known = options.by_name()
+    overrides, fixed = [], []
+    for key, value in arguments.overrides:
+        if value is None:
+            overrides.append(key)
+            continue
+        text, quoted = f"{key}={value}", QuotedString(value, Quote.single).with_quotes()
+        try:
+            parsed = parser.parse_override(text)
+        except HydraException as error:
+            if value[:1] in ("[", "{", "'", '"', "$"):
+                raise UserError(f"{text!r} cannot be read: {error}") from error
+            text = f"{key}={quoted}"
+            parsed = parser.parse_override(text)
+        if parsed.value_type is ValueType.SIMPLE_CHOICE_SWEEP and not multirun:
+            default = known[key].default if key in known else None
+            if key in groups or isinstance(default, bool | int | float):
+                raise UserError(f"{key} takes one value, got {value!r}; to run one job for each, add -m")
+            text = f"{key}=[{value}]" if isinstance(default, list) else f"{key}={quoted}"
+        elif multirun and not parsed.is_sweep_override() and not parsed.is_hydra_override():
+            fixed.append(parsed.key_or_group)
+        overrides.append(text)
+    if fixed:  # a job's folder is named by what differs between the jobs
+        overrides.append(f"hydra.job.config.override_dirname.exclude_keys=[{','.join(fixed)}]")
+    flags = [word for flag, value in arguments.hydra.items() for word in (flag, value) if word is not None]
+    return [*flags, *overrides]

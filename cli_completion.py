@@ -1,0 +1,66 @@
+"""What a shell offers next: commands and flags from here, overrides and groups from Hydra's own completion."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+
+from .cli_arguments import HYDRA_FLAGS, SHORT_FLAGS, parse, to_hydra
+from .cli_help import flags
+from .cli_options import Options
+from .space.errors import UserError
+
+#: Hydra's answer for a command: the words before, as it wants them, and the word that is being typed.
+Query = Callable[[str, list[str], str], list[str]]
+
+
+def candidates(
+    line: str, commands: Iterable[str], options_of: Callable[[str, list[str]], Options], query: Query
+) -> list[str]:
+    """The words that may stand where ``line`` ends.
+
+    Args:
+        line: what was typed up to the cursor, from the program's name on.
+        commands: their names.
+        options_of: a command's options, given the words after it.
+        query: asks Hydra.
+    """
+    typed = line.split()[1:]
+    word = typed.pop() if typed and not line[-1].isspace() else ""
+    if not typed:
+        return _starting(word, [*commands, "--help", "--version"])
+    name, before = typed[0], typed[1:]
+    if name not in commands:
+        return []
+    try:
+        options = options_of(name, before)
+        if word.startswith("-"):
+            return _starting(word, flags(options))
+        prefix = _awaited(before[-1], options) if before else ""
+        if prefix is None:
+            return []
+        arguments = parse(before[:-1] if prefix else before, options)
+        hydra = [w for w in to_hydra(arguments, options) if not any(c.isspace() for c in w)]
+    except UserError:  # something before the cursor is wrong; the command itself will say what
+        return []
+    ours = {name.partition(".")[0] for name in options.names()} | {"hydra"}
+    found = [
+        f for f in query(name, hydra, prefix + word) if re.split(r"[=.]", f)[0] in ours
+    ]  # Hydra offers every group
+    return [one.removeprefix(prefix) for one in found]
+
+
+def _starting(word: str, names: Iterable[str]) -> list[str]:
+    return [name for name in names if name.startswith(word)]
+
+
+def _awaited(last: str, options: Options) -> str | None:
+    """``key=`` where ``last`` is a flag that waits for its value, "" where it is not, None for a flag of Hydra's."""
+    if not last.startswith("-") or "=" in last:
+        return ""
+    flag = SHORT_FLAGS.get(last, last)
+    if flag in HYDRA_FLAGS:
+        return "" if HYDRA_FLAGS[flag][1] is None else None
+    key = last.lstrip("-").replace("-", "_")
+    option = options.by_name().get(key)
+    return "" if option is not None and isinstance(option.default, bool) else f"{key}="

@@ -1,0 +1,142 @@
+"""From an exception of Hydra, OmegaConf or YAML to one message for the user: the rule, the value, the choices."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import Any
+
+import yaml
+from hydra.errors import (
+    HydraException,
+    InstantiationException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from hydra.utils import get_object
+from omegaconf import Container, DictConfig
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    InterpolationResolutionError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+    ValidationError,
+)
+
+from .cli_options import yaml_problem
+from .space.errors import UserError, unknown
+
+_KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false", "String": "a text"}
+_CONVERT = re.compile(r"Value '(?P<value>.*)' of type '\w+' could not be converted to (?P<kind>\w+)", re.DOTALL)
+_BOOL = re.compile(r"Value '(?P<value>.*)' is not a valid (?P<kind>bool)", re.DOTALL)
+
+
+def message(error: BaseException, *, in_job: bool) -> str | None:
+    """The message for a mistake of the user's; None for anything else, which is a bug.
+
+    Args:
+        error: what was raised.
+        in_job: while the command ran, where a key that a config lacks is our mistake; before that it is the user's.
+    """
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, InstantiationException):
+        return _instantiation(error)
+    if isinstance(error, OverrideParseException):
+        return f"{error.override!r} is not an option: options are --flag VALUE or key=VALUE; see --help"
+    if isinstance(error, MissingConfigException):
+        return _missing_config(error)
+    if isinstance(error, HydraException):
+        if error.__cause__ is not None and (text := message(error.__cause__, in_job=in_job)) is not None:
+            return text
+        return _one_line(str(error)) or type(error).__name__
+    if isinstance(error, OmegaConfBaseException):
+        return _omegaconf(error, in_job)
+    if isinstance(error, OSError) and error.filename and not in_job:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, yaml.YAMLError) and not in_job:
+        mark = getattr(error, "problem_mark", None)
+        return f"{mark.name if mark else 'a config file'}: not valid YAML: {yaml_problem(error)}"
+    return None
+
+
+def _missing_config(error: MissingConfigException) -> str:
+    group, _, name = (error.missing_cfg_file or "").rpartition("/")
+    if error.options is not None and group:
+        return str(unknown(group, name, error.options))
+    return _one_line(str(error))
+
+
+def _omegaconf(error: OmegaConfBaseException, in_job: bool) -> str | None:
+    key = error.full_key or error.key
+    text = _one_line(error.msg or str(error))
+    if isinstance(error, ConfigAttributeError | ConfigKeyError):
+        return None if in_job else str(unknown("option", key, _siblings(error.parent_node, key)))
+    if isinstance(error, MissingMandatoryValue):
+        return f"{key} is missing: give it with {key}=VALUE"
+    if isinstance(error, InterpolationResolutionError):
+        if missing := re.search(r"Missing mandatory value: (\S+)", text):
+            return f"{missing[1]} is missing: give it with {missing[1]}=VALUE"
+        return f"{key}: the interpolation cannot be resolved: {text}"
+    if isinstance(error, ValidationError):
+        match = _CONVERT.match(text) or _BOOL.match(text)
+        if match is None:
+            return f"{key}: {text}"
+        kind = "true or false" if match["kind"] == "bool" else _KINDS.get(match["kind"], match["kind"])
+        hint = "; to run one job for each value, add -m" if "," in match["value"] else ""
+        return f"{key} must be {kind}, got {match['value']!r}{hint}"
+    return f"{key}: {text}" if key else text
+
+
+def _siblings(node: Container | None, key: object) -> list[str]:
+    """The keys at the level where ``key`` was looked for, written in full."""
+    prefix = str(key).rpartition(".")[0]
+    names = node.keys() if isinstance(node, DictConfig) else ()
+    return [f"{prefix}.{name}" if prefix else str(name) for name in names if name != "hydra" and name[:1] != "_"]
+
+
+def _instantiation(error: InstantiationException) -> str | None:
+    """What kept a module that a config names from being made: our own check, its arguments, or its import."""
+    cause, text = error.__cause__, str(error)
+    where = re.search(r"^full_key: (.+)$", text, re.MULTILINE)
+    place = f"{where[1]}: " if where else ""
+    if cause is None:
+        return place + _one_line(text)
+    if text.startswith("Error locating target"):
+        target = re.search(r"'(.+?)'", text)
+        reason = str(cause).splitlines()[1:2] or [str(cause)]
+        return (
+            f"{place}_target_: cannot import {target[1] if target else ''!r}: {reason[0]}"
+            "; a module of your own must be on PYTHONPATH"
+        )
+    inner = message(cause, in_job=True)
+    if inner is not None:
+        return inner
+    if isinstance(cause, TypeError):
+        return _arguments(cause, text, place)
+    return None
+
+
+def _arguments(cause: TypeError, text: str, place: str) -> str | None:
+    """A call whose arguments do not fit, told by its signature from a TypeError inside a constructor."""
+    target = re.search(r"Error in call to target '(.+?)'", text)
+    extra = re.search(r"got an unexpected keyword argument '(\w+)'", str(cause))
+    lacking = re.search(r"missing \d+ required .*argument", str(cause))
+    if target is None or not (extra or lacking):
+        return None
+    try:
+        names = list(inspect.signature(get_object(target[1])).parameters)
+    except (HydraException, ImportError, TypeError, ValueError):
+        return None
+    accepted = f"it takes: {', '.join(names) or 'none'}"
+    if extra:
+        return None if extra[1] in names else f"{place}{target[1]} has no argument {extra[1]!r}; {accepted}"
+    return f"{place}{target[1]}: {str(cause).partition('() ')[2] or cause}; {accepted}"
+
+
+def _one_line(text: Any) -> str:
+    lines = [line.strip() for line in str(text).splitlines()]
+    return " ".join(
+        line for line in lines if line and not line.startswith(("full_key:", "object_type=", "reference_type="))
+    )

@@ -1,0 +1,93 @@
+"""What ``--help`` prints, and the words that a shell completes without Hydra."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+
+from .cli_arguments import HYDRA_FLAGS
+from .cli_options import Option, Options
+
+_LEFT = 30
+_HYDRA_HELP = (
+    ("hydra.run.dir=DIR", "output folder ({output}); the same command with the same folder goes on where it stopped"),
+    (
+        "-m, --multirun",
+        "one job for each combination of values separated by commas: -m seed=0,1; folder hydra.sweep.dir",
+    ),
+    ("-cd, --config-dir DIR", "a folder of your own with more choices for the groups; their classes on PYTHONPATH"),
+    ("-cn, --config-name NAME", "another primary configuration, from that folder"),
+    ("-c, --cfg job", "print the configuration that would run, and stop"),
+    (
+        "-i, --info KIND",
+        "where the configuration comes from: all, config, defaults, defaults-tree, plugins, searchpath",
+    ),
+)
+
+
+def overview(commands: Mapping[str, str]) -> str:
+    """The text of ``effnas --help``: ``commands`` maps names to one line each."""
+    rows = _rows([*commands.items()], indent=2)
+    return "\n".join(
+        [
+            "usage: effnas COMMAND [--flag VALUE ...] [key=value ...]",
+            "",
+            "Design a family of convolutional networks: search a baseline, find its compound coefficients, scale it.",
+            "",
+            "commands, in the order of the chain:",
+            *rows,
+            "",
+            "effnas COMMAND --help lists the options of a command; effnas --version prints the version.",
+            'Shell completion: eval "$(effnas -sc install=bash)" (or zsh, fish).',
+        ]
+    )
+
+
+def command_help(name: str, options: Options, examples: Iterable[str], output: str) -> str:
+    """The text of ``effnas COMMAND --help``.
+
+    Args:
+        name: of the command.
+        options: as its YAML files say.
+        examples: command lines.
+        output: the folder that results go to.
+    """
+    lines = [f"usage: effnas {name} [--flag VALUE ...] [key=value ...]", "", *_wrapped(options.summary), ""]
+    lines += ["--flag VALUE and flag=VALUE are the same; the value shown is the default.", "", "options:"]
+    lines += _rows((_flag(option), option.comment) for option in options.own)
+    for group in options.groups:
+        given = f"; one of: {', '.join(group.choices)}" if group.choices else ""
+        lines += ["", *_rows([(f"--{group.name} {group.choice or 'null'}", group.comment + given)], indent=0)]
+        lines += _rows((_flag(option), option.comment) for option in group.options)
+    lines += ["", "runs, sweeps and configurations (Hydra's own):"]
+    lines += _rows((flag, text.format(output=output)) for flag, text in _HYDRA_HELP)
+    lines += ["", "examples:", *(f"  {example}" for example in examples)]
+    return "\n".join(lines)
+
+
+def flags(options: Options) -> list[str]:
+    """Everything that may follow ``--``, for completion."""
+    return ["--help", *(f"--{name.replace('_', '-')}" for name in options.names()), *HYDRA_FLAGS]
+
+
+def _flag(option: Option) -> str:
+    return f"--{option.name.replace('_', '-')} {'required' if option.written == '???' else option.written}"
+
+
+def _rows(rows: Iterable[tuple[str, str]], indent: int = 2) -> list[str]:
+    """Two columns; the right one wraps, and starts on a line of its own where the left one is long."""
+    lines: list[str] = []
+    for left, right in rows:
+        text = _wrapped(right, _LEFT + 2)
+        head = " " * indent + left
+        if len(head) > _LEFT or not text:
+            lines += [head, *(" " * (_LEFT + 2) + line for line in text)]
+        else:
+            lines += [f"{head:<{_LEFT}}  {text[0]}", *(" " * (_LEFT + 2) + line for line in text[1:])]
+    return lines
+
+
+def _wrapped(text: str, taken: int = 0) -> Sequence[str]:
+    width = max(40, min(shutil.get_terminal_size((120, 24)).columns, 140) - taken)
+    return [part for line in text.splitlines() for part in textwrap.wrap(line, width, break_on_hyphens=False)]
