@@ -16,14 +16,13 @@ from typing import Any
 from ..space.architecture import Architecture
 from ..space.cost import cost
 from ..space.errors import UserError, check_number, unknown
+from ..space.quantity import parse_quantity
 from ..space.zoo import load_architecture, zoo
 from .coefficients import PAPER, PRESETS, Coefficients, load_coefficients
 from .compound import scale, solve_phi
 
 MAX_FAMILY = 1000
 _DEFAULT_BASELINE = "efficientnet_b0"
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-_SIZE = re.compile(r"([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*([KMGTkmgt]?)([bB]?)")
 _EXPLANATION = """\
 Published EfficientNet-B1..B7 / the formula (depth alpha^phi, width beta^phi, resolution 224 gamma^phi) at phi = 1..7,
 {coefficients}
@@ -204,7 +203,7 @@ def _asked(options: ScaleJob) -> list[str]:
         )
     if not others and not targets and not options.explain:
         raise UserError(
-            "scale: nothing to make; give one of phi=3, preset=b3, family=0..7, target_macs=400M, target_params=5M, "
+            "nothing to make; give one of phi=3, preset=b3, family=0..7, target_macs=400M, target_params=5M, "
             "target_memory=6MB, or explain=true"
         )
     if options.json and options.explain and (others or targets):
@@ -218,9 +217,13 @@ def _phis(options: ScaleJob, baseline: Architecture, coefficients: Coefficients)
         return [float(options.phi)]
     if options.family is not None:
         return _family(options.family)
-    macs = None if options.target_macs is None else parse_amount("target_macs", options.target_macs)
-    params = None if options.target_params is None else parse_amount("target_params", options.target_params)
-    memory = None if options.target_memory is None else parse_amount("target_memory", options.target_memory, "B")
+    macs = None if options.target_macs is None else parse_quantity("target_macs", options.target_macs)
+    params = None if options.target_params is None else parse_quantity("target_params", options.target_params)
+    memory = options.target_memory
+    if memory is not None:
+        memory = parse_quantity(
+            "target_memory", memory.strip().removesuffix("B") if isinstance(memory, str) else memory
+        )
     return [solve_phi(baseline, coefficients, macs=macs, params=params, memory=memory)]
 
 
@@ -288,25 +291,6 @@ def _family(value: object) -> list[float]:
         if labels.count(label) > 1:
             raise UserError(f"family: phi {label} is there twice")
     return [float(phi) for phi in phis]
-
-
-def parse_amount(what: str, value: Any, unit: str = "") -> float:
-    """A positive amount: a number, or text with K, M, G or T for 10^3, 10^6, 10^9, 10^12 ("400M", "1.5G", "400e6").
-
-    Raises:
-        UserError: anything else; "B" for bytes may follow only where ``unit`` is "B".
-    """
-    if isinstance(value, str):
-        match = _SIZE.fullmatch(value.strip())
-        try:
-            if match is None or (match[3] and unit != "B"):
-                raise ValueError
-            value = float(match[1]) * _UNITS[match[2].upper()]
-        except ValueError:
-            example = "6MB, 1.5GB (M is 10^6 bytes)" if unit == "B" else "400e6, 400M, 1.5G (M is 10^6)"
-            raise UserError(f"{what} must be an amount like {example}, got {value!r:.100}") from None
-    check_number(what, value, 0, open_low=True)
-    return float(value)
 
 
 def _align(rows: list[list[str]]) -> str:

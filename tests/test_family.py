@@ -8,7 +8,7 @@ import effnas
 import pytest
 import yaml
 from effnas.scaling.coefficients import Coefficients
-from effnas.scaling.family import ScaleJob, document, explain, explain_rows, parse_amount, render, run_scale, table
+from effnas.scaling.family import ScaleJob, document, explain, explain_rows, render, run_scale, table
 from effnas.space.architecture import Architecture
 from effnas.space.cost import cost
 from effnas.space.errors import UserError
@@ -113,21 +113,9 @@ def test_targets(targets, limits, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "value"),
-    [("400M", 4e8), ("400e6", 4e8), ("1.5G", 1.5e9), ("600K", 6e5), ("2t", 2e12), (" 7 ", 7), (12, 12)],
-)
-def test_amounts(text, value):
-    assert parse_amount("target_macs", text) == value
-
-
-def test_bytes():
-    assert parse_amount("target_memory", "6MB", "B") == parse_amount("target_memory", "6m", "B") == 6e6
-
-
-@pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "scale: nothing to make; give one of phi=3, preset=b3, family=0..7, target_macs=400M"),
+        ({}, "nothing to make; give one of phi=3, preset=b3, family=0..7, target_macs=400M"),
         ({"phi": 1.0, "family": "0..2"}, "phi and family exclude each other"),
         ({"phi": 1.0, "preset": "b1"}, "phi and preset exclude each other"),
         ({"family": "0..2", "target_macs": 1e9}, "family and target_macs exclude each other"),
@@ -148,12 +136,12 @@ def test_bytes():
         ({"family": []}, "1 to 1000 of them, got 0"),
         ({"family": [0, "x"]}, "family: phi must be a finite number, got 'x'"),
         ({"family": "0,1,1.0"}, "family: phi 1 is there twice"),
-        ({"target_macs": "lots"}, "target_macs must be an amount like 400e6, 400M, 1.5G .*, got 'lots'"),
-        ({"target_macs": "4.0.0"}, "target_macs must be an amount"),
-        ({"target_params": "5MB"}, "target_params must be an amount like 400e6"),
-        ({"target_memory": "6MiB"}, r"target_memory must be an amount like 6MB, 1.5GB \(M is 10\^6 bytes\)"),
-        ({"target_macs": -5}, r"target_macs must be in \(0, inf\], got -5"),
-        ({"target_macs": "1e999"}, "target_macs must be a finite number, got inf"),
+        ({"target_macs": "lots"}, "target_macs must be a number above 0, like 400e6 or .*, got 'lots'"),
+        ({"target_macs": "4.0.0"}, "target_macs must be a number above 0"),
+        ({"target_params": "5MB"}, "target_params must be a number above 0"),
+        ({"target_memory": "6MiB"}, "target_memory must be a number above 0, like"),
+        ({"target_macs": -5}, "target_macs must be a number above 0, .* got -5"),
+        ({"target_macs": "1e999"}, "target_macs must be a number above 0"),
         ({"target_macs": 1000}, "out of reach; the smallest network, phi = -10, has macs"),
         ({"phi": 1.0, "explain": True, "json": True}, "json prints one document: give explain or phi, not both"),
     ],
