@@ -1,0 +1,135 @@
+"""The optimizers of the recipes, and the moving average of weights."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, AdamW, Optimizer
+
+OPTIMIZERS = ("sgd", "rmsprop", "adamw")
+
+
+class RMSpropTF(Optimizer):
+    """RMSProp as TensorFlow computes it, which the EfficientNet and MnasNet recipes are written for.
+
+    It differs from ``torch.optim.RMSprop`` in three places: epsilon is inside the square root, the mean square
+    starts at one instead of zero, and the learning rate is inside the momentum buffer, so that a change of the rate
+    does not rescale the steps already collected::
+
+        s = decay · s + (1 - decay) · g²
+        m = momentum · m + lr · g / √(s + eps)
+        w = w - m
+
+    Args:
+        params: tensors or parameter groups.
+        lr: learning rate.
+        decay: of the mean square.
+        momentum: of the steps.
+        eps: inside the square root.
+        weight_decay: L2, added to the gradient.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        lr: float,
+        decay: float = 0.9,
+        momentum: float = 0.9,
+        eps: float = 1e-3,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(
+            params, {"lr": lr, "decay": decay, "momentum": momentum, "eps": eps, "weight_decay": weight_decay}
+        )
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """One update; parameters without a gradient are left alone."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            weights = [p for p in group["params"] if p.grad is not None]
+            if not weights:
+                continue
+            gradients = [p.grad for p in weights]
+            for p in weights:
+                if not self.state[p]:
+                    self.state[p].update(mean_square=torch.ones_like(p), momentum=torch.zeros_like(p))
+            squares = [self.state[p]["mean_square"] for p in weights]
+            steps = [self.state[p]["momentum"] for p in weights]
+            if group["weight_decay"]:
+                gradients = list(torch._foreach_add(gradients, weights, alpha=group["weight_decay"]))
+            torch._foreach_mul_(squares, group["decay"])
+            torch._foreach_addcmul_(squares, gradients, gradients, 1 - group["decay"])
+            roots = torch._foreach_add(squares, group["eps"])
+            torch._foreach_sqrt_(roots)
+            torch._foreach_mul_(steps, group["momentum"])
+            torch._foreach_addcdiv_(steps, gradients, roots, group["lr"])
+            torch._foreach_sub_(weights, steps)
+        return loss
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Two groups: kernels and matrices, which decay; biases and BatchNorm (vectors), which do not."""
+    weights = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in weights if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in weights if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def make_optimizer(name: str, model: nn.Module, *, lr: float, momentum: float, weight_decay: float) -> Optimizer:
+    """The optimizer ``name`` of :data:`OPTIMIZERS` over the parameters of ``model`` that train.
+
+    ``momentum`` is Nesterov's for sgd, the step's for rmsprop and beta1 for adamw; the decay of adamw is decoupled.
+    """
+    groups = parameter_groups(model, weight_decay)
+    if name == "sgd":
+        return SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0)
+    if name == "rmsprop":
+        return RMSpropTF(groups, lr=lr, momentum=momentum)
+    return AdamW(groups, lr=lr, betas=(momentum, 0.999))
+
+
+class MovingAverage:
+    """Exponential moving average of a model's weights and BatchNorm statistics.
+
+    The decay warms up as TensorFlow's does, ``min(decay, (1 + t) / (10 + t))`` after t updates, so that a short
+    training is not measured on its random start.
+
+    Args:
+        model: the one in training; it must be on its device already.
+        decay: the largest decay, in [0, 1).
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.updates = 0
+        #: A copy of the model that holds the average; in evaluation mode.
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        pairs = list(zip(self.model.state_dict().values(), model.state_dict().values(), strict=True))
+        self._averaged = [a for a, _ in pairs if a.is_floating_point()]
+        self._live = [b for _, b in pairs if b.is_floating_point()]
+        self._counters = [(a, b) for a, b in pairs if not a.is_floating_point()]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take the model's present weights in; call it after each optimizer step."""
+        self.updates += 1
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        torch._foreach_lerp_(self._averaged, self._live, 1 - decay)
+        for averaged, live in self._counters:
+            averaged.copy_(live)
+
+
+def staircase(epoch: float, rate: float, every: float) -> float:
+    """``rate ** ⌊epoch / every⌋``; the tiny term keeps ``every`` = 2.4 exact at epochs 2.4, 4.8, …."""
+    return float(rate ** math.floor(epoch / every + 1e-9))

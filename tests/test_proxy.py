@@ -1,0 +1,145 @@
+"""The evaluator that trains for a few epochs, on the embedded digits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from effnas.evaluate.data import ImageData
+from effnas.evaluate.evaluation import Evaluation, Stopped
+from effnas.evaluate.proxy import Proxy
+from effnas.evaluate.training import Training
+from effnas.space.architecture import Architecture, Stage
+from effnas.space.cost import cost
+from effnas.space.errors import UserError
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+DIGITS = ImageData(source="digits")
+NET = Architecture(
+    stages=(Stage("ds", 16, stride=2), Stage("mbconv", 24, 2, stride=2, expand_ratio=2, se_ratio=0.25)),
+    stem=16,
+    stem_stride=1,
+    head=64,
+    resolution=8,
+    in_channels=1,
+    num_classes=10,
+)
+SHORT = Training(epochs=2, batch_size=64)
+
+
+def recipe(name: str) -> Training:
+    fields = yaml.safe_load((CONF / "training" / f"{name}.yaml").read_text(encoding="utf-8"))
+    assert fields.pop("_target_") == "effnas.evaluate.training.Training"
+    return Training(**fields)
+
+
+def quiet(epoch: int, accuracy: float) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def evaluation() -> Evaluation:
+    return Proxy(DIGITS, SHORT, device="cpu")(NET, seed=0, report=quiet)
+
+
+def test_learns_and_says_what_it_measured(evaluation: Evaluation) -> None:
+    assert evaluation.accuracy > 0.4  # chance is 0.1
+    assert evaluation.cost == cost(NET)
+    assert evaluation.latency is None
+    assert evaluation.seconds > 0
+    assert set(evaluation.metrics) == {"loss", "train_loss", "images_per_second", "epochs"}
+    assert evaluation.metrics["epochs"] == 2
+
+
+def test_the_same_seed_gives_the_same_accuracy_another_seed_another_network(evaluation: Evaluation) -> None:
+    proxy = Proxy(DIGITS, SHORT, device="cpu")
+    again = proxy(NET, seed=0, report=quiet)
+    assert (again.accuracy, again.metrics["loss"]) == (evaluation.accuracy, evaluation.metrics["loss"])
+    assert proxy(NET, seed=1, report=quiet).metrics["loss"] != evaluation.metrics["loss"]
+
+
+def test_the_last_epoch_counts_and_all_are_reported() -> None:
+    seen: list[tuple[int, float]] = []
+    result = Proxy(DIGITS, SHORT)(NET, seed=0, report=lambda epoch, accuracy: seen.append((epoch, accuracy)))
+    assert [epoch for epoch, _ in seen] == [1, 2]
+    assert seen[-1][1] == result.accuracy
+
+
+def test_stopped_passes() -> None:
+    def stop(epoch: int, accuracy: float) -> None:
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        Proxy(DIGITS, SHORT)(NET, seed=0, report=stop)
+
+
+def test_the_test_part_is_never_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(self: ImageData, channels: int) -> None:
+        raise AssertionError("the test part was read")
+
+    monkeypatch.setattr(ImageData, "load_test", forbidden)
+    Proxy(DIGITS, replace(SHORT, epochs=1))(NET, seed=0, report=quiet)
+
+
+def test_latency_where_asked_for() -> None:
+    result = Proxy(DIGITS, replace(SHORT, epochs=1), device="cpu", latency_batch=2)(NET, seed=0, report=quiet)
+    assert result.latency is not None
+    assert 0 < result.latency < 5
+
+
+def test_more_strides_than_pixels_still_train() -> None:
+    deep = NET.with_(stages=tuple(Stage("mbconv", 16, stride=2, skip="pool", kernel_size=5) for _ in range(5)))
+    assert deep.total_stride > deep.resolution
+    assert Proxy(DIGITS, replace(SHORT, epochs=1))(deep, seed=0, report=quiet).accuracy > 0
+
+
+def test_classes_must_agree() -> None:
+    with pytest.raises(UserError, match="the data has 10 classes, the architecture 7"):
+        Proxy(DIGITS, SHORT)(NET.with_(num_classes=7), seed=0, report=quiet)
+
+
+def test_making_it_loads_nothing() -> None:
+    Proxy(ImageData(source="files", path="/no/such/folder"), SHORT)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"data": {"source": "digits"}},
+            "data must be of type ImageData .`_target_: effnas.*ImageData`.*got dict",
+        ),
+        ({"training": None}, "training must be of type Training.*got NoneType"),
+        ({"device": "gpu"}, "unknown 'gpu'.*Choose one of: auto, .*cpu"),
+        ({"device": "cuda:99"}, "unknown 'cuda:99'"),
+        ({"latency_batch": 0}, "latency_batch must be between 1 and"),
+    ],
+)
+def test_mistakes(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Proxy(**{"data": DIGITS, "training": SHORT, **arguments})  # type: ignore[arg-type]
+
+
+def test_the_papers_recipe() -> None:
+    paper = recipe("paper")
+    assert (paper.optimizer, paper.schedule, paper.ema_decay) == ("rmsprop", "exponential", 0.9999)
+    assert paper.lr_at(6 * 312, 312, batch_size=4096) == pytest.approx(0.256 * 0.97**2)
+
+
+@pytest.mark.parametrize("name", ["proxy", "paper"])
+def test_recipes_name_every_field_and_explain_it(name: str) -> None:
+    text = (CONF / "training" / f"{name}.yaml").read_text(encoding="utf-8")
+    assert set(yaml.safe_load(text)) == {"_target_", *Training.__dataclass_fields__}
+    assert text.startswith("# ")
+    assert all("  # " in line for line in text.splitlines()[2:])
+
+
+@pytest.mark.slow
+def test_the_default_recipe_ranks_a_capable_network_above_a_crippled_one() -> None:
+    proxy = Proxy(DIGITS, recipe("proxy"), device="cpu")
+    crippled = NET.with_(stages=(Stage("mbconv", 2, stride=8, skip="none"),), head=4)
+    good, bad = proxy(NET, seed=0, report=quiet), proxy(crippled, seed=0, report=quiet)
+    assert good.accuracy > 0.8
+    assert good.accuracy > bad.accuracy + 0.1
