@@ -42,7 +42,8 @@ def _search_schema() -> type:
 
 
 def _grid(cfg: DictConfig, output: Path, command: str) -> str:
-    from .scaling.grid import run_grid_job, summary_text
+    from .scaling.grid import run_grid_job
+    from .scaling.grid_report import summary_text
 
     summary = run_grid_job(cfg, output, command)
     return json.dumps(summary, indent=2) if cfg.json else summary_text(summary)

@@ -18,7 +18,7 @@ class EvaluationError(RuntimeError):
     """This candidate has no value (loss not finite, out of memory): recorded as failed, the search goes on."""
 
 
-class Stopped(Exception):  # noqa: N818 - not an error: the study's own decision
+class Stopped(Exception):
     """Raised by ``report`` to end a hopeless candidate early; an evaluator lets it pass."""
 
 

@@ -173,7 +173,8 @@ class Architecture:
         if not isinstance(rows, list):
             raise UserError(f"{source}: 'stages' must be a list of stages, got {type(rows).__name__}")
         stages = tuple(_make(Stage, row, f"{source}: stage {i}") for i, row in enumerate(rows))
-        return _make(cls, {**body, "stages": stages}, source)
+        made: Architecture = _make(cls, {**body, "stages": stages}, source)
+        return made
 
     def to_yaml(self) -> str:
         """The file format: :meth:`to_dict` as YAML, one stage a line."""

@@ -67,7 +67,8 @@ class SqueezeExcite(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(n, c, h, w) to the same shape."""
         gate = x.mean((2, 3), keepdim=True)
-        return x * self.expand(self.act(self.reduce(gate))).sigmoid()
+        gate = self.expand(self.act(self.reduce(gate)))
+        return x * torch.sigmoid(gate)
 
 
 class DropPath(nn.Module):

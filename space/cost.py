@@ -150,8 +150,8 @@ def cost(architecture: Architecture) -> Cost:
     )
     names = ["stem", *(_label(s) for s in a.stages), "head"]
     stages = tuple(StageCost(name, *row) for name, row in zip(names, rows, strict=True))
-    totals = (sum(row[i] for row in rows) for i in (2, 3, 4))
-    return Cost(*totals, max(row[5] for row in rows), stages)
+    params, macs, activations = (sum(row[i] for row in rows) for i in (2, 3, 4))
+    return Cost(params, macs, activations, max(row[5] for row in rows), stages)
 
 
 def cost_batch(batch: ArchitectureBatch) -> CostBatch:

@@ -302,7 +302,7 @@ class SearchSpace:
         def values(spec: tuple[str, Any], codes: tuple[str, ...] | None, kind: type) -> NDArray[Any]:
             decision, fixed = spec
             options = self._values[decision] if decision else (fixed,)
-            table = np.array([codes.index(v) if codes else v for v in options], kind)
+            table: NDArray[Any] = np.array([codes.index(v) if codes else v for v in options], kind)
             return table[indices[:, column[decision]]] if decision else np.broadcast_to(table, n)
 
         defaults: dict[str, Any] = {f.name: f.default for f in fields(Stage)}

@@ -1,0 +1,234 @@
+"""The output folder of a grid search: the ranked points, the coefficients, the figure, the text on the terminal."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from optuna.study import Study
+from optuna.trial import TrialState
+
+from ..search.report import SECONDS, shown_trials, state_name, text_table, trial_row, versions, write_csv, write_text
+from ..search.study import is_counted, result_of
+from ..space.architecture import Architecture
+from ..space.cost import cost
+from ..space.errors import UserError
+from .coefficients import Coefficients
+from .compound import scale
+
+#: The winner stands out when it leads by more than so many standard errors of a difference of two means.
+STANDARD_ERRORS = 2.0
+
+
+def rank_points(study: Study, baseline: Architecture, points: Sequence[Coefficients]) -> list[dict[str, Any]]:
+    """One row a point, the best mean accuracy first, those without a result last."""
+    accuracies: dict[tuple[float, ...], list[float]] = {}
+    for trial in shown_trials(study):
+        if trial.state == TrialState.COMPLETE:
+            key = tuple(trial.params[name] for name in ("alpha", "beta", "gamma"))
+            accuracies.setdefault(key, []).append(result_of(trial)["accuracy"])
+    base = cost(baseline)
+    rows = []
+    for p in points:
+        try:
+            network = scale(baseline, p, 1)
+        except UserError:
+            continue  # its trials say why they failed
+        values = accuracies.get((p.alpha, p.beta, p.gamma), [])
+        costs = cost(network)
+        rows.append(
+            {
+                "alpha": p.alpha,
+                "beta": p.beta,
+                "gamma": p.gamma,
+                "accuracy": statistics.fmean(values) if values else None,
+                "sd": statistics.stdev(values) if len(values) > 1 else None,
+                "seeds": len(values),
+                "macs_ratio": costs.macs / base.macs,
+                "nominal_macs_ratio": p.macs_ratio,
+                "macs": costs.macs,
+                "params": costs.params,
+                "activations": costs.activations,
+                "resolution": network.resolution,
+                "digest": network.digest,
+            }
+        )
+    return sorted(rows, key=lambda row: (row["accuracy"] is None, -(row["accuracy"] or 0), abs(row["macs_ratio"] - 2)))
+
+
+def verdict(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Whether the winner stands out of the noise: its lead over the next *different* network in standard errors.
+
+    The noise is the standard deviation over seeds, pooled over all points that have several.
+    """
+    ranked = [row for row in rows if row["accuracy"] is not None]
+    best = ranked[0]
+    other = next((row for row in ranked if row["digest"] != best["digest"]), None)
+    spreads = [(row["sd"], row["seeds"] - 1) for row in ranked if row["sd"] is not None]
+    if other is None:
+        return {"stands_out": None, "text": "there is nothing to compare the winner with"}
+    lead = best["accuracy"] - other["accuracy"]
+    if not spreads:
+        text = f"leads by {lead:.2%}; one training a point says nothing of the noise: use seeds=3 or more"
+        return {"stands_out": None, "lead": lead, "text": text}
+    noise = math.sqrt(sum(sd**2 * n for sd, n in spreads) / sum(n for _, n in spreads))
+    error = noise * math.sqrt(1 / best["seeds"] + 1 / other["seeds"])
+    stands = lead > STANDARD_ERRORS * error
+    within = sum(best["accuracy"] - row["accuracy"] <= STANDARD_ERRORS * error for row in ranked[1:])
+    text = f"leads by {lead:.2%}, {'more' if stands else 'not more'} than {STANDARD_ERRORS:g} standard errors "
+    text += f"({STANDARD_ERRORS * error:.2%}) of a difference: "
+    text += "it stands out of the noise" if stands else f"{within} other points are as good, as far as this can tell"
+    return {"stands_out": stands, "lead": lead, "noise_sd": noise, "standard_error": error, "text": text}
+
+
+def write_grid(
+    study: Study,
+    baseline: Architecture,
+    points: Sequence[Coefficients],
+    output: Path,
+    *,
+    seed: int,
+    seconds: float,
+    evaluator: str,
+    command: str,
+) -> dict[str, Any]:
+    """Write everything and return the content of ``summary.json``."""
+    seconds += study.user_attrs.get(SECONDS, 0.0)
+    study.set_user_attr(SECONDS, seconds)
+    trials = shown_trials(study)
+    trial_rows = [trial_row(t, ("accuracy",)) for t in trials]
+    write_csv(output / "trials.csv", trial_rows)
+    rows = rank_points(study, baseline, points)
+    write_csv(output / "points.csv", rows)
+    states = [state_name(t) for t in trials]
+    costs = cost(baseline)
+    summary: dict[str, Any] = {"best": None, "verdict": None}
+    if rows and rows[0]["accuracy"] is not None:
+        summary["best"] = rows[0]
+        summary["verdict"] = verdict(rows)
+        Coefficients(*(rows[0][name] for name in ("alpha", "beta", "gamma"))).save(output / "coefficients.yaml")
+    summary |= {
+        "points": rows,
+        "baseline": {"name": baseline.name, "digest": baseline.digest, "macs": costs.macs, "params": costs.params}
+        | {"resolution": baseline.resolution, "architecture": baseline.to_dict()},
+        "trials": sum(is_counted(t) for t in trials),
+        "complete": states.count("complete"),
+        "failed": states.count("failed"),
+        "pruned": states.count("pruned"),
+        "duplicates": sum(row["duplicate_of"] is not None for row in trial_rows),
+        "reasons": [row["reason"] for row in trial_rows if row["state"] == "failed"],
+        "seconds": round(seconds, 3),
+        "seed": seed,
+        "algorithm": "grid",
+        "space": "alpha, beta, gamma",
+        "evaluator": evaluator,
+        "objective": "accuracy",
+        "study": {"name": study.study_name, "directions": ["maximize"]},
+        "versions": versions(),
+        "command": command,
+        "output": str(output),
+    }
+    write_text(output / "summary.json", json.dumps(summary, indent=2) + "\n")
+    grid_figure(rows, summary, output)
+    return summary
+
+
+def grid_figure(rows: Sequence[Mapping[str, Any]], summary: Mapping[str, Any], output: Path) -> None:
+    """Where in the grid the accuracy is, and the ranking with its spread; ``grid.png`` and ``grid.svg``."""
+    done = [row for row in rows if row["accuracy"] is not None]
+    if not done:
+        return
+    from matplotlib.figure import Figure
+
+    shown = done[:25]
+    figure = Figure(figsize=(10, max(4.2, 1.4 + 0.22 * len(shown))), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=[1.1, 1])
+    accuracy = [100 * row["accuracy"] for row in done]
+    alphas = sorted({row["alpha"] for row in done})
+    shift = {a: (i - (len(alphas) - 1) / 2) * 0.028 / len(alphas) for i, a in enumerate(alphas)}
+    points = left.scatter(
+        [row["gamma"] + shift[row["alpha"]] for row in done],
+        [row["beta"] for row in done],
+        c=accuracy,
+        s=[30 + 500 * (row["alpha"] - alphas[0]) for row in done],
+        cmap="viridis",
+        alpha=0.9,
+    )
+    best = done[0]
+    left.scatter(
+        [best["gamma"] + shift[best["alpha"]]],
+        [best["beta"]],
+        marker="*",
+        s=120,
+        color="crimson",
+        edgecolors="white",
+        zorder=4,
+    )
+    figure.colorbar(points, ax=left, label="accuracy on held-out images (%)")
+    left.set_xlabel("γ, resolution (points of one γ are set apart by α)")
+    left.set_ylabel("β, width")
+    left.set_title("the grid; larger dot: larger α, depth; star: the winner", loc="left", fontsize=9)
+    left.margins(0.12)
+    y = range(len(shown))
+    right.errorbar(
+        [100 * row["accuracy"] for row in shown],
+        y,
+        xerr=[100 * (row["sd"] or 0) for row in shown],
+        fmt="o",
+        color="tab:blue",
+        ecolor="tab:gray",
+        capsize=2,
+        markersize=4,
+    )
+    labels = [f"{r['alpha']:g}  {r['beta']:g}  {r['gamma']:g}   ×{r['macs_ratio']:.2f}" for r in shown]
+    right.set_yticks(list(y), labels, fontsize=7, family="monospace")
+    right.invert_yaxis()
+    right.set_xlabel("accuracy (%), mean ± sd over seeds" if best["seeds"] > 1 else "accuracy (%), one seed")
+    more = f" (first {len(shown)} of {len(done)})" if len(done) > len(shown) else ""
+    right.set_title(f"α  β  γ  and achieved MACs ratio{more}", loc="left", fontsize=9)
+    right.grid(axis="x", alpha=0.25)
+    figure.suptitle(f"{summary['baseline']['name']} at φ = 1", fontsize=10)
+    for kind in ("png", "svg"):
+        figure.savefig(output / f"grid.{kind}", dpi=150, metadata={"Date": None} if kind == "svg" else None)
+
+
+def summary_text(summary: Mapping[str, Any]) -> str:
+    """What ``effnas grid-alpha-beta-gamma`` prints."""
+    rows = []
+    for i, row in enumerate(summary["points"], 1):
+        accuracy = "failed" if row["accuracy"] is None else f"{row['accuracy']:.2%}"
+        spread = "" if row["sd"] is None else f"{row['sd']:.2%}"
+        rows.append(
+            [
+                str(i),
+                *(f"{row[name]:g}" for name in ("alpha", "beta", "gamma")),
+                accuracy,
+                spread,
+                str(row["seeds"]),
+                f"{row['nominal_macs_ratio']:.3f}",
+                f"{row['macs_ratio']:.3f}",
+                f"{row['macs'] / 1e6:,.3f}",
+                f"{row['params'] / 1e6:,.4f}",
+                f"{row['resolution']}²",
+            ]
+        )
+    header = ["rank", "alpha", "beta", "gamma", "accuracy", "sd", "seeds", "nominal", "achieved"]
+    header += ["M MACs", "M params", "pixels"]
+    base, best = summary["baseline"], summary["best"]
+    return "\n".join(
+        [
+            f"{base['name']} ({base['macs'] / 1e6:,.3f} M MACs at {base['resolution']}²) scaled to φ = 1: "
+            f"{len(rows)} points, {summary['trials']} trainings in {summary['seconds']:.0f} s; "
+            "MACs ratios against the baseline",
+            "",
+            text_table(header, rows),
+            "",
+            f"alpha {best['alpha']:g}, beta {best['beta']:g}, gamma {best['gamma']:g} {summary['verdict']['text']}",
+            f"written to {summary['output']}: coefficients.yaml points.csv trials.csv summary.json grid.png grid.svg",
+            f"next: effnas scale --coefficients {summary['output']}/coefficients.yaml --baseline FILE --family 0..3",
+        ]
+    )

@@ -1,0 +1,67 @@
+"""Members of a space that meet the limits known before training: found, or shown to be out of reach."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..space.cost import CostBatch, cost, cost_batch
+from ..space.errors import UserError
+from ..space.space import Decisions, SearchSpace
+from .objective import COSTS, Objective
+
+DRAWS = 4096
+#: Random members that the descent starts from when none of the draws is feasible.
+STARTS = 8
+
+
+def feasible_member(space: SearchSpace, objective: Objective, rng: np.random.Generator) -> Decisions:
+    """A random member that meets the limits; where such are rare, one that a descent on the costs finds.
+
+    Raises:
+        UserError: nothing was found; the nearest member is named with its cost.
+    """
+    indices = space.sample_indices(DRAWS, rng)
+    excess = _excess(objective, cost_batch(space.batch(indices)))
+    if (excess <= 0).any():
+        return space.decisions(indices[int(np.argmax(excess <= 0))])
+    best, nearest = np.inf, indices[0]
+    for start in np.argsort(excess, kind="stable")[:STARTS]:
+        row, value = _descend(space, objective, indices[start], excess[start])
+        if value <= 0:
+            return space.decisions(row)
+        if value < best:
+            best, nearest = value, row
+    member = cost(space.build(space.decisions(nearest)))
+    limits = [m for m in COSTS if getattr(objective, f"max_{m}", None) is not None]
+    wanted = ", ".join(f"{m} ≤ {getattr(objective, f'max_{m}'):,.0f}" for m in limits)
+    has = ", ".join(f"{m} {getattr(member, m):,}" for m in limits)
+    raise UserError(f"objective: no network of the space {space.name} meets {wanted}; the nearest found has {has}")
+
+
+def _excess(objective: Objective, costs: CostBatch) -> NDArray[np.float64]:
+    """The largest ``cost / limit - 1`` of each network; at most 0 where all limits hold."""
+    violations = list(objective.violations(costs).values())  # type: ignore[arg-type]  # columns instead of numbers
+    if not violations:
+        return np.full(len(costs.macs), -np.inf)
+    excess: NDArray[np.float64] = np.max(np.stack([np.asarray(v, np.float64) for v in violations]), axis=0)
+    return excess
+
+
+def _descend(
+    space: SearchSpace, objective: Objective, row: NDArray[np.int64], value: float
+) -> tuple[NDArray[np.int64], float]:
+    """Change the one decision that lowers the excess most, until the limits hold or nothing helps."""
+    sizes = [len(labels) for labels in space.choices.values()]
+    while value > 0:
+        moves = np.repeat(row[None], sum(sizes), axis=0)
+        at = 0
+        for column, size in enumerate(sizes):
+            moves[at : at + size, column] = np.arange(size)
+            at += size
+        excess = _excess(objective, cost_batch(space.batch(moves)))
+        best = int(np.argmin(excess))
+        if excess[best] >= value:
+            break
+        row, value = moves[best], float(excess[best])
+    return row, value

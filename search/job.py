@@ -1,0 +1,232 @@
+"""``effnas search``: the settings, the run, the output folder."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution
+from optuna.pruners import BasePruner, NopPruner
+from optuna.samplers import BaseSampler
+from optuna.study import Study
+
+from ..evaluate.evaluation import Evaluator
+from ..space.errors import UserError, check_int, check_number
+from ..space.space import SearchSpace, load_space
+from .evolution import Evolution
+from .feasible import feasible_member
+from .objective import MnasNetReward, Objective
+from .progress import Progress
+from .report import write_search
+from .seeded import Seeded, derive_seed
+from .storage import folder_lock, open_study
+from .study import Candidate, Loop, Problem, interrupt_running
+from .workers import make_workers
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+#: Settings that may change between two runs of one search.
+FREE = ("trials", "workers", "timeout", "storage", "study", "json", "hydra")
+
+
+@dataclass
+class SearchJob:
+    """The settings of a search that are not a choice of YAML; the groups are checked by what they construct."""
+
+    trials: int = 30
+    seed: int = 0
+    workers: int = 1
+    timeout: float | None = None
+    storage: str | None = None
+    study: str | None = None
+    json: bool = False
+    space: Any = None
+    evaluator: Any = None
+    data: Any = None
+    training: Any = None
+    objective: Any = None
+    algorithm: Any = None
+    pruner: Any = None
+
+
+@dataclass(frozen=True)
+class SpaceProblem:
+    """A space as the loop sees it; every candidate is trained with the same seed."""
+
+    space: SearchSpace
+    objective: Objective
+    seed: int
+
+    @property
+    def distributions(self) -> Mapping[str, BaseDistribution]:
+        """The space's."""
+        return self.space.distributions
+
+    def candidate(self, params: Mapping[str, Any]) -> Candidate:
+        """The network of the decisions."""
+        return Candidate(self.space.build(params), self.seed)
+
+    def feasible(self, rank: int) -> dict[str, Any] | None:
+        """A random member within the limits."""
+        return dict(feasible_member(self.space, self.objective, np.random.default_rng(derive_seed(self.seed, rank))))
+
+
+def run_search(
+    space: SearchSpace | str,
+    evaluator: Evaluator,
+    objective: Objective | None = None,
+    algorithm: Callable[..., BaseSampler] = Evolution,
+    *,
+    pruner: BasePruner | None = None,
+    trials: int = 30,
+    seed: int = 0,
+    workers: int = 1,
+    timeout: float | None = None,
+    output: str | Path = "outputs/search",
+    storage: str | None = None,
+    study: str | None = None,
+    job: Mapping[str, Any] | None = None,
+    command: str = "",
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Search ``space`` for the network that ``objective`` likes best, or go on with the search in ``output``.
+
+    Args:
+        space: where to search; a text names a shipped space or a YAML file.
+        evaluator: trains or looks up candidates; with several workers it must pickle.
+        objective: score or scores of an evaluation, and hard limits; None: the MnasNet reward, T = 400 M, w = −0.07.
+        algorithm: called as ``algorithm(seed=…)``, gives an Optuna sampler: the class itself, or a partial of it.
+        pruner: Optuna's; None: every candidate is evaluated to its end.
+        trials: finished trials to reach, those of earlier runs included.
+        seed: of the sampler's choices and of every training.
+        workers: processes that evaluate at the same time, sharing this machine's cores; 1: this process.
+        timeout: seconds after which no new trial starts.
+        output: folder of ``baseline.yaml``, ``trials.csv``, ``pareto.csv``, ``summary.json``, figures and, without
+            ``storage``, the study.
+        storage: URL of an Optuna storage, for several machines.
+        study: its name there.
+        job: what identifies the search; a folder that holds another one is refused. By default made of the arguments.
+        command: as the user typed it, for the record.
+        quiet: no progress on standard error.
+
+    Returns:
+        The content of ``summary.json``.
+
+    Raises:
+        UserError: a setting is wrong, the limits are out of reach, another search is in the folder, or no trial gave
+            a network.
+        KeyboardInterrupt: after Ctrl-C, when everything is written.
+    """
+    check_int("seed", seed, 0, 2**32 - 1)
+    output = Path(output)
+    space = load_space(space) if isinstance(space, str) else space
+    objective = MnasNetReward() if objective is None else objective
+    feasible_member(space, objective, np.random.default_rng(seed))  # limits out of reach are found out now
+    if job is None:
+        job = {"space": space.name, "evaluator": repr(evaluator), "objective": repr(objective), "seed": seed}
+    sampler = Seeded(algorithm, seed)
+
+    def write(optuna_study: Study, seconds: float) -> dict[str, Any]:
+        facts = {"algorithm": str(sampler), "evaluator": type(evaluator).__name__, "command": command}
+        return write_search(optuna_study, space, objective, output, seed=seed, seconds=seconds, **facts)
+
+    summary = run_trials(
+        SpaceProblem(space, objective, seed),
+        evaluator,
+        objective,
+        sampler,
+        pruner,
+        write,
+        name=study or "search",
+        job=job,
+        trials=trials,
+        workers=workers,
+        timeout=timeout,
+        output=output,
+        storage=storage,
+        quiet=quiet,
+    )
+    if summary["best"] is None:
+        reasons = summary["reasons"]
+        first = f"; the first reason: {reasons[0]}" if reasons else ""
+        raise UserError(f"{output}: no trial gave a network to keep ({summary['failed']} failed){first}")
+    return summary
+
+
+def run_trials(
+    problem: Problem,
+    evaluator: Evaluator,
+    objective: Objective,
+    sampler: BaseSampler,
+    pruner: BasePruner | None,
+    write: Callable[[Study, float], dict[str, Any]],
+    *,
+    name: str,
+    job: Mapping[str, Any],
+    trials: int,
+    workers: int,
+    timeout: float | None,
+    output: Path,
+    storage: str | None,
+    quiet: bool,
+    prepare: Callable[[Study], None] = lambda study: None,
+) -> dict[str, Any]:
+    """What every job over a study does: hold the folder, open or find the study, run the loop, write the results.
+
+    ``prepare`` is called with the study before the loop, ``write`` with it and this run's seconds at the end, also
+    after Ctrl-C.  Returns what ``write`` does.
+
+    Raises:
+        UserError: as :func:`run_search`.
+        KeyboardInterrupt: after Ctrl-C, when everything is written.
+    """
+    check_int("trials", trials, 1)
+    check_int("workers", workers, 1, 4096)
+    if timeout is not None:
+        check_number("timeout (seconds)", timeout, 0, open_low=True)
+    owner = f"{platform.node()}:{output.resolve()}"
+    start = time.perf_counter()
+    with folder_lock(output):
+        study = open_study(
+            storage, name, output, objective.directions, dict(job), sampler=sampler, pruner=pruner or NopPruner()
+        )
+        interrupt_running(study, owner, shared=storage is not None)
+        prepare(study)
+        progress = Progress(study, objective, trials, quiet=quiet)
+        try:
+            with progress as watcher, make_workers(evaluator, workers) as pool:
+                Loop(study, owner, problem, objective, pool, watcher).run(trials, timeout)
+        except KeyboardInterrupt:
+            write(study, time.perf_counter() - start)
+            raise
+        return write(study, time.perf_counter() - start)
+
+
+def run_search_job(config: DictConfig, output: Path, command: str) -> dict[str, Any]:
+    """Make the objects that the configuration names and run :func:`run_search`."""
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+
+    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    return run_search(
+        instantiate(config.space, _convert_="all"),
+        instantiate(config.evaluator, _convert_="all"),
+        instantiate(config.objective, _convert_="all"),
+        instantiate(config.algorithm, _partial_=True, _convert_="all"),
+        pruner=instantiate(config.pruner, _convert_="all"),
+        trials=config.trials,
+        seed=config.seed,
+        workers=config.workers,
+        timeout=config.timeout,
+        output=output,
+        storage=config.storage,
+        study=config.study,
+        job={key: value for key, value in plain.items() if key not in FREE},
+        command=command,
+    )

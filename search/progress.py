@@ -1,0 +1,155 @@
+"""What a person sees while a search runs: on standard error, live on a terminal and as plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+from rich.text import Text
+
+from .objective import Objective, non_dominated
+from .study import Candidate, is_counted, result_of
+
+#: Rows of the running front that fit a small terminal.
+FRONT_ROWS = 8
+
+
+class Progress:
+    """A bar with the time left, the candidates in training, the best so far and the running front.
+
+    A context manager that gives the watcher of :class:`~effnas.search.study.Loop`.
+    """
+
+    def __init__(self, study: Study, objective: Objective, trials: int, *, quiet: bool = False) -> None:
+        self._objective = objective
+        self._trials = trials
+        self._console = Console(stderr=True, highlight=False, quiet=quiet)
+        self._quiet = quiet
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=self._console,
+        )
+        done = [t for t in study.get_trials(deepcopy=False) if is_counted(t)]
+        self._done = [t for t in done if t.state == TrialState.COMPLETE]
+        self._finished = len(done)
+        self._task = self._bar.add_task("search", total=trials, completed=self._finished, left="")
+        self._running: dict[int, str] = {}
+        self._skipped = 0
+        self._start = time.monotonic()
+        self._here = 0
+        live = self._console.is_terminal and not quiet
+        self._live = Live(self, console=self._console, refresh_per_second=4) if live else None
+
+    def __enter__(self) -> Progress:
+        if self._finished:
+            self._console.print(f"going on: {self._finished} of {self._trials} trials were finished before")
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.stop()
+        if kind is KeyboardInterrupt and not self._quiet:
+            print(f"stopped: {self._finished} of {self._trials} trials are finished", file=sys.stderr)
+
+    # -- the loop's events ---------------------------------------------------------------------------
+
+    def started(self, trial: Trial, candidate: Candidate) -> None:
+        """A candidate went to a worker."""
+        self._running[trial.number] = f"trial {trial.number}: {result_of_trial(trial)}"
+
+    def reported(self, number: int, step: int, accuracy: float) -> None:
+        """A running candidate measured itself."""
+        head = self._running.get(number, "").split(" · ")[0]
+        self._running[number] = f"{head} · epoch {step}: {accuracy:.1%}"
+
+    def finished(self, trial: FrozenTrial) -> None:
+        """A trial has its final state."""
+        self._running.pop(trial.number, None)
+        if not is_counted(trial):
+            self._skipped += 1
+            return
+        self._finished += 1
+        self._here += 1
+        if trial.state == TrialState.COMPLETE:
+            self._done.append(trial)
+        rate = (time.monotonic() - self._start) / self._here
+        left = rate * max(0, self._trials - self._finished)
+        self._bar.update(self._task, completed=self._finished, left=f"{_clock(left)} left")
+        if self._live is None and not self._quiet:
+            self._line(trial, left)
+
+    # -- what is shown -------------------------------------------------------------------------------
+
+    def _line(self, trial: FrozenTrial, left: float) -> None:
+        result = result_of(trial)
+        text = f"[{self._finished}/{self._trials}] trial {trial.number} {trial.state.name.lower()}: "
+        if result.get("accuracy") is not None:
+            text += f"accuracy {result['accuracy']:.2%}, "
+        if "macs" in result:
+            text += f"{result['macs'] / 1e6:,.2f} M MACs"
+        if trial.state == TrialState.COMPLETE and len(self._objective.names) == 1:
+            text += f", {self._objective.names[0]} {trial.values[0]:.4f}"
+        if reason := result.get("reason"):
+            text += f" ({reason})"
+        best = self._best()
+        if best is not None and len(self._objective.names) == 1:
+            text += f"; best {best.values[0]:.4f} (trial {best.number})"
+        print(f"{text}; {_clock(left)} left", file=sys.stderr, flush=True)
+
+    def _best(self) -> FrozenTrial | None:
+        feasible = [t for t in self._done if result_of(t).get("feasible", True)]
+        sign = 1 if self._objective.directions[0] == "maximize" else -1
+        return max(feasible, key=lambda t: (sign * t.values[0], -t.number), default=None)
+
+    def __rich__(self) -> RenderableType:
+        parts: list[RenderableType] = [self._bar]
+        parts += [Text(f"  {text}", style="dim") for text in list(self._running.values())[:8]]
+        best = self._best()
+        if best is not None:
+            result = result_of(best)
+            score = ", ".join(f"{n} {v:.4g}" for n, v in zip(self._objective.names, best.values, strict=True))
+            parts.append(Text(f"best: trial {best.number}, {score}, accuracy {result['accuracy']:.2%}"))
+            parts.append(self._front())
+        if self._skipped:
+            parts.append(Text(f"{self._skipped} proposals beyond the limits were not trained", style="dim"))
+        return Group(*parts)
+
+    def _front(self) -> Table:
+        results = [result_of(t) for t in self._done]
+        mask = non_dominated([(r["accuracy"], r["macs"]) for r in results], ("maximize", "minimize"))
+        kept = [r for r, keep in zip(results, mask, strict=True) if keep]
+        rows = sorted({(r["macs"], r["accuracy"], r["params"]) for r in kept}, reverse=True)
+        table = Table(title="front", title_justify="left", box=None, padding=(0, 2))
+        for name in ("accuracy", "M MACs", "M params"):
+            table.add_column(name, justify="right")
+        for macs, accuracy, params in rows[:FRONT_ROWS]:
+            table.add_row(f"{accuracy:.2%}", f"{macs / 1e6:,.2f}", f"{params / 1e6:,.3f}")
+        return table
+
+
+def result_of_trial(trial: Trial) -> str:
+    """One line on a running trial."""
+    result = trial.user_attrs.get("result", {})
+    return f"{result.get('macs', 0) / 1e6:,.2f} M MACs, {result.get('params', 0) / 1e6:,.3f} M parameters"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,216 @@
+"""The output folder of a search: tables, the baseline, the summary, and its text on the terminal."""
+
+from __future__ import annotations
+
+import csv
+import importlib.metadata
+import json
+import platform
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from ..space.space import SearchSpace
+from .figures import search_figure
+from .objective import Objective, non_dominated
+from .seeded import INTERRUPTED
+from .study import is_counted, result_of
+
+PACKAGES = ("effnas", "torch", "optuna", "hydra-core", "numpy", "datasets", "scikit-learn")
+MEASURES = ("accuracy", "params", "macs", "activations", "peak_memory", "latency", "seconds")
+#: Study attribute: wall-clock seconds of all runs.
+SECONDS = "seconds"
+
+
+def versions() -> dict[str, str]:
+    """Of Python, of the machine, and of the packages that a result depends on."""
+    found = {"python": platform.python_version(), "machine": platform.platform()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def state_name(trial: FrozenTrial) -> str:
+    """``complete``, ``failed``, ``pruned`` (stopped early) or ``infeasible`` (beyond a limit, not trained)."""
+    if result_of(trial).get("infeasible"):
+        return "infeasible"
+    return {TrialState.COMPLETE: "complete", TrialState.FAIL: "failed"}.get(trial.state, trial.state.name.lower())
+
+
+def trial_row(trial: FrozenTrial, names: Sequence[str]) -> dict[str, Any]:
+    """One line of ``trials.csv``: the first objective is the score, several have columns of their own."""
+    result = result_of(trial)
+    values = trial.values if trial.state == TrialState.COMPLETE else None
+    row: dict[str, Any] = {"number": trial.number, "state": state_name(trial), "score": values[0] if values else None}
+    if len(names) > 1:
+        row |= {f"score.{name}": values[i] if values else None for i, name in enumerate(names)}
+    row |= {measure: result.get(measure) for measure in MEASURES}
+    row |= {f"decision.{name}": value for name, value in trial.params.items()}
+    row["duplicate_of"] = result.get("duplicate_of")
+    row["reason"] = result.get("reason", "")
+    return row
+
+
+def shown_trials(study: Study) -> list[FrozenTrial]:
+    """Finished trials but those that a kill cut short: their places were taken by others."""
+    return [t for t in study.get_trials(deepcopy=False) if t.state.is_finished() and not t.user_attrs.get(INTERRUPTED)]
+
+
+def usable_trials(study: Study) -> list[FrozenTrial]:
+    """Complete trials within all limits."""
+    return [t for t in shown_trials(study) if t.state == TrialState.COMPLETE and result_of(t).get("feasible", True)]
+
+
+def front_trials(study: Study, objective: Objective) -> list[FrozenTrial]:
+    """The non-dominated ones: of the objectives where there are several, else of accuracy and MACs; cheapest first."""
+    trials = [t for t in usable_trials(study) if "duplicate_of" not in result_of(t)]
+    if len(objective.names) > 1:
+        values: list[Sequence[float]] = [t.values for t in trials]
+        mask = non_dominated(values, objective.directions)
+    else:
+        values = [(result_of(t)["accuracy"], result_of(t)["macs"]) for t in trials]
+        mask = non_dominated(values, ("maximize", "minimize"))
+    return sorted((t for t, keep in zip(trials, mask, strict=True) if keep), key=lambda t: result_of(t)["macs"])
+
+
+def best_trial(study: Study, objective: Objective) -> FrozenTrial | None:
+    """The best score; of several objectives, the front's member that is best in the first one."""
+    sign = 1 if objective.directions[0] == "maximize" else -1
+    trials = usable_trials(study) if len(objective.names) == 1 else front_trials(study, objective)
+    return max(trials, key=lambda t: (sign * t.values[0], -t.number), default=None)
+
+
+def write_search(
+    study: Study,
+    space: SearchSpace,
+    objective: Objective,
+    output: Path,
+    *,
+    seed: int,
+    seconds: float,
+    algorithm: str,
+    evaluator: str,
+    command: str,
+) -> dict[str, Any]:
+    """Write everything and return the content of ``summary.json``."""
+    seconds += study.user_attrs.get(SECONDS, 0.0)
+    study.set_user_attr(SECONDS, seconds)
+    trials = shown_trials(study)
+    front = front_trials(study, objective)
+    write_csv(output / "trials.csv", [trial_row(t, objective.names) for t in trials])
+    write_csv(output / "pareto.csv", [trial_row(t, objective.names) for t in front])
+    best = best_trial(study, objective)
+    rows = [trial_row(t, objective.names) for t in trials]
+    scores = [row["score"] for row in rows if row["state"] == "complete" and row["duplicate_of"] is None]
+    summary: dict[str, Any] = {"best": None}
+    if best is not None:
+        architecture = space.build(best.params)
+        architecture.save(output / "baseline.yaml")
+        row = trial_row(best, objective.names)
+        summary["best"] = {
+            "number": best.number,
+            "decisions": dict(best.params),
+            **{key: row[key] for key in ("score", *MEASURES)},
+            "architecture": architecture.to_dict(),
+        }
+    states = [row["state"] for row in rows]
+    summary |= {
+        "trials": sum(is_counted(t) for t in trials),
+        "complete": states.count("complete"),
+        "failed": states.count("failed"),
+        "pruned": states.count("pruned"),
+        "infeasible": states.count("infeasible"),
+        "duplicates": sum(row["duplicate_of"] is not None for row in rows),
+        "median_score": statistics.median(scores) if scores else None,
+        "front": [{key: row[key] for key in ("number", "score", *MEASURES)} for row in _rows(front, objective)],
+        "reasons": [row["reason"] for row in rows if row["state"] == "failed"],
+        "seconds": round(seconds, 3),
+        "seed": seed,
+        "algorithm": algorithm,
+        "space": space.name,
+        "evaluator": evaluator,
+        "objective": repr(objective),
+        "study": {"name": study.study_name, "directions": [d.name.lower() for d in study.directions]},
+        "versions": versions(),
+        "command": command,
+        "output": str(output),
+    }
+    write_text(output / "summary.json", json.dumps(summary, indent=2) + "\n")
+    search_figure(rows, _rows(front, objective), summary, objective, output)
+    return summary
+
+
+def _rows(trials: Sequence[FrozenTrial], objective: Objective) -> list[dict[str, Any]]:
+    return [trial_row(t, objective.names) for t in trials]
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """A table with the union of the rows' columns, ``reason`` last."""
+    columns = list(dict.fromkeys(key for row in rows for key in row if key != "reason")) or ["number", "state", "score"]
+    scratch = path.with_name(f".{path.name}.tmp")
+    with open(scratch, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [*columns, "reason"], restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+    scratch.replace(path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    scratch = path.with_name(f".{path.name}.tmp")
+    scratch.write_text(text, encoding="utf-8")
+    scratch.replace(path)
+
+
+def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Aligned columns, the first to the left."""
+    table = [list(header), *map(list, rows)]
+    widths = [max(len(row[i]) for row in table) for i in range(len(header))]
+    lines = [
+        "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
+        for row in table
+    ]
+    return "\n".join([lines[0].rstrip(), "-" * len(lines[0]), *(line.rstrip() for line in lines[1:])])
+
+
+def summary_text(summary: Mapping[str, Any]) -> str:
+    """What ``effnas search`` prints: the front, the baseline, where things are."""
+    best = summary["best"]
+    resolution = best["architecture"]["resolution"]
+    rows = [
+        [
+            str(row["number"]),
+            f"{row['accuracy']:.2%}",
+            f"{row['macs'] / 1e6:,.3f}",
+            f"{row['params'] / 1e6:,.4f}",
+            f"{row['score']:.4f}",
+            "<- baseline" if row["number"] == best["number"] else "",
+        ]
+        for row in sorted(summary["front"], key=lambda row: -row["macs"])
+    ]
+    header = ["trial", "accuracy", f"M MACs at {resolution}²", "M parameters", "score", ""]
+    counts = ", ".join(
+        f"{summary[key]} {key}"
+        for key in ("complete", "failed", "pruned", "infeasible", "duplicates")
+        if summary[key] or key == "complete"
+    )
+    lines = [
+        f"{summary['space']}: {summary['trials']} trials ({counts}) in {summary['seconds']:.0f} s, "
+        f"{summary['algorithm']}, seed {summary['seed']}",
+        "",
+        "accuracy on held-out images against MACs, the front:",
+        text_table(header, rows),
+        "",
+        f"baseline: trial {best['number']}, score {best['score']:.4f}"
+        + (f" (median of all candidates {summary['median_score']:.4f})" if summary["median_score"] else ""),
+        f"written to {summary['output']}: baseline.yaml trials.csv pareto.csv summary.json search.png search.svg",
+        f"next: effnas grid-alpha-beta-gamma --baseline {summary['output']}/baseline.yaml",
+    ]
+    return "\n".join(lines)

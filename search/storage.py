@@ -1,0 +1,166 @@
+"""Where the record of a search is kept: an Optuna study in a journal file, or any Optuna storage by URL."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+from filelock import FileLock, Timeout
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import Study, StudyDirection
+
+from ..space.errors import UserError
+
+JOURNAL = "study.journal"
+#: Study attribute: what the search is, so that a folder is not continued as another search.
+JOB = "job"
+
+
+class _KernelLock:
+    """A lock that the kernel lets go when its process dies; Optuna's own would be waited for, 30 seconds each."""
+
+    def __init__(self, path: Path) -> None:
+        self._lock = FileLock(str(path) + ".lock")
+
+    def acquire(self) -> bool:
+        self._lock.acquire()
+        return True
+
+    def release(self) -> None:
+        self._lock.release()
+
+
+class _Journal(JournalFileBackend):
+    """Optuna's journal file, synced to the disk when a trial changes its state and not at each of its parameters.
+
+    What a killed process wrote is in the kernel's hands and safe; only a power failure can take the last records.
+    """
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        text = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        self._lock.acquire()
+        try:
+            with open(self._file_path, "ab") as file:
+                file.write(text.encode())
+                file.flush()
+                if any("state" in log for log in logs):
+                    os.fsync(file.fileno())
+        finally:
+            self._lock.release()
+
+
+@contextmanager
+def folder_lock(folder: Path) -> Any:
+    """Hold a run's output folder; it is free again when the process ends, however it ends.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(str(folder / ".lock"))
+    try:
+        lock.acquire(timeout=5)  # a run killed a moment ago may still be going
+    except Timeout:
+        raise UserError(
+            f"{folder}: another effnas process is running in this folder; wait for it, or choose another with "
+            "hydra.run.dir=DIR"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def open_storage(storage: str | None, folder: Path) -> BaseStorage | str:
+    """The journal file of ``folder``, or the storage of a URL.
+
+    A record that a kill or a full disk cut short, at the end of the file, is removed: its trial was running.
+
+    Raises:
+        UserError: the journal is damaged elsewhere.
+    """
+    if storage is not None:
+        return storage
+    path = folder / JOURNAL
+    if path.exists():
+        _repair(path)
+    return JournalStorage(_Journal(str(path), _KernelLock(path)))  # type: ignore[arg-type]  # has its two methods
+
+
+def _repair(path: Path) -> None:
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    for number, line in enumerate(whole.splitlines(), 1):
+        try:
+            if not isinstance(json.loads(line), dict):
+                raise ValueError
+        except ValueError:
+            raise UserError(
+                f"{path}: line {number} is not a record of a study: {line[:40]!r}. The file is damaged: restore it, or "
+                "remove it to start again, or choose another folder with hydra.run.dir=DIR"
+            ) from None
+    if whole != content:
+        with open(path, "r+b") as file:
+            file.truncate(len(whole))
+
+
+def open_study(
+    storage: str | None,
+    name: str,
+    folder: Path,
+    directions: Sequence[str],
+    job: dict[str, Any],
+    **options: Any,
+) -> Study:
+    """The study, made or found again; ``options`` are the sampler and the pruner.
+
+    Raises:
+        UserError: the storage cannot be opened, or holds another search under this name.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    options |= {"study_name": name, "directions": [StudyDirection[direction.upper()] for direction in directions]}
+    job = json.loads(json.dumps(job))
+    try:
+        options["storage"] = open_storage(storage, folder)
+        study = optuna.create_study(load_if_exists=True, **options)
+        stored = study.user_attrs.get(JOB)
+        if stored not in (None, job) and not any(t.state.is_finished() for t in study.get_trials(deepcopy=False)):
+            optuna.delete_study(study_name=name, storage=options["storage"])  # it failed before its first result
+            study, stored = optuna.create_study(**options), None
+    except UserError:
+        raise
+    except Exception as error:  # SQLAlchemy's, Redis', a missing driver: all are the address's fault
+        place = storage or folder / JOURNAL
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"storage {place}: cannot be opened as an Optuna storage: {reason}") from error
+    if stored is None:
+        study.set_user_attr(JOB, job)
+    elif stored != job:
+        raise UserError(
+            f"{folder if storage is None else storage}: holds another search ({_difference(stored, job)}). Continue it "
+            "with the settings it was begun with, or choose another folder with hydra.run.dir=DIR"
+        )
+    return study
+
+
+def _difference(old: Any, new: Any, path: str = "") -> str:
+    """The first few settings that differ, as ``name: old → new``."""
+    found: list[str] = []
+
+    def walk(a: Any, b: Any, path: str) -> None:
+        if isinstance(a, dict) and isinstance(b, dict):
+            for key in [*a, *(k for k in b if k not in a)]:
+                walk(a.get(key), b.get(key), f"{path}.{key}" if path else str(key))
+        elif a != b:
+            found.append(f"{path}: {a!r:.60} → {b!r:.60}")
+
+    walk(old, new, path)
+    return ", ".join(found[:4]) + (f" and {len(found) - 4} more" if len(found) > 4 else "")

@@ -1,0 +1,297 @@
+"""The one search loop: an Optuna study asks, workers evaluate, the study is told.
+
+The loop runs in one process, the only writer of its trials; the grid search of the scaling coefficients is the same
+loop over a study whose points were enqueued.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from optuna.distributions import BaseDistribution
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from ..evaluate.evaluation import Evaluation, EvaluationError
+from ..space.architecture import Architecture
+from ..space.cost import Cost, cost
+from ..space.errors import UserError
+from .objective import COSTS, Objective
+from .seeded import INTERRUPTED
+from .workers import Outcome, Task, Workers
+
+#: Trial attribute with all that is known of a trial beside its decisions: digest, accuracy, costs, reason, …
+RESULT = "result"
+#: Infeasible proposals in a row after which a feasible member is drawn instead.
+PATIENCE = 20
+#: A candidate that was interrupted so often is taken to be what ends the process, and recorded as failed.
+INTERRUPTIONS = 3
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What a parameter vector stands for: a network and the seed it is evaluated with."""
+
+    architecture: Architecture
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """Equal keys mean equal evaluations."""
+        return f"{self.architecture.digest}:{self.seed}"
+
+
+class Problem(Protocol):
+    """What is searched: named distributions, and what a draw from them stands for."""
+
+    @property
+    def distributions(self) -> Mapping[str, BaseDistribution]:
+        """As ``study.ask`` takes them."""
+
+    def candidate(self, params: Mapping[str, Any]) -> Candidate:
+        """The network and seed of one parameter vector.
+
+        Raises:
+            EvaluationError: it stands for no network.
+        """
+
+    def feasible(self, rank: int) -> dict[str, Any] | None:
+        """Parameters that meet the limits known before training, or None where such are not looked for."""
+
+
+class Watcher(Protocol):
+    """Sees the loop's events; the progress display is one."""
+
+    def started(self, trial: Trial, candidate: Candidate) -> None:
+        """A candidate went to a worker."""
+
+    def reported(self, number: int, step: int, accuracy: float) -> None:
+        """A running candidate measured itself."""
+
+    def finished(self, trial: FrozenTrial) -> None:
+        """A trial has its final state."""
+
+
+def result_of(trial: FrozenTrial) -> dict[str, Any]:
+    """The ``result`` attribute of a trial."""
+    result: dict[str, Any] = trial.user_attrs.get(RESULT, {})
+    return result
+
+
+def is_counted(trial: FrozenTrial) -> bool:
+    """Whether the trial is one of the finished ones that were asked for: not interrupted, not infeasible."""
+    aside = trial.user_attrs.get(INTERRUPTED) or result_of(trial).get("infeasible")
+    return trial.state.is_finished() and not aside
+
+
+def interrupt_running(study: Study, owner: str, shared: bool) -> None:
+    """Close the trials that a killed process of this folder left running; their places in the search are free again.
+
+    In a storage that several machines share only those of ``owner`` are closed.
+    """
+    trials = study.get_trials(deepcopy=False)
+    for trial in trials:
+        if trial.state == TrialState.RUNNING and (not shared or result_of(trial).get("owner") == owner):
+            key = result_of(trial).get("key")
+            before = sum(
+                bool(t.user_attrs.get(INTERRUPTED)) and result_of(t).get("key") == key
+                for t in trials
+                if key is not None
+            )
+            _close_interrupted(study, trial.number, trial._trial_id, again=before + 1 < INTERRUPTIONS)
+
+
+def _close_interrupted(study: Study, number: int, trial_id: int, again: bool = True) -> None:
+    if again:
+        study._storage.set_trial_user_attr(trial_id, INTERRUPTED, True)
+        reason = "interrupted"
+    else:
+        reason = f"interrupted {INTERRUPTIONS} times: it may be what ends the process"
+    old = study._storage.get_trial(trial_id).user_attrs.get(RESULT, {})
+    study._storage.set_trial_user_attr(trial_id, RESULT, {**old, "reason": reason})
+    study.tell(number, state=TrialState.FAIL)
+
+
+class Loop:
+    """Ask, evaluate, tell, until enough trials have finished.
+
+    Args:
+        study: with its sampler and pruner; its trials of earlier runs count.
+        owner: who runs the loop, recorded with each trial (:func:`interrupt_running`).
+        problem: what is searched.
+        objective: turns evaluations into values and knows the limits.
+        workers: evaluate candidates.
+        watcher: sees the events.
+    """
+
+    def __init__(
+        self, study: Study, owner: str, problem: Problem, objective: Objective, workers: Workers, watcher: Watcher
+    ) -> None:
+        self._study = study
+        self._owner = owner
+        self._problem = problem
+        self._objective = objective
+        self._workers = workers
+        self._watcher = watcher
+        self._running: dict[int, tuple[Trial, Candidate]] = {}
+        #: Trials whose network another running trial is evaluating, by that network's key.
+        self._waiting: dict[str, list[Trial]] = {}
+        self._evaluated: dict[str, FrozenTrial] = {}
+        self._last_report: dict[int, tuple[int, float]] = {}
+        self._counted = 0
+        self._infeasible = 0
+        for trial in study.get_trials(deepcopy=False):
+            self._count(trial)
+
+    def run(self, trials: int, timeout: float | None = None) -> None:
+        """Until ``trials`` have finished, those of earlier runs included; after ``timeout`` seconds none is started.
+
+        Raises:
+            UserError: no candidate can be evaluated.
+            KeyboardInterrupt: passed on, after the running trials were recorded as interrupted.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        try:
+            while True:
+                while self._may_start(trials, deadline):
+                    self._start()
+                if not self._running:
+                    return
+                self._finish(self._workers.wait(self._report))
+        except BaseException:
+            self._workers.close()
+            for trial in [*(t for t, _ in self._running.values()), *(t for ts in self._waiting.values() for t in ts)]:
+                _close_interrupted(self._study, trial.number, trial._trial_id)
+            raise
+
+    def _may_start(self, trials: int, deadline: float | None) -> bool:
+        open_ = len(self._running) + sum(len(ts) for ts in self._waiting.values())
+        late = deadline is not None and time.monotonic() >= deadline
+        return len(self._running) < self._workers.places and self._counted + open_ < trials and not late
+
+    def _start(self) -> None:
+        if self._infeasible and self._infeasible % PATIENCE == 0:
+            params = self._problem.feasible(self._infeasible)
+            if params is not None:
+                self._study.enqueue_trial(params)
+        trial = self._study.ask(dict(self._problem.distributions))
+        try:
+            candidate = self._problem.candidate(trial.params)
+        except EvaluationError as error:
+            self._tell_failed(trial, str(error), {})
+            return
+        costs = cost(candidate.architecture)
+        known: dict[str, Any] = {"owner": self._owner, "key": candidate.key}
+        known["digest"] = candidate.architecture.digest
+        known.update({metric: getattr(costs, metric) for metric in COSTS})
+        if self._reject(trial, costs, known):
+            return
+        if (earlier := self._evaluated.get(candidate.key)) is not None:
+            self._tell_duplicate(trial, earlier)
+        elif any(candidate.key == other.key for _, other in self._running.values()):
+            self._waiting.setdefault(candidate.key, []).append(trial)
+        else:
+            trial.set_user_attr(RESULT, known)
+            self._running[trial.number] = (trial, candidate)
+            self._workers.submit(Task(trial.number, candidate.architecture, candidate.seed))
+            self._watcher.started(trial, candidate)
+
+    def _reject(self, trial: Trial, costs: Cost, known: dict[str, Any]) -> bool:
+        """Close a trial that breaks a limit: costs are known before training, so it is never trained."""
+        violations = self._objective.violations(costs)
+        for metric, violation in violations.items():
+            trial.set_constraint(metric, violation)
+        broken = [metric for metric, violation in violations.items() if violation > 0]
+        if not broken:
+            self._infeasible = 0
+            return False
+        self._infeasible += 1
+        limits = ", ".join(
+            f"{m} {getattr(costs, m):,} > {getattr(self._objective, f'max_{m}', 0):,.0f}" for m in broken
+        )
+        trial.set_user_attr(RESULT, {**known, "infeasible": True, "reason": f"infeasible: {limits}"})
+        self._tell(trial, None, TrialState.PRUNED)
+        return True
+
+    def _report(self, number: int, step: int, accuracy: float) -> bool:
+        trial, _ = self._running[number]
+        self._last_report[number] = (step, accuracy)
+        self._watcher.reported(number, step, accuracy)
+        if len(self._study.directions) > 1:  # Optuna's pruners know one objective
+            return False
+        trial.report(accuracy, step)
+        return trial.should_prune()
+
+    def _finish(self, outcome: Outcome) -> None:
+        trial, candidate = self._running[outcome.number]
+        known = trial.user_attrs[RESULT]
+        evaluation = outcome.evaluation
+        if evaluation is not None:
+            self._tell_evaluated(trial, evaluation, known)
+        elif outcome.stopped:
+            step, accuracy = self._last_report[trial.number]
+            reason = f"stopped by the pruner after step {step}"
+            trial.set_user_attr(RESULT, {**known, "accuracy": accuracy, "reason": reason})
+            self._tell(trial, None, TrialState.PRUNED)
+        else:
+            self._tell_failed(trial, outcome.reason, known)
+        del self._running[outcome.number]
+        for other in self._waiting.pop(candidate.key, []):
+            if (earlier := self._evaluated.get(candidate.key)) is not None:
+                self._tell_duplicate(other, earlier)
+            else:
+                reason = f"the same network failed as trial {trial.number}"
+                self._tell_failed(other, reason, {**known, "duplicate_of": trial.number})
+
+    def _tell_evaluated(self, trial: Trial, evaluation: Evaluation, known: dict[str, Any]) -> None:
+        try:
+            values = self._objective(evaluation)
+            late = self._objective.violations_after(evaluation)
+        except UserError:
+            raise
+        except Exception as error:  # a user's own objective
+            self._tell_failed(trial, f"objective: {type(error).__name__}: {error}", known)
+            return
+        for metric, violation in late.items():
+            trial.set_constraint(metric, violation)
+        known |= {
+            "accuracy": evaluation.accuracy,
+            "latency": evaluation.latency,
+            "seconds": evaluation.seconds,
+            "metrics": dict(evaluation.metrics),
+            "feasible": all(violation <= 0 for violation in late.values()),
+        }
+        if not known["feasible"]:
+            known["reason"] = "; ".join(f"{m} exceeds its limit by {v:.1%}" for m, v in late.items() if v > 0)
+        trial.set_user_attr(RESULT, known)
+        self._tell(trial, values, TrialState.COMPLETE)
+
+    def _tell_duplicate(self, trial: Trial, earlier: FrozenTrial) -> None:
+        known = {**result_of(earlier), "duplicate_of": earlier.number, "seconds": 0.0}
+        known["reason"] = f"the same network as trial {earlier.number}: its value is taken"
+        for metric, violation in earlier.constraints.items():
+            trial.set_constraint(metric, violation)
+        trial.set_user_attr(RESULT, known)
+        self._tell(trial, earlier.values, TrialState.COMPLETE)
+
+    def _tell_failed(self, trial: Trial, reason: str, known: dict[str, Any]) -> None:
+        trial.set_user_attr(RESULT, {**known, "reason": reason})
+        self._tell(trial, None, TrialState.FAIL)
+
+    def _tell(self, trial: Trial, values: Any, state: TrialState) -> None:
+        told = self._study.tell(trial, values, state=None if state == TrialState.COMPLETE else state)
+        if told.state == TrialState.FAIL and state == TrialState.COMPLETE:  # Optuna refuses values such as NaN
+            reason = {"reason": f"the objective's value is {values!r}"}
+            self._study._storage.set_trial_user_attr(trial._trial_id, RESULT, {**result_of(told), **reason})
+            told = self._study.get_trials(deepcopy=False)[trial.number]
+        self._count(told)
+        self._watcher.finished(told)
+
+    def _count(self, trial: FrozenTrial) -> None:
+        result = result_of(trial)
+        self._counted += is_counted(trial)
+        if trial.state == TrialState.COMPLETE and "duplicate_of" not in result and "key" in result:
+            self._evaluated[result["key"]] = trial
