@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ..space.architecture import Architecture
 from ..space.errors import check_int
 from ..space.network import build
-from .training import find_device, out_of_memory
+from .device import find_device, out_of_memory
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def profile(
         architecture: what to build; its resolution is the input's.
         batch_size: images a forward pass.
         threads: of PyTorch on the CPU, restored afterwards; None: as they are.
-        device: as :func:`~effnas.evaluate.training.find_device`.
+        device: as :func:`~effnas.evaluate.device.find_device`.
         repeats: timed passes.
         warmup: passes before them.
         fvcore: count with fvcore too; about a second for a large network.

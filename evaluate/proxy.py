@@ -12,9 +12,10 @@ from ..space.cost import cost
 from ..space.errors import UserError, check_int
 from ..space.network import build
 from .data import ImageData
+from .device import find_device
 from .evaluation import Evaluation, Report
 from .profile import profile
-from .training import Training, find_device, train
+from .training import Training, train
 
 
 @dataclass(frozen=True)

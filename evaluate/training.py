@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..space.errors import UserError, check_choice, check_int, check_number, unknown
+from ..space.errors import UserError, check_choice, check_int, check_number
 from .data import ImageSet
+from .device import autocast, out_of_memory
 from .evaluation import EvaluationError, Report
 from .optimizers import OPTIMIZERS, MovingAverage, make_optimizer, staircase
 
@@ -46,7 +47,7 @@ class Training:
         precision: ``bf16`` is autocast, ``auto`` is bf16 on GPUs that compute it and fp32 elsewhere.
         bn_momentum: BatchNorm's while training, None: the network's own. The 0.01 of EfficientNet needs hundreds of
             steps before the running statistics mean anything; a short training needs 0.1.
-        channels_last: memory layout; about twice as fast for depthwise convolutions.
+        channels_last: memory layout; the faster one for depthwise convolutions (1.3 times on 2 CPU cores).
         eval_every: epochs between measurements on held-out images; the last epoch always is measured.
 
     Raises:
@@ -250,7 +251,7 @@ def _step(
 ) -> Tensor:
     """One update; the loss, still on the device."""
     optimizer.zero_grad(set_to_none=True)
-    with _autocast(training.precision, images.device):
+    with autocast(training.precision, images.device):
         logits = model(images)
     loss = functional.cross_entropy(logits.float(), labels, label_smoothing=training.label_smoothing)
     loss.backward()  # type: ignore[no-untyped-call]
@@ -314,7 +315,7 @@ def measure(
     count = 0
     try:
         for batch, labels in images.batches(batch_size, resolution, device=device):
-            with _autocast(precision, device):
+            with autocast(precision, device):
                 logits = model(batch.contiguous(memory_format=layout))
             logits = logits.float()
             hits += (logits.argmax(1) == labels).sum()
@@ -323,31 +324,6 @@ def measure(
     finally:
         model.train(was_training)
     return int(hits) / count, float(total) / count
-
-
-def find_device(name: object) -> torch.device:
-    """The device of a name: ``auto`` (the first GPU, else the CPU) or one of PyTorch's, ``cpu``, ``cuda``, ``cuda:1``.
-
-    Raises:
-        UserError: not a device, or one that this machine lacks; the message names those there are.
-    """
-    present = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-    if torch.backends.mps.is_available():
-        present.append("mps")
-    present.append("cpu")
-    if name == "auto":
-        return torch.device(present[0])
-    wanted = "cuda:0" if name == "cuda" else name
-    if wanted not in present:
-        raise unknown("device (of this machine)", name, ["auto", *present])
-    return torch.device(str(wanted))
-
-
-def _autocast(precision: str, device: torch.device) -> torch.autocast:
-    on = precision == "bf16"
-    if precision == "auto" and device.type == "cuda":
-        on = torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=on)
 
 
 @contextlib.contextmanager
@@ -362,20 +338,3 @@ def _bn_momentum(model: nn.Module, momentum: float | None) -> Iterator[None]:
     finally:
         for layer, value in zip(layers, before, strict=True):
             layer.momentum = value
-
-
-@contextlib.contextmanager
-def out_of_memory(batch_size: int, resolution: int) -> Iterator[None]:
-    """What runs out of memory inside, or cannot be normalised, is a candidate without a value: EvaluationError."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise EvaluationError(f"out of memory at batch size {batch_size}, resolution {resolution}") from error
-    except RuntimeError as error:
-        if isinstance(error, EvaluationError) or "llocate memory" not in str(error):
-            raise
-        raise EvaluationError(f"out of memory at batch size {batch_size}, resolution {resolution}") from error
-    except ValueError as error:
-        if "more than 1 value per channel" not in str(error):  # BatchNorm of one image, one pixel
-            raise
-        raise EvaluationError(f"BatchNorm needs more than one value: batch size {batch_size}, 1x1 maps") from error
