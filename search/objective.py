@@ -1,0 +1,257 @@
+"""What a search maximises: the MnasNet reward, accuracy under hard limits, or several metrics at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..evaluate.evaluation import Evaluation
+from ..space.cost import Cost
+from ..space.errors import UserError, check_choice, check_number
+from ..space.quantity import parse_quantity
+
+#: Known from the architecture alone, so that their limits are checked before anything is trained.
+COSTS = ("macs", "params", "activations", "peak_memory")
+#: What a network may cost: ``latency`` (seconds a batch) is known once it was measured.
+COST_METRICS = (*COSTS, "latency")
+METRICS = ("accuracy", *COST_METRICS)
+
+
+class Objective(Protocol):
+    """Anything that scores an evaluation: a frozen dataclass, usually a :class:`Limits` with a ``__call__``."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """One name a value, for tables."""
+        ...
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """``"maximize"`` or ``"minimize"``, one a value."""
+        ...
+
+    def __call__(self, evaluation: Evaluation) -> float | tuple[float, ...]:
+        """The value or values of one evaluated network."""
+        ...
+
+    def violations(self, cost: Cost) -> dict[str, float]:
+        """By how much the limits known before training are exceeded."""
+        ...
+
+    def violations_after(self, evaluation: Evaluation) -> dict[str, float]:
+        """By how much the limits known only after evaluation are exceeded."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Hard limits that every objective takes; None is no limit.
+
+    Args:
+        max_macs, max_params, max_activations: numbers, or texts such as ``"400M"``.
+        max_peak_memory: bytes of feature maps (:mod:`effnas.space.cost`), or a text such as ``"8M"``.
+        max_latency: seconds a batch, as the evaluator measures it.
+
+    Raises:
+        UserError: a limit is not a number above 0.
+    """
+
+    max_macs: float | str | None = None
+    max_params: float | str | None = None
+    max_activations: float | str | None = None
+    max_peak_memory: float | str | None = None
+    max_latency: float | None = None
+
+    def __post_init__(self) -> None:
+        for metric in COSTS:
+            name = f"max_{metric}"
+            if (limit := getattr(self, name)) is not None:
+                object.__setattr__(self, name, parse_quantity(name, limit))
+        if self.max_latency is not None:
+            check_number("max_latency (seconds a batch)", self.max_latency, 0, open_low=True)
+
+    def violations(self, cost: Cost) -> dict[str, float]:
+        """``cost / limit - 1`` of each limit that is known before training: above 0 where it is exceeded."""
+        limits = {metric: getattr(self, f"max_{metric}") for metric in COSTS}
+        return {metric: getattr(cost, metric) / limit - 1 for metric, limit in limits.items() if limit is not None}
+
+    def violations_after(self, evaluation: Evaluation) -> dict[str, float]:
+        """The same for the limits that only an evaluation can check: latency.
+
+        Raises:
+            UserError: latency is limited and was not measured.
+        """
+        if self.max_latency is None:
+            return {}
+        return {"latency": measured(evaluation, "latency") / self.max_latency - 1}
+
+
+@dataclass(frozen=True)
+class MnasNetReward(Limits):
+    """``ACC × (cost / T)^w`` with w = α where cost ≤ T and β elsewhere (Tan et al. 2019, MnasNet, equations 2 and 3).
+
+    α = β = −0.07, the default, is the soft reward of both papers; α = 0, β = −1 the hard one. EfficientNet's
+    (section 3) is the soft one on FLOPs (here: MACs) with T = 400 M; MnasNet's is on latency.
+
+    Args:
+        target: T in the metric's unit, or a text such as ``"400M"``.
+        w: both exponents, where ``alpha`` and ``beta`` are None.
+        alpha: the exponent of networks within the target; overrides ``w`` there.
+        beta: the exponent of networks beyond it; overrides ``w`` there.
+        metric: macs, params, activations, peak_memory (bytes) or latency (seconds a batch).
+
+    Raises:
+        UserError: a field is outside its range (an exponent above 0 would reward cost); when called, latency was not
+            measured.
+    """
+
+    target: float | str = 400e6
+    w: float = -0.07
+    alpha: float | None = None
+    beta: float | None = None
+    metric: str = "macs"
+
+    names: ClassVar[tuple[str, ...]] = ("reward",)
+    directions: ClassVar[tuple[str, ...]] = ("maximize",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "target", parse_quantity("target", self.target))
+        check_choice("metric", self.metric, COST_METRICS)
+        for name in ("w", "alpha", "beta"):
+            if (exponent := getattr(self, name)) is not None or name == "w":
+                check_number(name, exponent, -100, 0)
+
+    def factor(self, cost: ArrayLike) -> NDArray[np.float64]:
+        """``(cost / T)^w``, elementwise: a level line of the reward R in a figure is accuracy = R / factor."""
+        ratio = np.asarray(cost, dtype=np.float64) / float(self.target)
+        alpha, beta = (self.w if exponent is None else exponent for exponent in (self.alpha, self.beta))
+        return np.asarray(ratio ** np.where(ratio <= 1, alpha, beta))
+
+    def __call__(self, evaluation: Evaluation) -> float:
+        """The reward; comparable only between equal settings."""
+        return evaluation.accuracy * float(self.factor(measured(evaluation, self.metric)))
+
+
+@dataclass(frozen=True)
+class Accuracy(Limits):
+    """Accuracy alone, a fraction in [0, 1], under the hard limits."""
+
+    names: ClassVar[tuple[str, ...]] = ("accuracy",)
+    directions: ClassVar[tuple[str, ...]] = ("maximize",)
+
+    def __call__(self, evaluation: Evaluation) -> float:
+        """The accuracy."""
+        return evaluation.accuracy
+
+
+@dataclass(frozen=True)
+class Pareto(Limits):
+    """Several metrics at once, each in its unit: accuracy is maximised, costs are minimised, under the hard limits.
+
+    Args:
+        metrics: of accuracy, macs, params, activations, peak_memory and latency; each at most once.
+
+    Raises:
+        UserError: unknown or repeated metrics, or none; when called, latency was not measured.
+    """
+
+    metrics: Sequence[str] = ("accuracy", "macs")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.metrics, str) or not isinstance(self.metrics, Sequence) or not self.metrics:
+            raise UserError(f"metrics must be a list of one or more of {', '.join(METRICS)}, got {self.metrics!r}")
+        object.__setattr__(self, "metrics", tuple(self.metrics))
+        for metric in self.metrics:
+            check_choice("metrics", metric, METRICS)
+        if len(set(self.metrics)) < len(self.metrics):
+            raise UserError(f"metrics must differ, got {', '.join(self.metrics)}")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The metrics."""
+        return tuple(self.metrics)
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """Of the metrics, in their order."""
+        return tuple("maximize" if metric == "accuracy" else "minimize" for metric in self.metrics)
+
+    def __call__(self, evaluation: Evaluation) -> tuple[float, ...]:
+        """The metrics of one evaluation, in their order."""
+        return tuple(measured(evaluation, metric) for metric in self.metrics)
+
+
+def measured(evaluation: Evaluation, metric: str) -> float:
+    """One of ``METRICS`` of an evaluation.
+
+    Raises:
+        UserError: the metric is latency, and the evaluator did not measure it.
+    """
+    if metric == "accuracy":
+        return evaluation.accuracy
+    if metric != "latency":
+        return float(getattr(evaluation.cost, metric))
+    if evaluation.latency is None:
+        raise UserError(
+            "the objective needs latency, which the evaluator did not measure: set evaluator.latency_batch to the "
+            f"batch size to measure it at, or use one of {', '.join(COSTS)}"
+        )
+    return evaluation.latency
+
+
+def non_dominated(values: ArrayLike, directions: Sequence[str]) -> NDArray[np.bool_]:
+    """Which rows no other row dominates (is at least as good everywhere and better somewhere).
+
+    Equal rows do not dominate each other; a row with NaN is dominated. O(n log n) for two columns, else O(n × front).
+
+    Args:
+        values: shape (n, m).
+        directions: ``"maximize"`` or ``"minimize"``, one a column.
+
+    Returns:
+        Boolean mask of shape (n,).
+
+    Raises:
+        ValueError: shapes or directions are wrong.
+    """
+    losses: NDArray[Any] = np.array(values, dtype=np.float64, ndmin=2)
+    if losses.size == 0:
+        return np.zeros(len(losses) if np.ndim(values) == 2 else 0, dtype=np.bool_)
+    if losses.ndim != 2 or losses.shape[1] != len(directions) or not set(directions) <= {"maximize", "minimize"}:
+        raise ValueError(f"values of shape {losses.shape} do not fit the directions {tuple(directions)}")
+    losses *= np.where(np.array(directions) == "maximize", -1.0, 1.0)
+    mask: NDArray[np.bool_] = ~np.isnan(losses).any(axis=1)
+    rows = np.flatnonzero(mask)
+    mask[rows] = _minimal_2d(losses[rows]) if losses.shape[1] == 2 else _minimal(losses[rows])
+    return mask
+
+
+def _minimal_2d(losses: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Sorted by the first column, a row is minimal where the second falls below that of all smaller first ones."""
+    if not len(losses):
+        return np.zeros(0, dtype=np.bool_)
+    order = np.lexsort((losses[:, 1], losses[:, 0]))
+    first, second = losses[order].T
+    starts = np.flatnonzero(np.r_[True, first[1:] != first[:-1]])
+    group = np.cumsum(np.r_[True, first[1:] != first[:-1]]) - 1
+    best = second[starts]  # each group's smallest: the rows are sorted by it
+    before = np.r_[np.inf, np.minimum.accumulate(best)[:-1]]
+    open_ = (best < before) | (starts == 0)  # a first group of infinities has nothing before it
+    mask = np.empty(len(losses), dtype=np.bool_)
+    mask[order] = (second == best[group]) & open_[group]
+    return mask
+
+
+def _minimal(losses: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Any number of columns: each row of the front strikes out the rows it dominates."""
+    mask = np.ones(len(losses), dtype=np.bool_)
+    for row in np.lexsort(losses.T[::-1]):  # a dominating row comes before those it dominates
+        if mask[row]:
+            mask &= ~((losses[row] <= losses).all(axis=1) & (losses[row] < losses).any(axis=1))
+    return mask

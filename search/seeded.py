@@ -1,0 +1,123 @@
+"""Samplers without hidden state: a search stopped and resumed is the search that was never stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import count, islice
+from typing import Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.search_space import IntersectionSearchSpace
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from ..space.errors import UserError, check_int
+
+#: User attribute, true on a trial whose process was killed: the search goes on as if it had never been asked for.
+INTERRUPTED = "interrupted"
+#: System attribute: the place of a trial in the search (:func:`trial_rank`).
+RANK = "effnas:rank"
+
+
+def trial_rank(study: Study, trial: FrozenTrial) -> int:
+    """The place of a trial in the search, from 0: its number, had no process ever been killed.
+
+    It is the smallest rank that no trial holds, interrupted ones aside; so the trial that follows an interrupted one
+    takes its place. It is recorded with the trial, once. Trials that another process has just created and not yet
+    ranked are left the places before it.
+    """
+    # The storage, and not study.get_trials: under Hyperband that shows only the trials of one bracket.
+    storage = study._storage
+    rank = storage.get_trial(trial._trial_id).system_attrs.get(RANK)
+    if rank is None:
+        taken, unranked = set(), 0
+        for other in storage.get_all_trials(study._study_id, deepcopy=False):
+            if other.user_attrs.get(INTERRUPTED):
+                continue
+            if (held := other.system_attrs.get(RANK)) is not None:
+                taken.add(held)
+            elif other.state == TrialState.RUNNING and other.number < trial.number:
+                unranked += 1
+        rank = next(islice((place for place in count() if place not in taken), unranked, None))
+        storage.set_trial_system_attr(trial._trial_id, RANK, rank)
+    return int(rank)
+
+
+def derive_seed(seed: int, *keys: int) -> int:
+    """A seed below 2³² for the part of the search that ``keys`` name, independent of the others'."""
+    return int(np.random.SeedSequence((seed, *keys)).generate_state(1)[0])
+
+
+class Seeded(BaseSampler):
+    """Any sampler, made anew for every trial from a seed that depends on (seed, rank) only.
+
+    Optuna's samplers keep their generator in memory: resumed with the same seed they would repeat their first choices.
+    Inside this one, what a trial is given depends on the seed, its rank and the history, and on nothing else.
+
+    Args:
+        factory: called as ``factory(seed=…)``.
+        seed: of the search.
+
+    Raises:
+        UserError: the seed is not one, or the sampler refuses its settings.
+    """
+
+    def __init__(self, factory: Callable[..., BaseSampler], seed: int) -> None:
+        check_int("seed", seed, 0, 2**32 - 1)
+        self._factory = factory
+        self._seed = seed
+        # Several trials may be open at once, and be told in any order: each keeps its sampler until it is told.
+        self._open: dict[int, BaseSampler] = {}
+        # Optuna's own cache of the space that all trials share, handed on: made anew, it would cost O(history) a trial.
+        self._spaces: dict[str, IntersectionSearchSpace] = {}
+        try:
+            self._name = str(factory(seed=seed))
+        except UserError:
+            raise
+        except (TypeError, ValueError) as error:
+            raise UserError(f"algorithm: {error}") from error
+
+    def __str__(self) -> str:
+        return self._name
+
+    def _sampler(self, study: Study, trial: FrozenTrial) -> BaseSampler:
+        sampler = self._open.get(trial._trial_id)
+        if sampler is None:
+            sampler = self._factory(seed=derive_seed(self._seed, trial_rank(study, trial)))
+            for name, value in vars(sampler).items():
+                if isinstance(value, IntersectionSearchSpace):
+                    setattr(sampler, name, self._spaces.setdefault(name, value))
+            self._open[trial._trial_id] = sampler
+        return sampler
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        """Rank the trial and make its sampler."""
+        self._sampler(study, trial).before_trial(study, trial)
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """As the trial's sampler does."""
+        return self._sampler(study, trial).infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """As the trial's sampler does."""
+        return self._sampler(study, trial).sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """As the trial's sampler does."""
+        return self._sampler(study, trial).sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+        """Hand the result to the trial's sampler (a new one where another process asked for the trial) and drop it."""
+        try:
+            self._sampler(study, trial).after_trial(study, trial, state, values)
+        finally:
+            self._open.pop(trial._trial_id, None)
+
+    def reseed_rng(self) -> None:
+        """Nothing to do: Optuna asks for it so that parallel trials differ, and ranks already do."""
