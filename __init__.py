@@ -1,3 +1,58 @@
 """effnas: search a baseline, grid-search the compound coefficients, scale to a family."""
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .scaling.coefficients import Coefficients as Coefficients
+    from .scaling.coefficients import load_coefficients as load_coefficients
+    from .scaling.compound import scale as scale
+    from .scaling.compound import solve_phi as solve_phi
+    from .scaling.grid import run_grid_search as run_grid_search
+    from .search.job import run_search as run_search
+    from .space.architecture import Architecture as Architecture
+    from .space.architecture import Stage as Stage
+    from .space.cost import cost as cost
+    from .space.errors import UserError as UserError
+    from .space.network import build as build
+    from .space.space import SearchSpace as SearchSpace
+    from .space.space import load_space as load_space
+    from .space.zoo import ZOO as ZOO
+    from .space.zoo import load_architecture as load_architecture
+
+#: Loaded when first used: ``effnas scale`` and ``effnas --help`` start without torch.
+_WHERE = {
+    "Architecture": "space.architecture",
+    "Coefficients": "scaling.coefficients",
+    "SearchSpace": "space.space",
+    "Stage": "space.architecture",
+    "UserError": "space.errors",
+    "ZOO": "space.zoo",
+    "build": "space.network",
+    "cost": "space.cost",
+    "load_architecture": "space.zoo",
+    "load_coefficients": "scaling.coefficients",
+    "load_space": "space.space",
+    "run_grid_search": "scaling.grid",
+    "run_search": "search.job",
+    "scale": "scaling.compound",
+    "solve_phi": "scaling.compound",
+}
+
+__all__ = ["__version__", *sorted(_WHERE)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'effnas' has no attribute {name!r}")
+    value = getattr(import_module(f".{_WHERE[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

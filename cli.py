@@ -18,9 +18,9 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .cli_arguments import parse, scan, to_hydra
-from .cli_help import command_help, overview
-from .cli_options import CONF, Options, read_options
+from .commandline.arguments import parse, scan, to_hydra
+from .commandline.help import command_help, overview
+from .commandline.options import CONF, Options, read_options
 from .space.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def _job(command: _Command, cfg: DictConfig, typed: str) -> None:
     schema = OmegaConf.get_type(cfg)
     if is_dataclass(schema):
         names = [field.name for field in fields(schema)]
-        for key in cfg:
+        for key in map(str, cfg):
             if key not in names:  # +key=value adds to a group's module, never to the job
                 raise unknown("option", f"+{key}", names)
     settings = HydraConfig.get()
@@ -259,7 +259,7 @@ def _hydra(
     """Compose the configuration and run the job or the sweep; a mistake on the way becomes one message."""
     import hydra
 
-    from .cli_errors import message
+    from .commandline.errors import message
 
     command = COMMANDS[name]
     _store(command, {} if "-sc" in words else command.schema())
@@ -301,7 +301,7 @@ def _as_program(words: Sequence[str]) -> Iterator[None]:
 
 def _completion(words: Sequence[str]) -> int:
     """``effnas -sc install=bash`` and what the installed function asks: ``effnas -sc query=bash``."""
-    from .cli_completion import candidates
+    from .commandline.completion import candidates
 
     action, _, shell = words[0].partition("=") if len(words) == 1 else ("", "", "")
     if action not in ("install", "uninstall", "query") or shell not in _SHELLS:

@@ -1,1 +1,3 @@
-"""scaling"""
+"""How a network grows."""
+
+from .coefficients import Coefficients as Coefficients

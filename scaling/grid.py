@@ -182,7 +182,7 @@ def run_grid_search(
     command: str = "",
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Train the baseline scaled by every point of the grid at φ = 1 and rank the points, or go on with it in ``output``.
+    """Train the baseline scaled by every point of the grid at φ = 1 and rank them; goes on with what ``output`` has.
 
     Args:
         baseline: the network of φ = 0; a text is a file or a zoo name.

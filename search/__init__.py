@@ -1,1 +1,1 @@
-"""search"""
+"""Which network next."""

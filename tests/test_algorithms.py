@@ -10,14 +10,15 @@ from typing import Any
 import hydra.utils
 import optuna
 import pytest
-from effnas.search.seeded import INTERRUPTED, Seeded, derive_seed, trial_rank
-from effnas.space.errors import UserError
 from omegaconf import OmegaConf
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
+
+from effnas.search.seeded import INTERRUPTED, Seeded, derive_seed, trial_rank
+from effnas.space.errors import UserError
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 ALGORITHMS = sorted(file.stem for file in (CONF / "algorithm").glob("*.yaml"))

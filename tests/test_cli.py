@@ -9,10 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from effnas import __version__
 from effnas.cli import COMMANDS, main
-from effnas.cli_arguments import parse, scan, to_hydra
-from effnas.cli_options import CONF, read_options
+from effnas.commandline.arguments import parse, scan, to_hydra
+from effnas.commandline.options import CONF, read_options
 
 MINE = """\
 # A primary configuration of one's own:

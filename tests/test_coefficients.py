@@ -1,6 +1,7 @@
 import math
 
 import pytest
+
 from effnas.scaling.coefficients import PAPER, PRESETS, Coefficients, load_coefficients
 from effnas.space.errors import UserError
 

@@ -1,4 +1,5 @@
 import pytest
+
 from effnas.scaling.coefficients import PAPER, Coefficients
 from effnas.scaling.compound import round_filters, round_repeats, scale, solve_phi
 from effnas.space import multipliers

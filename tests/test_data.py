@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
+from torch.utils.data import DataLoader
+
 from effnas.evaluate.data import ImageData, Split
 from effnas.evaluate.images import decode
 from effnas.space.architecture import Architecture, Stage
 from effnas.space.errors import UserError
-from PIL import Image
-from torch.utils.data import DataLoader
 
 CONF = Path(__file__).resolve().parents[1] / "conf" / "data"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from effnas.cli import main
 
 #: What is typed, split at spaces, and fragments of the message, in order; FOLDER is ``--config-dir`` with a few files.

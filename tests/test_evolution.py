@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
-from effnas.search.evolution import Evolution
-from effnas.search.seeded import Seeded
-from effnas.space.errors import UserError
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import TrialState
+
+from effnas.search.evolution import Evolution
+from effnas.search.seeded import Seeded
+from effnas.space.errors import UserError
 
 TWO = {name: CategoricalDistribution([0, 1, 2]) for name in "ab"}
 SIX = {name: CategoricalDistribution([0, 1, 2, 3]) for name in "abcdef"}

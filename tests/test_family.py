@@ -4,9 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import effnas
 import pytest
 import yaml
+
+import effnas
 from effnas.scaling.coefficients import Coefficients
 from effnas.scaling.family import ScaleJob, document, explain, explain_rows, render, run_scale, table
 from effnas.space.architecture import Architecture

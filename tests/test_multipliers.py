@@ -1,4 +1,5 @@
 import pytest
+
 from effnas.space.architecture import Architecture, Stage
 from effnas.space.errors import UserError
 from effnas.space.multipliers import apply_multipliers, round_filters, round_repeats

@@ -7,12 +7,13 @@ from typing import Any
 import hydra.utils
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
+
 from effnas.evaluate.evaluation import Evaluation
 from effnas.search.objective import Accuracy, MnasNetReward, Objective, Pareto, non_dominated
 from effnas.space.cost import Cost
 from effnas.space.errors import UserError
 from effnas.space.quantity import parse_quantity
-from omegaconf import OmegaConf
 
 CONF = Path(__file__).resolve().parents[1] / "conf" / "objective"
 

@@ -7,6 +7,7 @@ import warnings
 
 import pytest
 import torch
+
 from effnas.evaluate.evaluation import EvaluationError
 from effnas.evaluate.profile import profile
 from effnas.space.architecture import Architecture, Stage

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from effnas.evaluate.data import ImageData
 from effnas.evaluate.evaluation import Evaluation, Stopped
 from effnas.evaluate.proxy import Proxy

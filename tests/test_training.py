@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
+
 from effnas.evaluate.device import find_device
 from effnas.evaluate.evaluation import EvaluationError, Stopped
 from effnas.evaluate.optimizers import MovingAverage, RMSpropTF, make_optimizer, parameter_groups
@@ -17,7 +19,6 @@ from effnas.evaluate.training import Training, TrainingResult, measure, train
 from effnas.space.architecture import Architecture, Stage
 from effnas.space.errors import UserError
 from effnas.space.network import build
-from torch import Tensor, nn
 
 
 class Images:

@@ -1,4 +1,5 @@
 import pytest
+
 from effnas.space.architecture import Architecture, Stage
 from effnas.space.cost import cost
 from effnas.space.errors import UserError

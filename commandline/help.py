@@ -6,8 +6,8 @@ import shutil
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 
-from .cli_arguments import HYDRA_FLAGS
-from .cli_options import Option, Options
+from .arguments import HYDRA_FLAGS
+from .options import Option, Options
 
 _LEFT = 30
 _HYDRA_HELP = (

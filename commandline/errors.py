@@ -24,8 +24,8 @@ from omegaconf.errors import (
     ValidationError,
 )
 
-from .cli_options import yaml_problem
-from .space.errors import UserError, unknown
+from ..space.errors import UserError, unknown
+from .options import yaml_problem
 
 _KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false", "String": "a text"}
 _CONVERT = re.compile(r"Value '(?P<value>.*)' of type '\w+' could not be converted to (?P<kind>\w+)", re.DOTALL)
@@ -93,7 +93,8 @@ def _siblings(node: Container | None, key: object) -> list[str]:
     """The keys at the level where ``key`` was looked for, written in full."""
     prefix = str(key).rpartition(".")[0]
     names = node.keys() if isinstance(node, DictConfig) else ()
-    return [f"{prefix}.{name}" if prefix else str(name) for name in names if name != "hydra" and name[:1] != "_"]
+    found = [str(name) for name in names if name != "hydra"]
+    return [f"{prefix}.{name}" if prefix else name for name in found if name[:1] != "_"]
 
 
 def _instantiation(error: InstantiationException) -> str | None:

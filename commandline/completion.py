@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
-from .cli_arguments import HYDRA_FLAGS, SHORT_FLAGS, parse, to_hydra
-from .cli_help import flags
-from .cli_options import Options
-from .space.errors import UserError
+from ..space.errors import UserError
+from .arguments import HYDRA_FLAGS, SHORT_FLAGS, parse, to_hydra
+from .help import flags
+from .options import Options
 
 #: Hydra's answer for a command: the words before, as it wants them, and the word that is being typed.
 Query = Callable[[str, list[str], str], list[str]]

@@ -13,9 +13,9 @@ from typing import Any
 
 import yaml
 
-from .space.errors import UserError, unknown
+from ..space.errors import UserError, unknown
 
-CONF = Path(__file__).resolve().parent / "conf"
+CONF = Path(__file__).resolve().parents[1] / "conf"
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 
-from .cli_options import Options
-from .space.errors import UserError, check_choice, unknown
+from ..space.errors import UserError, check_choice, unknown
+from .options import Options
 
 #: Hydra's flags, the short form of each, and what its value may be (None: it takes none; ()): anything).
 HYDRA_FLAGS: dict[str, tuple[str, tuple[str, ...] | None]] = {
