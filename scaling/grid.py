@@ -142,7 +142,7 @@ class GridProblem:
         except UserError as error:
             raise EvaluationError(str(error)) from None
 
-    def feasible(self, rank: int) -> dict[str, Any] | None:
+    def feasible(self, number: int) -> dict[str, Any] | None:
         """Nothing is limited."""
         return None
 

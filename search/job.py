@@ -72,9 +72,9 @@ class SpaceProblem:
         """The network of the decisions."""
         return Candidate(self.space.build(params), self.seed)
 
-    def feasible(self, rank: int) -> dict[str, Any] | None:
+    def feasible(self, number: int) -> dict[str, Any] | None:
         """A random member within the limits."""
-        return dict(feasible_member(self.space, self.objective, np.random.default_rng(derive_seed(self.seed, rank))))
+        return dict(feasible_member(self.space, self.objective, np.random.default_rng(derive_seed(self.seed, number))))
 
 
 def run_search(

@@ -58,8 +58,8 @@ class Problem(Protocol):
             EvaluationError: it stands for no network.
         """
 
-    def feasible(self, rank: int) -> dict[str, Any] | None:
-        """Parameters that meet the limits known before training, or None where such are not looked for."""
+    def feasible(self, number: int) -> dict[str, Any] | None:
+        """Parameters that meet the limits known before training, others for each ``number``; None: nothing is limited."""
 
 
 class Watcher(Protocol):
@@ -143,6 +143,7 @@ class Loop:
         self._last_report: dict[int, tuple[int, float]] = {}
         self._counted = 0
         self._infeasible = 0
+        self._closed = 0
         for trial in study.get_trials(deepcopy=False):
             self._count(trial)
 
@@ -174,7 +175,7 @@ class Loop:
 
     def _start(self) -> None:
         if self._infeasible and self._infeasible % PATIENCE == 0:
-            params = self._problem.feasible(self._infeasible)
+            params = self._problem.feasible(self._closed + len(self._running))
             if params is not None:
                 self._study.enqueue_trial(params)
         trial = self._study.ask(dict(self._problem.distributions))
@@ -273,7 +274,8 @@ class Loop:
         known = {**result_of(earlier), "duplicate_of": earlier.number, "seconds": 0.0}
         known["reason"] = f"the same network as trial {earlier.number}: its value is taken"
         for metric, violation in earlier.constraints.items():
-            trial.set_constraint(metric, violation)
+            if metric not in COSTS:  # those are set already
+                trial.set_constraint(metric, violation)
         trial.set_user_attr(RESULT, known)
         self._tell(trial, earlier.values, TrialState.COMPLETE)
 
@@ -293,5 +295,6 @@ class Loop:
     def _count(self, trial: FrozenTrial) -> None:
         result = result_of(trial)
         self._counted += is_counted(trial)
+        self._closed += trial.state.is_finished() and not trial.user_attrs.get(INTERRUPTED)
         if trial.state == TrialState.COMPLETE and "duplicate_of" not in result and "key" in result:
             self._evaluated[result["key"]] = trial
