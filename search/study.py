@@ -59,7 +59,7 @@ class Problem(Protocol):
         """
 
     def feasible(self, number: int) -> dict[str, Any] | None:
-        """Parameters that meet the limits known before training, others for each ``number``; None: nothing is limited."""
+        """Parameters within the limits known before training, others for each ``number``; None: nothing is limited."""
 
 
 class Watcher(Protocol):
@@ -141,9 +141,8 @@ class Loop:
         self._waiting: dict[str, list[Trial]] = {}
         self._evaluated: dict[str, FrozenTrial] = {}
         self._last_report: dict[int, tuple[int, float]] = {}
-        self._counted = 0
-        self._infeasible = 0
-        self._closed = 0
+        #: Closed trials, those that count as finished, and the infeasible ones since the last that was not.
+        self._closed = self._counted = self._infeasible = 0
         for trial in study.get_trials(deepcopy=False):
             self._count(trial)
 
@@ -174,7 +173,12 @@ class Loop:
         return len(self._running) < self._workers.places and self._counted + open_ < trials and not late
 
     def _start(self) -> None:
-        if self._infeasible and self._infeasible % PATIENCE == 0:
+        waiting = (TrialState.WAITING,)
+        if (
+            self._infeasible
+            and self._infeasible % PATIENCE == 0
+            and not self._study.get_trials(deepcopy=False, states=waiting)  # one that a kill kept from being taken
+        ):
             params = self._problem.feasible(self._closed + len(self._running))
             if params is not None:
                 self._study.enqueue_trial(params)
@@ -207,9 +211,7 @@ class Loop:
             trial.set_constraint(metric, violation)
         broken = [metric for metric, violation in violations.items() if violation > 0]
         if not broken:
-            self._infeasible = 0
             return False
-        self._infeasible += 1
         limits = ", ".join(
             f"{m} {getattr(costs, m):,} > {getattr(self._objective, f'max_{m}', 0):,.0f}" for m in broken
         )
@@ -294,7 +296,10 @@ class Loop:
 
     def _count(self, trial: FrozenTrial) -> None:
         result = result_of(trial)
+        if not trial.state.is_finished() or trial.user_attrs.get(INTERRUPTED):
+            return
+        self._closed += 1
         self._counted += is_counted(trial)
-        self._closed += trial.state.is_finished() and not trial.user_attrs.get(INTERRUPTED)
+        self._infeasible = self._infeasible + 1 if result.get("infeasible") else 0
         if trial.state == TrialState.COMPLETE and "duplicate_of" not in result and "key" in result:
             self._evaluated[result["key"]] = trial
