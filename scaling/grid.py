@@ -95,7 +95,7 @@ def grid_points(
         nearest = min(combinations, key=lambda p: abs(_ratio(p) - 2))
         raise UserError(
             f"no point of the grid has alpha·beta²·gamma² within {tolerance:g} of 2; the nearest, "
-            f"({', '.join(f'{v:g}' for v in nearest)}), has {_ratio(nearest):.3f}: use a larger tolerance, a smaller "
+            f"({', '.join(f'{v:g}' for v in nearest)}), has {_ratio(nearest):.6g}: use a larger tolerance, a smaller "
             "step or wider ranges"
         )
     return [Coefficients(*point) for point in points]

@@ -17,6 +17,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study, StudyDirection
 
 from ..space.errors import UserError
+from .seeded import INTERRUPTED
 
 JOURNAL = "study.journal"
 #: Study attribute: what the search is, so that a folder is not continued as another search.
@@ -132,7 +133,8 @@ def open_study(
         options["storage"] = open_storage(storage, folder)
         study = optuna.create_study(load_if_exists=True, **options)
         stored = study.user_attrs.get(JOB)
-        if stored not in (None, job) and not any(t.state.is_finished() for t in study.get_trials(deepcopy=False)):
+        results = (t for t in study.get_trials(deepcopy=False) if t.state.is_finished())
+        if stored not in (None, job) and all(t.user_attrs.get(INTERRUPTED) for t in results):
             optuna.delete_study(study_name=name, storage=options["storage"])  # it failed before its first result
             study, stored = optuna.create_study(**options), None
     except UserError:

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cache, reduce
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .architecture import BLOCKS, SKIPS, Architecture
 
@@ -31,8 +32,7 @@ BYTES = 4  # float32
 CHUNK = 8192
 
 
-@dataclass(frozen=True, slots=True)
-class StageCost:
+class StageCost(NamedTuple):
     """One row of :attr:`Cost.stages`; ``resolution`` is the side of the stage's output in pixels."""
 
     name: str
@@ -148,10 +148,10 @@ def cost(architecture: Architecture) -> Cost:
     rows = list(
         _walk([_codes(s) for s in a.stages], a.stem, a.stem_stride, a.head, a.resolution, a.in_channels, a.num_classes)
     )
-    names = ["stem", *(_label(s) for s in a.stages), "head"]
+    names = ("stem", *(_label(s.block, s.expand_ratio, s.se_ratio, s.skip) for s in a.stages), "head")
     stages = tuple(StageCost(name, *row) for name, row in zip(names, rows, strict=True))
-    params, macs, activations = (sum(row[i] for row in rows) for i in (2, 3, 4))
-    return Cost(params, macs, activations, max(row[5] for row in rows), stages)
+    _, _, params, macs, activations, peaks = zip(*rows, strict=True)
+    return Cost(sum(params), sum(macs), sum(activations), max(peaks), stages)
 
 
 def cost_batch(batch: ArchitectureBatch) -> CostBatch:
@@ -188,10 +188,11 @@ def _codes(stage: Any) -> tuple[Any, ...]:
     )
 
 
-def _label(stage: Any) -> str:
-    text = stage.block + (f" e{stage.expand_ratio}" if stage.block == "mbconv" else "")
-    text += f" se{stage.se_ratio:g}" if stage.se_ratio else ""
-    return text if stage.skip == "identity" else f"{text} skip={stage.skip}"
+@cache
+def _label(block: str, expand_ratio: int, se_ratio: float, skip: str) -> str:
+    text = block + (f" e{expand_ratio}" if block == "mbconv" else "")
+    text += f" se{se_ratio:g}" if se_ratio else ""
+    return text if skip == "identity" else f"{text} skip={skip}"
 
 
 def _floor(x: Any) -> Any:
@@ -199,13 +200,13 @@ def _floor(x: Any) -> Any:
     return int(x) if isinstance(x, int | float) else x.astype("int64")
 
 
-def _max(a: Any, b: Any) -> Any:
-    """The larger of two numbers or, element by element, of two arrays."""
-    if isinstance(a, int) and isinstance(b, int):
-        return a if a > b else b
+def _max(*values: Any) -> Any:
+    """The largest of some integers or, element by element, of some arrays."""
+    if type(values[0]) is int:
+        return max(values)
     import numpy as np
 
-    return np.maximum(a, b)
+    return reduce(np.maximum, values)
 
 
 def _walk(
@@ -247,8 +248,7 @@ def _walk(
     features = head + channels * (head == 0)
     params = channels * head + 2 * head + (features + 1) * num_classes
     macs = channels * head * area + features * num_classes
-    peak = _max((channels + head) * area, features * area + features)  # head convolution; pooling
-    peak = _max(peak, features + num_classes) * BYTES
+    peak = _max((channels + head) * area, features * area + features, features + num_classes) * BYTES
     yield features, side, params, macs, head * area + num_classes, peak
 
 
@@ -265,32 +265,36 @@ def _block(
     after: Any,
 ) -> tuple[Any, Any, Any, Any]:
     """``(params, macs, activations, peak bytes)`` of one block, ``channels`` × ``side``² to ``width`` × ``after``²."""
-    area, area2, taps = side * side, after * after, kernel * kernel
-    is_conv, is_mb = block == CONV, block == MBCONV
-    spread = is_mb & (expand > 1) if not isinstance(block, int) else is_mb and expand > 1
+    area, area2 = side * side, after * after
+    is_conv, is_mb, has_se = block == CONV, block == MBCONV, se_ratio > 0
+    separable = 1 - is_conv
     middle = channels * (1 + is_mb * (expand - 1))  # channels of the depthwise convolution; the input's for conv
-    squeezed = width * is_conv + middle * (1 - is_conv)  # channels that SE weighs
+    spread = middle * (is_mb & (expand > 1))  # output channels of the three convolutions: 1×1 expansion,
+    inner = width * is_conv + middle * separable  # k×k (dense or depthwise), weighed by SE,
+    last = width * separable  # and 1×1 projection
+    wide, out = spread * area, inner * area2
 
-    # 1×1 expansion, k×k (dense or depthwise), 1×1 projection; each with its BatchNorm's scale and shift
-    dense = taps * (middle * (1 - is_conv) + channels * width * is_conv)
-    project = middle * width * (1 - is_conv)
-    params = spread * middle * (channels + 2) + dense + 2 * squeezed + project + 2 * width * (1 - is_conv)
-    macs = spread * middle * channels * area + (dense + project) * area2
-    activations = spread * middle * area + squeezed * area2 + width * area2 * (1 - is_conv)
+    weights = kernel * kernel * (middle * separable + channels * width * is_conv) + middle * last
+    params = spread * (channels + 2) + weights + 2 * (inner + last)  # 2: BatchNorm's scale and shift
+    macs = wide * channels + weights * area2
+    activations = wide + out + last * area2
 
-    has_se = se_ratio > 0
     reduced = _max(_floor(channels * se_ratio), 1) * has_se
-    weighed = squeezed * has_se
-    params = params + 2 * weighed * reduced + weighed + reduced
+    weighed = inner * has_se
+    gate = weighed + reduced
+    params = params + 2 * weighed * reduced + gate
     macs = macs + 2 * weighed * reduced
-    activations = activations + weighed + reduced
+    activations = activations + gate
 
     x = channels * area
-    same = (stride == 1) & (channels == width)
-    held = x * ((skip == POOL) | ((skip == IDENTITY) & same))  # kept for the shortcut
-    wide = middle * area * spread
-    peak = _max(x + wide, squeezed * area2 + _max(wide + held, x))
-    peak = _max(peak, squeezed * area2 + weighed + reduced + held)
-    peak = _max(peak, (middle + width) * area2 * (1 - is_conv) + held * (1 - is_conv))
-    peak = _max(peak, (x + (width + channels) * area2) * (skip == POOL))
+    pools = skip == POOL
+    held = x * (pools | ((skip == IDENTITY) & (stride == 1) & (channels == width)))  # kept for the shortcut
+    peak = _max(
+        x + wide,  # expansion
+        out + x,  # k×k of the block's input, or else
+        out + wide + held,  # of the expanded one
+        out + gate + held,  # SE
+        ((middle + width) * area2 + held) * separable,  # projection
+        (x + (width + channels) * area2) * pools,
+    )
     return params, macs, activations, peak * BYTES
