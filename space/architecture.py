@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +33,10 @@ ACTIVATIONS = (
     "tanh",
 )
 FORMAT = 1
-#: Larger files are not architectures: reading stops before a hostile one fills the memory.
-MAX_BYTES = 1_000_000
+#: Larger files are not architectures (L2 has 2,000 bytes): a hostile one takes neither the memory nor minutes.
+MAX_BYTES = 200_000
+#: Characters of one value in a file: no name is longer, and no number so long overflows a float.
+MAX_SCALAR = 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +184,10 @@ class Architecture:
         """The file format: :meth:`to_dict` as YAML, one stage a line."""
         data = self.to_dict()
         rows = data.pop("stages")
-        lines = [yaml.safe_dump(row, default_flow_style=True, sort_keys=False, width=10_000).strip() for row in rows]
-        head = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
-        return head + "stages:\n" + "".join(f"- {line}\n" for line in lines)
+        lines = [yaml.dump(row, None, _Dumper, default_flow_style=True, sort_keys=False, width=10_000) for row in rows]
+        # PyYAML escapes a line break of Unicode only where it escapes everything
+        head = yaml.dump(data, None, _Dumper, sort_keys=False, allow_unicode=self.name.isprintable())
+        return head + "stages:\n" + "".join(f"- {line}" for line in lines)
 
     @classmethod
     def from_yaml(cls, text: str, source: str = "architecture") -> Architecture:
@@ -197,9 +202,12 @@ class Architecture:
         """Write the YAML file; a crash leaves the old file or the new one, never half of it."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_name(f".{path.name}.tmp")
-        scratch.write_text(self.to_yaml(), encoding="utf-8")
-        scratch.replace(path)
+        scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            scratch.write_text(self.to_yaml(), encoding="utf-8")
+            scratch.replace(path)
+        finally:
+            scratch.unlink(missing_ok=True)
         return path
 
     # -- identity and printing ----------------------------------------------------------------------
@@ -253,10 +261,11 @@ def _make(cls: Any, data: object, source: str) -> Any:
     for key in data:
         if key not in names:
             raise unknown(f"{source}: field", key, names)
+    for f in fields(cls):
+        if f.default is MISSING and f.name not in data:
+            raise UserError(f"{source}: {f.name!r} must be given")
     try:
         return cls(**data)
-    except TypeError as error:  # a missing field
-        raise UserError(f"{source}: {str(error).removeprefix('Stage.').removeprefix('Architecture.')}") from None
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
 
@@ -267,18 +276,31 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("aliases (*name) are not allowed")
-        return super().compose_node(parent, index)
+        node = super().compose_node(parent, index)
+        if isinstance(node, yaml.ScalarNode) and len(node.value) > MAX_SCALAR:
+            raise yaml.YAMLError(f"a value of more than {MAX_SCALAR} characters")
+        return node
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what :class:`_Loader` would take for a number."""
+
+
+for _kind in (_Loader, _Dumper):  # 1e-3 is a number, as in YAML 1.2 and in Hydra's files; PyYAML alone wants 1.0e-3
+    _kind.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+    )
 
 
 def load_yaml(text: str, source: str) -> Any:
     """Plain data from YAML text of unknown origin.
 
     Raises:
-        UserError: not YAML, an alias, a tag that names an object, or too deep a nesting.
+        UserError: not YAML, an alias, a tag that names an object, too long a value or too deep a nesting.
     """
     try:
         return yaml.load(text, Loader=_Loader)  # a SafeLoader without aliases
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError) as error:  # PyYAML's on bad tags
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"{source}: not readable as plain YAML: {reason}") from None
 
