@@ -17,7 +17,6 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.pruners import BasePruner
 from optuna.samplers import RandomSampler
 from optuna.study import Study
-from optuna.trial import TrialState
 
 from ..evaluate.evaluation import EvaluationError, Evaluator
 from ..search.job import run_trials
@@ -146,14 +145,19 @@ class GridProblem:
         """Nothing is limited."""
         return None
 
+    @property
+    def enumerated(self) -> bool:
+        """The points are the candidates."""
+        return True
+
     def enqueue(self, study: Study) -> None:
         """Every point and seed that is neither waiting nor finished, seed by seed."""
         known = set()
         for trial in study.get_trials(deepcopy=False):
             if is_counted(trial):
                 known.add(tuple(trial.params.items()))
-            elif trial.state == TrialState.WAITING:
-                known.add(tuple(trial.system_attrs["fixed_params"].items()))
+            elif not trial.state.is_finished():  # waiting, or running on another machine
+                known.add(tuple(trial.system_attrs.get("fixed_params", {}).items()))
         for seed in self.seeds:
             for p in self.points:
                 params = {"alpha": p.alpha, "beta": p.beta, "gamma": p.gamma, "seed": seed}

@@ -26,11 +26,11 @@ STANDARD_ERRORS = 2.0
 
 def rank_points(study: Study, baseline: Architecture, points: Sequence[Coefficients]) -> list[dict[str, Any]]:
     """One row a point, the best mean accuracy first, those without a result last."""
-    accuracies: dict[tuple[float, ...], list[float]] = {}
+    accuracies: dict[tuple[float, ...], dict[int, float]] = {}  # by seed: two machines may have taken the same
     for trial in shown_trials(study):
         if trial.state == TrialState.COMPLETE:
             key = tuple(trial.params[name] for name in ("alpha", "beta", "gamma"))
-            accuracies.setdefault(key, []).append(result_of(trial)["accuracy"])
+            accuracies.setdefault(key, {})[trial.params["seed"]] = result_of(trial)["accuracy"]
     base = cost(baseline)
     rows = []
     for p in points:
@@ -38,7 +38,7 @@ def rank_points(study: Study, baseline: Architecture, points: Sequence[Coefficie
             network = scale(baseline, p, 1)
         except UserError:
             continue  # its trials say why they failed
-        values = accuracies.get((p.alpha, p.beta, p.gamma), [])
+        values = list(accuracies.get((p.alpha, p.beta, p.gamma), {}).values())
         costs = cost(network)
         rows.append(
             {

@@ -15,11 +15,12 @@ from optuna.pruners import BasePruner, NopPruner
 from optuna.samplers import BaseSampler
 from optuna.study import Study
 
-from ..evaluate.evaluation import Evaluator
+from ..evaluate.evaluation import EvaluationError, Evaluator
 from ..space.errors import UserError, check_int, check_number
 from ..space.space import SearchSpace, load_space
 from .evolution import Evolution
 from .feasible import feasible_member
+from .interrupt import Interrupts
 from .objective import MnasNetReward, Objective
 from .progress import Progress
 from .report import write_search
@@ -70,7 +71,15 @@ class SpaceProblem:
 
     def candidate(self, params: Mapping[str, Any]) -> Candidate:
         """The network of the decisions."""
-        return Candidate(self.space.build(params), self.seed)
+        try:
+            return Candidate(self.space.build(params), self.seed)
+        except UserError as error:
+            raise EvaluationError(str(error)) from None
+
+    @property
+    def enumerated(self) -> bool:
+        """The sampler chooses."""
+        return False
 
     def feasible(self, number: int) -> dict[str, Any] | None:
         """A random member within the limits."""
@@ -180,7 +189,7 @@ def run_trials(
     """What every job over a study does: hold the folder, open or find the study, run the loop, write the results.
 
     ``prepare`` is called with the study before the loop, ``write`` with it and this run's seconds at the end, also
-    after Ctrl-C.  Returns what ``write`` does.
+    after Ctrl-C or SIGTERM. Returns what ``write`` does.
 
     Raises:
         UserError: as :func:`run_search`.
@@ -192,7 +201,7 @@ def run_trials(
         check_number("timeout (seconds)", timeout, 0, open_low=True)
     owner = f"{platform.node()}:{output.resolve()}"
     start = time.perf_counter()
-    with folder_lock(output):
+    with folder_lock(output), Interrupts() as interrupts:
         study = open_study(
             storage, name, output, objective.directions, dict(job), sampler=sampler, pruner=pruner or NopPruner()
         )
@@ -200,8 +209,10 @@ def run_trials(
         prepare(study)
         progress = Progress(study, objective, trials, quiet=quiet)
         try:
-            with progress as watcher, make_workers(evaluator, workers) as pool:
-                Loop(study, owner, problem, objective, pool, watcher).run(trials, timeout)
+            with progress as watcher, make_workers(evaluator, workers, interrupts) as pool:
+                shared = storage is not None
+                loop = Loop(study, owner, problem, objective, pool, watcher, interrupts, shared=shared)
+                loop.run(trials, timeout)
         except KeyboardInterrupt:
             write(study, time.perf_counter() - start)
             raise

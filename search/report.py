@@ -104,10 +104,10 @@ def write_search(
     study.set_user_attr(SECONDS, seconds)
     trials = shown_trials(study)
     front = front_trials(study, objective)
-    write_csv(output / "trials.csv", [trial_row(t, objective.names) for t in trials])
-    write_csv(output / "pareto.csv", [trial_row(t, objective.names) for t in front])
+    rows = _rows(trials, objective)
+    write_csv(output / "trials.csv", rows)
+    write_csv(output / "pareto.csv", _rows(front, objective), like=rows)
     best = best_trial(study, objective)
-    rows = [trial_row(t, objective.names) for t in trials]
     scores = [row["score"] for row in rows if row["state"] == "complete" and row["duplicate_of"] is None]
     summary: dict[str, Any] = {"best": None}
     if best is not None:
@@ -151,9 +151,10 @@ def _rows(trials: Sequence[FrozenTrial], objective: Objective) -> list[dict[str,
     return [trial_row(t, objective.names) for t in trials]
 
 
-def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """A table with the union of the rows' columns, ``reason`` last."""
-    columns = list(dict.fromkeys(key for row in rows for key in row if key != "reason")) or ["number", "state", "score"]
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], like: Sequence[Mapping[str, Any]] = ()) -> None:
+    """A table with the union of the columns of the rows and of those ``like`` them, ``reason`` last."""
+    columns = list(dict.fromkeys(key for row in [*like, *rows] for key in row if key != "reason"))
+    columns = columns or ["number", "state", "score", *MEASURES]
     scratch = path.with_name(f".{path.name}.tmp")
     with open(scratch, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [*columns, "reason"], restval="")

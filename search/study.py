@@ -6,9 +6,11 @@ loop over a study whose points were enqueued.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 from optuna.distributions import BaseDistribution
@@ -19,6 +21,7 @@ from ..evaluate.evaluation import Evaluation, EvaluationError
 from ..space.architecture import Architecture
 from ..space.cost import Cost, cost
 from ..space.errors import UserError
+from .interrupt import Interrupts
 from .objective import COSTS, Objective
 from .seeded import INTERRUPTED
 from .workers import Outcome, Task, Workers
@@ -38,7 +41,7 @@ class Candidate:
     architecture: Architecture
     seed: int
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Equal keys mean equal evaluations."""
         return f"{self.architecture.digest}:{self.seed}"
@@ -60,6 +63,10 @@ class Problem(Protocol):
 
     def feasible(self, number: int) -> dict[str, Any] | None:
         """Parameters within the limits known before training, others for each ``number``; None: nothing is limited."""
+
+    @property
+    def enumerated(self) -> bool:
+        """Whether every candidate was enqueued beforehand, so that nothing else is to be asked for."""
 
 
 class Watcher(Protocol):
@@ -96,22 +103,18 @@ def interrupt_running(study: Study, owner: str, shared: bool) -> None:
     for trial in trials:
         if trial.state == TrialState.RUNNING and (not shared or result_of(trial).get("owner") == owner):
             key = result_of(trial).get("key")
-            before = sum(
-                bool(t.user_attrs.get(INTERRUPTED)) and result_of(t).get("key") == key
-                for t in trials
-                if key is not None
-            )
-            _close_interrupted(study, trial.number, trial._trial_id, again=before + 1 < INTERRUPTIONS)
+            killed = [t for t in trials if result_of(t).get("killed") and result_of(t)["key"] == key]
+            _close_interrupted(study, trial.number, trial._trial_id, killed=len(killed) + 1 if key else 0)
 
 
-def _close_interrupted(study: Study, number: int, trial_id: int, again: bool = True) -> None:
+def _close_interrupted(study: Study, number: int, trial_id: int, killed: int = 0) -> None:
+    """``killed``: how often the process ended without a word while it evaluated this candidate."""
+    again = killed < INTERRUPTIONS
     if again:
         study._storage.set_trial_user_attr(trial_id, INTERRUPTED, True)
-        reason = "interrupted"
-    else:
-        reason = f"interrupted {INTERRUPTIONS} times: it may be what ends the process"
+    reason = "interrupted" if again else f"interrupted {killed} times: it may be what ends the process"
     old = study._storage.get_trial(trial_id).user_attrs.get(RESULT, {})
-    study._storage.set_trial_user_attr(trial_id, RESULT, {**old, "reason": reason})
+    study._storage.set_trial_user_attr(trial_id, RESULT, {**old, "reason": reason, "killed": killed > 0})
     study.tell(number, state=TrialState.FAIL)
 
 
@@ -125,10 +128,21 @@ class Loop:
         objective: turns evaluations into values and knows the limits.
         workers: evaluate candidates.
         watcher: sees the events.
+        interrupts: say when to stop.
+        shared: whether other processes add trials to the study; theirs count too.
     """
 
     def __init__(
-        self, study: Study, owner: str, problem: Problem, objective: Objective, workers: Workers, watcher: Watcher
+        self,
+        study: Study,
+        owner: str,
+        problem: Problem,
+        objective: Objective,
+        workers: Workers,
+        watcher: Watcher,
+        interrupts: Interrupts,
+        *,
+        shared: bool = False,
     ) -> None:
         self._study = study
         self._owner = owner
@@ -136,6 +150,10 @@ class Loop:
         self._objective = objective
         self._workers = workers
         self._watcher = watcher
+        self._interrupts = interrupts
+        self._shared = shared
+        #: Asked for and not yet told.
+        self._open: dict[int, Trial] = {}
         self._running: dict[int, tuple[Trial, Candidate]] = {}
         #: Trials whose network another running trial is evaluating, by that network's key.
         self._waiting: dict[str, list[Trial]] = {}
@@ -143,34 +161,41 @@ class Loop:
         self._last_report: dict[int, tuple[int, float]] = {}
         #: Closed trials, those that count as finished, and the infeasible ones since the last that was not.
         self._closed = self._counted = self._infeasible = 0
-        for trial in study.get_trials(deepcopy=False):
-            self._count(trial)
+        self._seen: set[int] = set()
+        self._drained = False
+        self._count_all()
 
     def run(self, trials: int, timeout: float | None = None) -> None:
         """Until ``trials`` have finished, those of earlier runs included; after ``timeout`` seconds none is started.
 
+        Of several processes that share the study each finishes what it has begun: there may be a few more.
+
         Raises:
             UserError: no candidate can be evaluated.
-            KeyboardInterrupt: passed on, after the running trials were recorded as interrupted.
+            KeyboardInterrupt: a signal came; the running trials are recorded as interrupted.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
             while True:
                 while self._may_start(trials, deadline):
+                    self._interrupts.check()
                     self._start()
                 if not self._running:
                     return
                 self._finish(self._workers.wait(self._report))
         except BaseException:
             self._workers.close()
-            for trial in [*(t for t, _ in self._running.values()), *(t for ts in self._waiting.values() for t in ts)]:
-                _close_interrupted(self._study, trial.number, trial._trial_id)
+            for trial in self._open.values():
+                if not self._frozen(trial).state.is_finished():
+                    _close_interrupted(self._study, trial.number, trial._trial_id)
             raise
 
     def _may_start(self, trials: int, deadline: float | None) -> bool:
-        open_ = len(self._running) + sum(len(ts) for ts in self._waiting.values())
-        late = deadline is not None and time.monotonic() >= deadline
-        return len(self._running) < self._workers.places and self._counted + open_ < trials and not late
+        if self._drained or len(self._running) >= self._workers.places:
+            return False
+        if self._shared:
+            self._count_all()
+        return self._counted + len(self._open) < trials and (deadline is None or time.monotonic() < deadline)
 
     def _start(self) -> None:
         waiting = (TrialState.WAITING,)
@@ -183,6 +208,12 @@ class Loop:
             if params is not None:
                 self._study.enqueue_trial(params)
         trial = self._study.ask(dict(self._problem.distributions))
+        self._open[trial.number] = trial
+        if self._problem.enumerated and "fixed_params" not in self._frozen(trial).system_attrs:
+            self._drained = True  # another process has taken the last one
+            _close_interrupted(self._study, trial.number, trial._trial_id)
+            del self._open[trial.number]
+            return
         try:
             candidate = self._problem.candidate(trial.params)
         except EvaluationError as error:
@@ -190,7 +221,7 @@ class Loop:
             return
         costs = cost(candidate.architecture)
         known: dict[str, Any] = {"owner": self._owner, "key": candidate.key}
-        known["digest"] = candidate.architecture.digest
+        known["digest"] = candidate.key.partition(":")[0]
         known.update({metric: getattr(costs, metric) for metric in COSTS})
         if self._reject(trial, costs, known):
             return
@@ -203,6 +234,9 @@ class Loop:
             self._running[trial.number] = (trial, candidate)
             self._workers.submit(Task(trial.number, candidate.architecture, candidate.seed))
             self._watcher.started(trial, candidate)
+
+    def _frozen(self, trial: Trial) -> FrozenTrial:
+        return self._study._storage.get_trial(trial._trial_id)
 
     def _reject(self, trial: Trial, costs: Cost, known: dict[str, Any]) -> bool:
         """Close a trial that breaks a limit: costs are known before training, so it is never trained."""
@@ -258,6 +292,9 @@ class Loop:
         except Exception as error:  # a user's own objective
             self._tell_failed(trial, f"objective: {type(error).__name__}: {error}", known)
             return
+        if (wrong := self._unusable(values)) is not None:
+            self._tell_failed(trial, wrong, known | {"accuracy": evaluation.accuracy})
+            return
         for metric, violation in late.items():
             trial.set_constraint(metric, violation)
         known |= {
@@ -271,6 +308,18 @@ class Loop:
             known["reason"] = "; ".join(f"{m} exceeds its limit by {v:.1%}" for m, v in late.items() if v > 0)
         trial.set_user_attr(RESULT, known)
         self._tell(trial, values, TrialState.COMPLETE)
+
+    def _unusable(self, values: Any) -> str | None:
+        """What Optuna would refuse, in words."""
+        numbers = values if isinstance(values, Sequence) and not isinstance(values, str) else [values]
+        count = len(self._study.directions)
+        if len(numbers) != count:
+            return f"objective: {count} value{'s' * (count > 1)} expected, got {values!r:.60}"
+        try:
+            bad = any(math.isnan(float(number)) for number in numbers)
+        except (TypeError, ValueError):
+            bad = True
+        return f"objective: the value must be a number, got {values!r:.60}" if bad else None
 
     def _tell_duplicate(self, trial: Trial, earlier: FrozenTrial) -> None:
         known = {**result_of(earlier), "duplicate_of": earlier.number, "seconds": 0.0}
@@ -287,14 +336,17 @@ class Loop:
 
     def _tell(self, trial: Trial, values: Any, state: TrialState) -> None:
         told = self._study.tell(trial, values, state=None if state == TrialState.COMPLETE else state)
-        if told.state == TrialState.FAIL and state == TrialState.COMPLETE:  # Optuna refuses values such as NaN
-            reason = {"reason": f"the objective's value is {values!r}"}
-            self._study._storage.set_trial_user_attr(trial._trial_id, RESULT, {**result_of(told), **reason})
-            told = self._study.get_trials(deepcopy=False)[trial.number]
+        del self._open[trial.number]
         self._count(told)
         self._watcher.finished(told)
 
+    def _count_all(self) -> None:
+        for trial in self._study.get_trials(deepcopy=False):
+            if trial.state.is_finished() and trial.number not in self._seen:
+                self._count(trial)
+
     def _count(self, trial: FrozenTrial) -> None:
+        self._seen.add(trial.number)
         result = result_of(trial)
         if not trial.state.is_finished() or trial.user_attrs.get(INTERRUPTED):
             return

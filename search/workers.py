@@ -5,19 +5,21 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
-from ..evaluate.evaluation import Evaluation, Evaluator, Stopped
+from ..evaluate.evaluation import Evaluation, EvaluationError, Evaluator, Stopped
 from ..space.architecture import Architecture
 from ..space.errors import UserError
+from .interrupt import Interrupts
 
 #: ``on_report(number, step, accuracy) -> stop?``
 OnReport = Callable[[int, int, float], bool]
@@ -72,9 +74,13 @@ class Workers:
         """End the processes, if there are any, whatever they are doing."""
 
 
-def make_workers(evaluator: Evaluator, workers: int) -> Workers:
-    """This process for one worker, else processes of their own, each with its share of the cores."""
-    return Inline(evaluator) if workers == 1 else Processes(evaluator, workers)
+def make_workers(evaluator: Evaluator, workers: int, interrupts: Interrupts) -> Workers:
+    """This process for one worker, else processes of their own, each with its share of the cores.
+
+    Raises:
+        UserError: the evaluator cannot be sent to another process.
+    """
+    return Inline(evaluator, interrupts) if workers == 1 else Processes(evaluator, workers, interrupts)
 
 
 def cores() -> int:
@@ -106,13 +112,24 @@ def evaluate(evaluator: Evaluator, task: Task, report: Callable[[int, float], No
     return Outcome(task.number, result)
 
 
+def _report(step: Any, value: Any) -> tuple[int, float]:
+    """What an evaluator reports, as the study takes it."""
+    if not hasattr(step, "__index__") or int(step) < 0:
+        raise EvaluationError(f"report(step, accuracy): the step must be a whole number from 0, got {step!r:.60}")
+    try:
+        return int(step), float(value)
+    except (TypeError, ValueError):
+        raise EvaluationError(f"report(step, accuracy): the accuracy must be a number, got {value!r:.60}") from None
+
+
 class Inline(Workers):
     """One place, in this process; its torch keeps the threads it has."""
 
     places = 1
 
-    def __init__(self, evaluator: Evaluator) -> None:
+    def __init__(self, evaluator: Evaluator, interrupts: Interrupts) -> None:
         self._evaluator = evaluator
+        self._interrupts = interrupts
         self._task: Task | None = None
 
     def submit(self, task: Task) -> None:
@@ -125,42 +142,67 @@ class Inline(Workers):
         assert task is not None
 
         def report(step: int, value: float) -> None:
-            if on_report(task.number, step, value):
+            measured = _report(step, value)
+            with self._interrupts.deferred():
+                stop = on_report(task.number, *measured)
+            if stop:
                 raise Stopped
 
-        return evaluate(self._evaluator, task, report)
+        with self._interrupts.allowed():
+            return evaluate(self._evaluator, task, report)
+
+
+@dataclass
+class _Process:
+    """One process, its pipe, and whether it has got as far as to have the evaluator."""
+
+    process: SpawnProcess
+    connection: Connection
+    ready: bool = False
+
+    def kill(self) -> None:
+        """End it and what it has started: it leads a process group of its own."""
+        self.process.kill()
+        if sys.platform != "win32" and self.process.pid is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)
 
 
 class Processes(Workers):
     """Processes that are started anew when they die.
 
     They speak over pipes with this process, the only one that writes the study. A worker whose parent is gone ends at
-    once.
+    once, and all that it has started with it.
     """
 
-    def __init__(self, evaluator: Evaluator, places: int) -> None:
+    def __init__(self, evaluator: Evaluator, places: int, interrupts: Interrupts) -> None:
         self.places = places
-        self._evaluator = evaluator
+        self._name = type(evaluator).__name__
+        self._interrupts = interrupts
         self._threads = max(1, cores() // places)
         self._context = multiprocessing.get_context("spawn")
-        self._idle: list[tuple[SpawnProcess, Connection]] = []
-        self._busy: dict[int, tuple[SpawnProcess, Connection]] = {}
+        self._idle: list[_Process] = []
+        self._busy: dict[int, _Process] = {}
+        try:
+            self._evaluator = pickle.dumps(evaluator)
+        except Exception as error:  # whatever its parts raise
+            raise UserError(
+                f"evaluator {self._name} cannot be sent to a worker process: {error}. Define it in a module that can "
+                "be imported, or use workers=1"
+            ) from error
 
-    def _start(self) -> tuple[SpawnProcess, Connection]:
+    def _start(self) -> _Process:
         ours, theirs = self._context.Pipe()
+        # Not a daemon: such a one may start no process, as a loader of images does.
         process = self._context.Process(
-            target=_serve, args=(theirs, self._evaluator, self._threads), daemon=True, name="effnas-worker"
+            target=_serve, args=(theirs, self._evaluator, self._threads), daemon=False, name="effnas-worker"
         )
         names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # read once, when the worker loads torch
         before = {name: os.environ.get(name) for name in names}
         os.environ.update(dict.fromkeys(names, str(self._threads)))
         try:
-            process.start()
-        except Exception as error:  # the evaluator does not pickle
-            raise UserError(
-                f"evaluator {type(self._evaluator).__name__} cannot be sent to a worker process: {error}. Define it in "
-                "a module that can be imported, or use workers=1"
-            ) from error
+            with _without_ctrl_c():
+                process.start()
         finally:
             for name, value in before.items():
                 if value is None:
@@ -168,46 +210,78 @@ class Processes(Workers):
                 else:
                     os.environ[name] = value
         theirs.close()
-        return process, ours
+        return _Process(process, ours)
 
     def submit(self, task: Task) -> None:
         """Give the task to an idle process."""
         worker = self._idle.pop() if self._idle else self._start()
         self._busy[task.number] = worker
         with contextlib.suppress(OSError):  # it died while idle; wait() sees that
-            worker[1].send(task)
+            worker.connection.send(task)
 
     def wait(self, on_report: OnReport) -> Outcome:
         """Serve reports until a task ends."""
         while True:
-            numbers = {connection: number for number, (_, connection) in self._busy.items()}
-            for connection in wait(list(numbers)):
+            numbers = {worker.connection: number for number, worker in self._busy.items()}
+            with self._interrupts.allowed():
+                spoke = wait(list(numbers))
+            for connection in spoke:
                 assert isinstance(connection, Connection)
                 number = numbers[connection]
-                process = self._busy[number][0]
+                worker = self._busy[number]
                 try:
                     kind, payload = connection.recv()
                 except (EOFError, OSError):
-                    del self._busy[number]
-                    process.join(5)
-                    return Outcome(number, reason=_death(process.exitcode))
-                if kind == "report":
-                    connection.send(on_report(number, *payload))
-                    continue
-                self._idle.append(self._busy.pop(number))
-                if kind == "user error":
-                    raise UserError(payload)
-                outcome: Outcome = payload
-                return outcome
+                    return self._died(number)
+                if kind == "ready":
+                    worker.ready = True
+                elif kind == "report":
+                    stop = on_report(number, *payload)
+                    with contextlib.suppress(OSError):  # it died since; the next turn sees that
+                        connection.send(stop)
+                else:
+                    self._idle.append(self._busy.pop(number))
+                    if kind == "user error":
+                        raise UserError(payload)
+                    outcome: Outcome = payload
+                    return outcome
+
+    def _died(self, number: int) -> Outcome:
+        worker = self._busy.pop(number)
+        worker.process.join(5)
+        code = worker.process.exitcode
+        worker.kill()
+        worker.connection.close()
+        if not worker.ready and code is not None and code > 0:
+            raise UserError(
+                f"a worker process ended with status {code} before it could begin (its own message is above). A script "
+                'that starts a search with several workers does so under `if __name__ == "__main__":`; or use '
+                "workers=1"
+            )
+        return Outcome(number, reason=_death(code))
 
     def close(self) -> None:
         """Kill them: what they were doing is recorded as interrupted."""
-        for process, connection in [*self._idle, *self._busy.values()]:
-            process.kill()
-            connection.close()
-        for process, _ in [*self._idle, *self._busy.values()]:
-            process.join()
+        workers = [*self._idle, *self._busy.values()]
+        for worker in workers:
+            worker.kill()
+            worker.connection.close()
+        for worker in workers:
+            worker.process.join()
         self._idle, self._busy = [], {}
+
+
+@contextlib.contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """A process started in here never hears of Ctrl-C, which a terminal sends to all: it is the parent's affair."""
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _death(code: int | None) -> str:
@@ -218,22 +292,32 @@ def _death(code: int | None) -> str:
     return f"the worker process ended with status {code}"
 
 
-def _serve(connection: Connection, evaluator: Evaluator, threads: int) -> None:
+def _serve(connection: Connection, pickled: bytes, threads: int) -> None:
     """A worker's life."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's affair
     parent = multiprocessing.parent_process()
     assert parent is not None
+    if sys.platform != "win32":
+        os.setpgrp()
 
     def watch(sentinel: Any = parent.sentinel) -> None:
         wait([sentinel])
+        if sys.platform != "win32":
+            os.killpg(0, signal.SIGKILL)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+    try:
+        evaluator = pickle.loads(pickled)
+    except Exception as error:  # such as a class of a session's, which has no file to be imported from
+        text = f"evaluator: a worker process cannot load it: {type(error).__name__}: {error}. Define it in a module "
+        connection.send(("user error", text + "that can be imported, or use workers=1"))
+        return
     if "torch" in sys.modules:  # the evaluator brought it along
         sys.modules["torch"].set_num_threads(threads)
+    connection.send(("ready", None))
 
     def report(step: int, value: float) -> None:
-        connection.send(("report", (step, value)))
+        connection.send(("report", _report(step, value)))
         if connection.recv():
             raise Stopped
 
@@ -243,6 +327,18 @@ def _serve(connection: Connection, evaluator: Evaluator, threads: int) -> None:
         except EOFError:
             return
         try:
-            connection.send(("outcome", evaluate(evaluator, task, report)))
-        except UserError as error:
-            connection.send(("user error", str(error)))
+            connection.send(_answer(evaluator, task, report))
+        except OSError:  # the parent has gone
+            return
+
+
+def _answer(evaluator: Evaluator, task: Task, report: Callable[[int, float], None]) -> tuple[str, Any]:
+    try:
+        outcome = evaluate(evaluator, task, report)
+    except UserError as error:
+        return "user error", str(error)
+    try:
+        pickle.dumps(outcome)
+    except Exception as error:  # something in the evaluator's own metrics
+        return "outcome", Outcome(task.number, reason=f"the evaluation cannot be sent: {type(error).__name__}: {error}")
+    return "outcome", outcome

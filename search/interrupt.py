@@ -1,0 +1,79 @@
+"""Ctrl-C and SIGTERM end a search between two of its steps, never in the middle of one that writes the study."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+#: A signal that was asked for so often ends the process wherever it is: something must be stuck.
+INSISTING = 5
+
+
+class Interrupts:
+    """Turns SIGINT and SIGTERM into a KeyboardInterrupt inside :meth:`allowed`, and holds it back elsewhere.
+
+    A context manager: the handlers are its own from its beginning to its end. Signals that somebody else handles, or
+    ignores, are left alone, and outside the main thread, where Python has no handlers, it does nothing.
+    """
+
+    def __init__(self) -> None:
+        self._allowed = False
+        self._received = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Interrupts:
+        if threading.current_thread() is threading.main_thread():
+            for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+                if signal.getsignal(number) == usual:
+                    self._before[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        self._received += 1
+        if self._allowed or self._received >= INSISTING:
+            self._allowed = False
+            raise KeyboardInterrupt
+
+    def check(self) -> None:
+        """Raise what was held back.
+
+        Raises:
+            KeyboardInterrupt: a signal has come.
+        """
+        if self._received:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def allowed(self) -> Iterator[None]:
+        """Where the process waits for an evaluation, or makes one.
+
+        Raises:
+            KeyboardInterrupt: a signal comes, or came before.
+        """
+        self.check()
+        self._allowed = True
+        try:
+            self.check()  # one that came between the two lines above
+            yield
+        finally:
+            self._allowed = False
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Inside :meth:`allowed`, where the study is written for a moment."""
+        before, self._allowed = self._allowed, False
+        try:
+            yield
+        finally:
+            self._allowed = before
+        if before:
+            self.check()
