@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os.path
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from functools import cached_property
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .architecture import BLOCKS, SKIPS, Architecture, Stage, load_yaml, read_text
 from .cost import ArchitectureBatch
-from .errors import UserError, check_choice, unknown
+from .errors import UserError, check_choice, check_int, unknown
 from .multipliers import round_filters
 
 if TYPE_CHECKING:
@@ -60,7 +61,9 @@ class SearchSpace:
         self.name = name
         self.choices: dict[str, tuple[Choice, ...]] = {}
         self._values: dict[str, tuple[Any, ...]] = {}
-        names = names or {}
+        names = {} if names is None else names
+        if not isinstance(names, Mapping):
+            raise UserError(f"space {name}: 'names' must be a mapping of fields to short names, got {names!r:.60}")
         for key in names:
             check_choice(f"space {name}: names", key, STAGE_FIELDS)
         if not isinstance(stages, list | tuple) or not stages:
@@ -69,7 +72,7 @@ class SearchSpace:
         for key, spec in network.items():
             if key not in NETWORK_FIELDS:
                 raise unknown(f"space {name}: field", key, ("name", "stages", "names", *NETWORK_FIELDS))
-            self._network[key] = self._field(spec, key)
+            self._network[key] = self._field(spec, key, key, Architecture)
         self._stages: list[dict[str, tuple[str, Any]]] = []
         for i, stage in enumerate(stages):
             if not isinstance(stage, Mapping):
@@ -78,19 +81,21 @@ class SearchSpace:
             for key, spec in stage.items():
                 if key not in STAGE_FIELDS:
                     raise unknown(f"space {name}: stage {i}: field", key, STAGE_FIELDS)
-                row[key] = self._field(spec, f"block{i}_{names.get(key, key)}")
+                row[key] = self._field(spec, key, f"block{i}_{names.get(key, key)}", Stage)
             for key in ("block", "channels"):
                 if key not in row:
                     raise UserError(f"space {name}: stage {i}: {key!r} must be given")
             self._stages.append(row)
         if not self.choices:
             raise UserError(f"space {name}: nothing to decide; give at least one field several choices")
-        self._check_every_choice()
+        if not isinstance(name, str) or len(name) > 100:
+            raise UserError(f"space: name must be a text of at most 100 characters, got {name!r:.60}")
 
-    def _field(self, spec: Any, decision: str) -> tuple[str, Any]:
-        """``(decision name or "", fixed value)`` of one field; several choices are registered."""
+    def _field(self, spec: Any, key: str, decision: str, owner: type) -> tuple[str, Any]:
+        """``(decision name or "", fixed value)`` of one field of ``owner``; several choices are registered."""
         where = f"space {self.name}: {decision}"
         if not isinstance(spec, list | tuple | Mapping):
+            _try(owner, key, spec, where)
             return "", spec
         labels: list[Any]
         if isinstance(spec, Mapping):
@@ -98,9 +103,14 @@ class SearchSpace:
                 labels, values = list(spec["choices"]), list(spec["choices"].values())
             elif set(spec) == {"base", "times"} and isinstance(spec["times"], list | tuple):
                 labels = list(spec["times"])
-                values = [round_filters(spec["base"], ratio) for ratio in labels]
+                try:
+                    values = [round_filters(spec["base"], ratio) for ratio in labels]
+                except UserError as error:
+                    raise UserError(f"{where}: base and times: {error}") from None
             elif set(spec) == {"base", "plus"} and isinstance(spec["plus"], list | tuple):
                 labels = list(spec["plus"])
+                for number in (spec["base"], *labels):
+                    check_int(f"{where}: base and plus", number, -1_000_000, 1_000_000)
                 values = [max(1, spec["base"] + step) for step in labels]
             else:
                 forms = "[a, b], {base: b, times: [...]}, {base: b, plus: [...]} or {choices: {name: value}}"
@@ -110,30 +120,17 @@ class SearchSpace:
         if not labels:
             raise UserError(f"{where}: no choices")
         for label in labels:
-            if not isinstance(label, bool | int | float | str):
+            if not isinstance(label, bool | int | float | str) or label != label:
                 raise UserError(f"{where}: a choice must be a number, a text or true/false, got {label!r:.60}")
-        if len({(isinstance(label, bool), label) for label in labels}) < len(labels):
+        if len(set(labels)) < len(labels):  # 1, 1.0 and true are one choice: Optuna compares by ==
             raise UserError(f"{where}: a choice stands there twice: {labels}")
+        if decision in self.choices:
+            raise UserError(f"{where}: two fields have this name; check 'names'")
+        for label, value in zip(labels, values, strict=True):
+            _try(owner, key, value, f"{where}={label!r}")
         self.choices[decision] = tuple(labels)
         self._values[decision] = tuple(values)
         return decision, None
-
-    def _check_every_choice(self) -> None:
-        """Build with each choice once: a bad value is found when the space is read, not in the middle of a search."""
-        start = {name: labels[0] for name, labels in self.choices.items()}
-        for name, labels in self.choices.items():
-            for label in labels:
-                try:
-                    self.build({**start, name: label})
-                except UserError as error:
-                    raise UserError(f"space {self.name}: {name}={label!r}: {error}") from None
-        for i in range(len(self._stages)):  # expand_ratio is only read under mbconv
-            for e in self._options(i, "expand_ratio", 1):
-                Stage(block="mbconv", channels=1, expand_ratio=e)
-
-    def _options(self, stage: int, key: str, default: Any) -> tuple[Any, ...]:
-        decision, fixed = self._stages[stage].get(key, ("", default))
-        return self._values[decision] if decision else (fixed,)
 
     # -- decisions ----------------------------------------------------------------------------------
 
@@ -239,7 +236,8 @@ class SearchSpace:
             yield {}
             return
         for rest in self._rows(stage, keys[1:]):
-            for value in self._options(stage, keys[0], None):
+            decision, fixed = self._stages[stage][keys[0]]
+            for value in self._values[decision] if decision else (fixed,):
                 yield {keys[0]: value, **rest}
 
     # -- random members -----------------------------------------------------------------------------
@@ -279,7 +277,8 @@ class SearchSpace:
         """Decision vectors as choice indices, shape (n, number of decisions), columns in the order of ``choices``."""
         import numpy as np
 
-        return np.array([[self._index(n, d[n]) for n in self.choices] for d in decisions], np.int64)
+        rows = [[self._index(n, d[n]) for n in self.choices] for d in decisions]
+        return np.array(rows, np.int64).reshape(-1, len(self.choices))
 
     def sample_indices(self, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """``n`` uniform decision vectors as choice indices, not canonicalised: shape (n, number of decisions)."""
@@ -319,6 +318,15 @@ class SearchSpace:
         return ArchitectureBatch(**arrays)
 
 
+def _try(owner: type, key: str, value: Any, where: str) -> None:
+    """Refuse a value that no network can have: when the space is read, not in the middle of a search."""
+    others = {"block": "mbconv", "channels": 1} if owner is Stage else {"stages": (Stage("conv", 1),)}
+    try:
+        owner(**{**others, key: value})
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+
+
 def _effective(stage: Mapping[str, Any], in_channels: int) -> dict[str, Any]:
     """The stage with everything that has no effect set to its neutral value (see ``Stage.effective_skip``)."""
     data = dict(stage)
@@ -338,7 +346,7 @@ def load_space(name_or_file: str | Path) -> SearchSpace:
     """
     shipped = {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
     text = str(name_or_file)
-    if text not in shipped and not Path(text).is_file():
+    if text not in shipped and not os.path.isfile(text):  # not Path.is_file, which raises on impossible names
         if text.endswith((".yaml", ".yml")):
             raise UserError(f"space: no such file: {text}")
         raise unknown("space", text, shipped)
