@@ -164,7 +164,8 @@ def run_search(
     if summary["best"] is None:
         reasons = summary["reasons"]
         first = f"; the first reason: {reasons[0]}" if reasons else ""
-        raise UserError(f"{output}: no trial gave a network to keep ({summary['failed']} failed){first}")
+        counts = f"{summary['failed']} of {summary['trials']} failed"
+        raise UserError(f"{output}: no trial gave a network to keep ({counts}){first}")
     return summary
 
 

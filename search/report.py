@@ -63,9 +63,14 @@ def shown_trials(study: Study) -> list[FrozenTrial]:
     return [t for t in study.get_trials(deepcopy=False) if t.state.is_finished() and not t.user_attrs.get(INTERRUPTED)]
 
 
+def beyond(trial: FrozenTrial) -> bool:
+    """Whether its evaluation showed that it breaks a limit."""
+    return not result_of(trial).get("feasible", True)
+
+
 def usable_trials(study: Study) -> list[FrozenTrial]:
     """Complete trials within all limits."""
-    return [t for t in shown_trials(study) if t.state == TrialState.COMPLETE and result_of(t).get("feasible", True)]
+    return [t for t in shown_trials(study) if t.state == TrialState.COMPLETE and not beyond(t)]
 
 
 def front_trials(study: Study, objective: Objective) -> list[FrozenTrial]:
@@ -130,7 +135,9 @@ def write_search(
         "duplicates": sum(row["duplicate_of"] is not None for row in rows),
         "median_score": statistics.median(scores) if scores else None,
         "front": [{key: row[key] for key in ("number", "score", *MEASURES)} for row in _rows(front, objective)],
-        "reasons": [row["reason"] for row in rows if row["state"] == "failed"],
+        "reasons": [
+            row["reason"] for t, row in zip(trials, rows, strict=True) if row["state"] == "failed" or beyond(t)
+        ],
         "seconds": round(seconds, 3),
         "seed": seed,
         "algorithm": algorithm,

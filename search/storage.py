@@ -19,6 +19,7 @@ from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._storage import JournalOperation
 from optuna.study import Study, StudyDirection
+from optuna.trial import TrialState
 
 from ..space.errors import UserError
 from .seeded import INTERRUPTED
@@ -157,16 +158,19 @@ def open_study(
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-    options |= {"study_name": name, "directions": [StudyDirection[direction.upper()] for direction in directions]}
+    options["study_name"] = name
+    new = {"directions": [StudyDirection[direction.upper()] for direction in directions], "load_if_exists": True}
     job = json.loads(json.dumps(job))
     try:
         options["storage"] = open_storage(storage, folder)
-        study = optuna.create_study(load_if_exists=True, **options)
+        if name in optuna.get_all_study_names(options["storage"]):
+            study = optuna.load_study(**options)
+        else:
+            study = optuna.create_study(**options, **new)
         stored = study.user_attrs.get(JOB)
-        results = (t for t in study.get_trials(deepcopy=False) if t.state.is_finished())
-        if stored not in (None, job) and all(t.user_attrs.get(INTERRUPTED) for t in results):
+        if stored not in (None, job) and _is_without_result(study, shared=storage is not None):
             optuna.delete_study(study_name=name, storage=options["storage"])  # it failed before its first result
-            study, stored = optuna.create_study(**options), None
+            study, stored = optuna.create_study(**options, **new), None
     except UserError:
         raise
     except Exception as error:  # SQLAlchemy's, Redis', a missing driver: all are the address's fault
@@ -181,6 +185,13 @@ def open_study(
             "with the settings it was begun with, or choose another folder with hydra.run.dir=DIR"
         )
     return study
+
+
+def _is_without_result(study: Study, shared: bool) -> bool:
+    """Whether nothing is lost with the study: no trial has finished, and none is running on another machine."""
+    trials = study.get_trials(deepcopy=False)
+    running = shared and any(t.state == TrialState.RUNNING for t in trials)
+    return not running and all(t.user_attrs.get(INTERRUPTED) for t in trials if t.state.is_finished())
 
 
 def _difference(old: Any, new: Any, path: str = "") -> str:
