@@ -1,0 +1,178 @@
+"""Evaluators without training, and helpers to run searches with them; importable by worker processes."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from effnas.evaluate.evaluation import Evaluation, EvaluationError, Report
+from effnas.search.evolution import Evolution
+from effnas.search.job import run_search
+from effnas.space.architecture import Architecture
+from effnas.space.cost import cost
+from effnas.space.errors import UserError
+from effnas.space.space import SearchSpace
+
+TESTS = Path(__file__).resolve().parent
+
+
+def chance(architecture: Architecture, seed: int = 0) -> float:
+    """A fraction in [0, 1) that only the network and the seed decide."""
+    return (int(architecture.digest[:12], 16) + seed * 7919) % 10007 / 10007
+
+
+def true_accuracy(architecture: Architecture, seed: int = 0) -> float:
+    """Larger networks are better, and some are lucky."""
+    return 0.3 + 0.08 * math.log10(cost(architecture).macs) + 0.05 * chance(architecture, seed)
+
+
+@dataclass(frozen=True)
+class Synthetic:
+    """Looks the accuracy up in a formula.
+
+    Args:
+        log: file that gets a line, digest and seed, for each call.
+        delay: seconds a call.
+        trouble: what happens to networks below ``share``: see :func:`_trouble`.
+        interrupt_at: the call, counted in ``log`` from 1, in which Ctrl-C is pressed.
+        epochs: reports to the study, in which the accuracy grows.
+        latency: seconds a batch per million MACs.
+    """
+
+    log: str | None = None
+    delay: float = 0.0
+    trouble: str = ""
+    share: float = 0.3
+    interrupt_at: int | None = None
+    epochs: int = 0
+    latency: float | None = None
+
+    def __call__(self, architecture: Architecture, *, seed: int, report: Report) -> Evaluation:
+        if self.log is not None:
+            with open(self.log, "ab") as file:
+                file.write(f"{architecture.digest} {seed}\n".encode())
+            if self.interrupt_at is not None and len(calls(self.log)) == self.interrupt_at:
+                raise KeyboardInterrupt
+        time.sleep(self.delay)
+        accuracy = true_accuracy(architecture, seed)
+        if self.trouble and chance(architecture) < self.share:
+            return _trouble(self.trouble, architecture)
+        for epoch in range(1, self.epochs + 1):
+            report(epoch, accuracy * epoch / self.epochs)
+        costs = cost(architecture)
+        latency = None if self.latency is None else self.latency * costs.macs / 1e6
+        metrics = {"threads": float(os.environ.get("OMP_NUM_THREADS", 0)), "pid": float(os.getpid())}
+        return Evaluation(accuracy, costs, latency, seconds=self.delay or 1e-3, metrics=metrics)
+
+
+def _trouble(kind: str, architecture: Architecture) -> Any:
+    if kind == "exception":
+        raise ValueError("a bug of this network")
+    if kind == "evaluation error":
+        raise EvaluationError("loss is not finite")
+    if kind == "nan":
+        return Evaluation(math.nan, cost(architecture))
+    if kind == "user error":
+        raise UserError("data.path: no such folder")
+    if kind == "exit":
+        os._exit(3)
+    if kind == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if kind == "unpicklable":
+        return Evaluation(0.5, cost(architecture), metrics={"loss": (lambda: 0)})  # type: ignore[dict-item]
+    return 0.5  # not an Evaluation
+
+
+@dataclass(frozen=True)
+class Parent:
+    """Starts a process of its own, writes the number of both to ``log``, and then takes its time."""
+
+    log: str
+    seconds: float
+
+    def __call__(self, architecture: Architecture, *, seed: int, report: Report) -> Evaluation:
+        import multiprocessing
+
+        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(self.seconds,))
+        child.start()
+        with open(self.log, "a") as file:
+            file.write(f"{os.getpid()} {child.pid}\n")
+        child.join()
+        return Evaluation(0.5, cost(architecture))
+
+
+def calls(log: str | Path) -> list[str]:
+    """The lines that evaluators wrote."""
+    return Path(log).read_text().splitlines() if Path(log).exists() else []
+
+
+def four_networks() -> SearchSpace:
+    stage = {"block": "mbconv", "channels": 8, "kernel_size": [3, 5], "repeats": [1, 2]}
+    return SearchSpace("four", [stage], resolution=16, in_channels=1, num_classes=10, stem=8, head=16)
+
+
+def search(output: Path, evaluator: Any = None, space: Any = "tiny", **options: Any) -> dict[str, Any]:
+    """``run_search``, quiet, of the shipped tiny space."""
+    options = {"algorithm": Evolution, "trials": 8, "quiet": True, **options}
+    return run_search(space, Synthetic() if evaluator is None else evaluator, output=output, **options)
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def decisions_and_scores(output: Path) -> list[tuple[str, ...]]:
+    """What a search decided and measured, without what depends on the clock."""
+    rows = read_csv(output / "trials.csv")
+    names = [name for name in rows[0] if name.startswith("decision.")]
+    return [(row["state"], row["score"], *(row[name] for name in names)) for row in rows]
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def gone(pids: list[int], seconds: float = 5.0) -> bool:
+    """Whether all the processes end within so many seconds."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if not any(map(alive, pids)):
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def wait_for(condition: Any, seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.02)
+
+
+def own_folder(folder: Path) -> Path:
+    """A user's ``--config-dir`` with the evaluator of this module; PYTHONPATH must lead here."""
+    (folder / "evaluator").mkdir(parents=True, exist_ok=True)
+    log = folder / "calls.txt"
+    (folder / "evaluator" / "synthetic.yaml").write_text(f"_target_: synthetic.Synthetic\nlog: {log}\ndelay: 0.0\n")
+    return folder
+
+
+def start(words: list[str], cwd: Path) -> subprocess.Popen[str]:
+    """``effnas WORDS`` as a process of its own."""
+    path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    line = [sys.executable, "-c", "from effnas.cli import main; raise SystemExit(main())", *words]
+    return subprocess.Popen(line, cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

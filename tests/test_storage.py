@@ -1,0 +1,177 @@
+"""The record of a search: one folder one search, damaged files, addresses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from filelock import FileLock
+from optuna.distributions import CategoricalDistribution
+from optuna.samplers import RandomSampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+from synthetic import Synthetic, calls, decisions_and_scores, search
+
+from effnas.search.objective import Accuracy, Pareto
+from effnas.search.storage import open_storage, open_study
+from effnas.space.errors import UserError
+
+
+def content(output: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (output / "study.journal").read_text().splitlines()]
+
+
+# -- the journal ---------------------------------------------------------------------------------------
+
+
+def test_optuna_reads_the_journal(tmp_path: Path) -> None:
+    search(tmp_path, trials=5)
+    journal = JournalStorage(JournalFileBackend(str(tmp_path / "study.journal")))
+    study = optuna.load_study(study_name="search", storage=journal)
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 5
+    assert study.user_attrs["job"]["space"] == "tiny"
+
+
+def test_the_parameters_of_a_trial_are_there_when_anything_else_is(tmp_path: Path) -> None:
+    space = {name: CategoricalDistribution([0, 1, 2]) for name in "abc"}
+    storage = open_storage(None, tmp_path)
+    study = optuna.create_study(storage=storage, sampler=RandomSampler(0))
+    trial = study.ask(dict(space))
+    before = len(content(tmp_path))
+    assert study.trials[0].params == trial.params  # reading writes what was held back
+    assert len(content(tmp_path)) == before + 3
+    second = study.ask(dict(space))
+    study.tell(second, 1.0)
+    journal = JournalStorage(JournalFileBackend(str(tmp_path / "study.journal")))
+    again = optuna.load_study(study_name=None, storage=journal)
+    assert again.trials[1].params == second.params
+    assert again.trials[1].value == 1.0
+
+
+def test_a_record_that_was_cut_short_is_dropped(tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    for output, trials in ((whole, 8), (cut, 5)):
+        search(output, trials=trials)
+    journal = cut / "study.journal"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines) + lines[-1][:17])
+    search(cut, trials=8)
+    assert decisions_and_scores(cut) == decisions_and_scores(whole)
+    assert all(isinstance(record, dict) for record in content(cut))
+
+
+@pytest.mark.parametrize("garbage", [b"\x00\x00\x00", b"not json", b"[1, 2]", b'{"op_code": 4, "tri'])
+def test_garbage_inside_the_journal(tmp_path: Path, garbage: bytes) -> None:
+    search(tmp_path, trials=2)
+    journal = tmp_path / "study.journal"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    lines[6] = garbage + b"\n"
+    journal.write_bytes(b"".join(lines))
+    with pytest.raises(UserError, match=r"study.journal: line 7 is not a record of a study: .*The file is damaged"):
+        search(tmp_path, trials=3)
+    assert journal.read_bytes() == b"".join(lines)
+
+
+def test_records_of_something_else(tmp_path: Path) -> None:
+    tmp_path.joinpath("study.journal").write_text('{"name": "a file of mine"}\n')
+    with pytest.raises(UserError, match=r"storage .*study.journal: cannot be opened as an Optuna storage: .*op_code"):
+        search(tmp_path)
+
+
+# -- one folder, one search ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "difference"),
+    [
+        ({"seed": 0}, {"seed": 1}, "seed: 0 → 1"),
+        ({}, {"objective": Accuracy()}, "objective: .MnasNetReward.* → .Accuracy"),
+        ({}, {"space": "mobile_cifar"}, "space: 'tiny' → 'mobile_cifar'"),
+        ({}, {"evaluator": Synthetic(delay=0.001)}, "evaluator: .*"),
+        (
+            {"job": {"data": {"path": "a", "limit": 5}}},
+            {"job": {"data": {"path": "b"}}},
+            r"data.path: 'a' → 'b', data.limit: 5 → None",
+        ),
+    ],
+)
+def test_another_search_in_the_same_folder(
+    tmp_path: Path, first: dict[str, Any], second: dict[str, Any], difference: str
+) -> None:
+    search(tmp_path, trials=2, **first)
+    before = (tmp_path / "study.journal").read_bytes()
+    with pytest.raises(UserError, match=rf"holds another search \({difference}.*\)\. Continue it .*hydra.run.dir=DIR"):
+        search(tmp_path, trials=2, **second)
+    assert (tmp_path / "study.journal").read_bytes() == before
+
+
+@pytest.mark.parametrize("free", [{"trials": 3}, {"workers": 2}, {"timeout": 100.0}, {"quiet": True}])
+def test_what_may_change_between_two_runs(tmp_path: Path, free: dict[str, Any]) -> None:
+    search(tmp_path, trials=2)
+    assert search(tmp_path, **{"trials": 2, **free})["complete"] == free.get("trials", 2)
+
+
+def test_a_folder_without_a_result_may_begin_another_search(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such folder"):
+        search(tmp_path, Synthetic(trouble="user error", share=1.0))
+    summary = search(tmp_path, Synthetic(), objective=Pareto(), trials=3)  # other directions, too
+    assert summary["complete"] == 3
+    assert summary["study"]["directions"] == ["maximize", "minimize"]
+
+
+def test_a_folder_is_held_by_one_process(tmp_path: Path) -> None:
+    log = tmp_path / "calls.txt"
+    with FileLock(str(tmp_path / ".lock")), pytest.raises(UserError, match="another effnas process is running in"):
+        search(tmp_path, Synthetic(str(log)))
+    assert calls(log) == []
+    assert search(tmp_path, Synthetic(str(log)), trials=2)["complete"] == 2
+
+
+# -- addresses -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "nonsense",
+        "mysql://nobody@localhost:1/nothing",
+        "oracle9://here",
+        "sqlite:////no/such/folder/study.db",
+        "redis://localhost:1",
+    ],
+)
+def test_addresses_that_cannot_be_opened(tmp_path: Path, url: str) -> None:
+    with pytest.raises(UserError, match=rf"storage {url}: cannot be opened as an Optuna storage: .+"):
+        search(tmp_path, storage=url)
+
+
+def test_a_data_base_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "study.db").write_text("this is not a data base" * 100)
+    with pytest.raises(UserError, match="cannot be opened as an Optuna storage: .*not a database"):
+        search(tmp_path, storage=f"sqlite:///{tmp_path}/study.db")
+
+
+def test_studies_of_one_data_base_have_names(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/study.db"
+    search(tmp_path / "a", storage=url, trials=3)
+    summary = search(tmp_path / "b", storage=url, study="other", seed=1, trials=2)
+    assert summary["study"]["name"] == "other"
+    assert sorted(optuna.get_all_study_names(url)) == ["other", "search"]
+    with pytest.raises(UserError, match=r"study.db: holds another search \(seed: 0 → 1\)"):
+        search(tmp_path / "c", storage=url, seed=1, trials=3)
+    assert not (tmp_path / "a" / "study.journal").exists()
+    assert search(tmp_path / "elsewhere", storage=url, trials=3)["complete"] == 3  # found, and finished before
+
+
+def test_a_running_search_of_another_machine_is_not_taken_away(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/study.db"
+    study = open_study(url, "search", tmp_path, ["maximize"], {"seed": 0})
+    study.ask({"a": CategoricalDistribution([1, 2])})  # its first trial
+    with pytest.raises(UserError, match=r"holds another search \(seed: 0 → 1\)"):
+        open_study(url, "search", tmp_path, ["maximize"], {"seed": 1})
+    study.tell(0, state=TrialState.FAIL)
+    assert len(optuna.load_study(study_name="search", storage=url).trials) == 1
