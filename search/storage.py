@@ -110,16 +110,22 @@ def folder_lock(folder: Path) -> Any:
         lock.release()
 
 
-def open_storage(storage: str | None, folder: Path) -> BaseStorage | str:
-    """The journal file of ``folder``, or the storage of a URL.
+def _connect(url: str) -> BaseStorage:
+    try:
+        return optuna.storages.get_storage(url)
+    except Exception:  # two processes may have begun to make the tables at once: one of them is refused
+        time.sleep(1)
+        return optuna.storages.get_storage(url)
+
+
+def _journal(folder: Path) -> BaseStorage:
+    """The journal file of ``folder``.
 
     A record that a kill or a full disk cut short, at the end of the file, is removed: its trial was running.
 
     Raises:
         UserError: the journal is damaged elsewhere.
     """
-    if storage is not None:
-        return storage
     path = folder / JOURNAL
     if path.exists():
         _repair(path)
@@ -162,7 +168,7 @@ def open_study(
     new = {"directions": [StudyDirection[direction.upper()] for direction in directions], "load_if_exists": True}
     job = json.loads(json.dumps(job))
     try:
-        options["storage"] = open_storage(storage, folder)
+        options["storage"] = _connect(storage) if storage is not None else _journal(folder)
         if name in optuna.get_all_study_names(options["storage"]):
             study = optuna.load_study(**options)
         else:
