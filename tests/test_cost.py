@@ -26,7 +26,7 @@ from effnas.space.zoo import ZOO, zoo
 SPACES = sorted(path.stem for path in SHIPPED.glob("*.yaml"))
 #: (resolution, classes), taken in turn: sides that halve evenly, that do not, and that vanish
 FORMS = ((32, 10), (33, 1), (47, 7), (64, 1000), (17, 3), (1, 2))
-#: by fvcore at their own resolution, in seconds; the others (to 40 s each) are `slow`
+#: by fvcore at their own resolution in a second or two; the others take up to 15 s and are `slow`
 QUICK = ("efficientnet_b0", "efficientnet_lite0", "mnasnet_a1", "mnasnet_b1", "mobilenet_v1", "mobilenet_v2")
 #: too much arithmetic to run on a CPU in a test; counted on the meta device only
 HUGE = ("efficientnet_b7", "efficientnet_b8", "efficientnet_l2")
