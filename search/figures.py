@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ def search_figure(
     if not done or summary["best"] is None:
         return
     from matplotlib.figure import Figure  # a second to import: only when there is something to draw
+    from matplotlib.ticker import MaxNLocator, NullLocator
 
     figure = Figure(figsize=(7.2, 4.6), layout="constrained")
     axes = figure.subplots()
@@ -34,7 +36,8 @@ def search_figure(
     points = axes.scatter(
         macs, accuracy, c=[row["number"] for row in done], cmap="viridis", s=28, alpha=0.85, zorder=3, linewidths=0
     )
-    figure.colorbar(points, ax=axes, label="trial", pad=0.01)
+    if len(done) > 1:
+        figure.colorbar(points, ax=axes, label="trial", pad=0.01, ticks=MaxNLocator(integer=True))
     steps = sorted((row["macs"] / 1e6, row["accuracy"] * 100) for row in front)
     axes.step(*zip(*steps, strict=True), where="post", color="black", linewidth=1.2, label="front", zorder=2)
     best = summary["best"]
@@ -63,11 +66,14 @@ def search_figure(
     side = f" at {resolutions.pop()}² pixels"
     axes.set_xlabel(f"million MACs{side} (log scale)")
     axes.set_ylabel("accuracy on held-out images (%)")
-    axes.set_title(f"{summary['space']}: {len(done)} candidates, {summary['algorithm']}", loc="left", fontsize=10)
-    ticks = [t for m in (1, 2, 3, 5, 7) for e in range(-3, 6) if left <= (t := m * 10.0**e) <= right]
-    if len(ticks) >= 2:
-        axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
-        axes.minorticks_off()
+    axes.set_title(
+        f"{summary['space']}: {len(done)} candidate{'s' * (len(done) > 1)}, {summary['algorithm']}",
+        loc="left",
+        fontsize=10,
+    )
+    ticks = log_ticks(left, right)
+    axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.grid(alpha=0.25)
     axes.legend(loc="lower right", fontsize=8, framealpha=0.9)
     for kind in ("png", "svg"):
@@ -90,3 +96,14 @@ def _level_lines(axes: Any, objective: MnasNetReward, scores: Sequence[float], s
             zorder=1,
             label="equal reward (best and quartiles)" if last else None,
         )
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Four to about ten round numbers between two positive ones, for a logarithmic axis."""
+    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks: list[float] = []
+    for mantissas in ([1], [1, 3], [1, 2, 5], [1, 1.5, 2, 3, 5, 7], np.arange(1, 10, 0.5), np.arange(1, 10, 0.1)):
+        ticks = [float(f"{m * 10.0**e:.6g}") for e in exponents for m in mantissas if low <= m * 10.0**e <= high]
+        if len(ticks) >= 4:
+            return ticks
+    return ticks or [float(f"{math.sqrt(low * high):.4g}")]
