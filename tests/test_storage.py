@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 from synthetic import Synthetic, calls, decisions_and_scores, search
 
 from effnas.search.objective import Accuracy, Pareto
-from effnas.search.storage import open_storage, open_study
+from effnas.search.storage import open_study
 from effnas.space.errors import UserError
 
 
@@ -38,8 +38,7 @@ def test_optuna_reads_the_journal(tmp_path: Path) -> None:
 
 def test_the_parameters_of_a_trial_are_there_when_anything_else_is(tmp_path: Path) -> None:
     space = {name: CategoricalDistribution([0, 1, 2]) for name in "abc"}
-    storage = open_storage(None, tmp_path)
-    study = optuna.create_study(storage=storage, sampler=RandomSampler(0))
+    study = open_study(None, "search", tmp_path, ["maximize"], {}, sampler=RandomSampler(0))
     trial = study.ask(dict(space))
     before = len(content(tmp_path))
     assert study.trials[0].params == trial.params  # reading writes what was held back
@@ -151,7 +150,7 @@ def test_addresses_that_cannot_be_opened(tmp_path: Path, url: str) -> None:
 
 def test_a_data_base_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "study.db").write_text("this is not a data base" * 100)
-    with pytest.raises(UserError, match="cannot be opened as an Optuna storage: .*not a database"):
+    with pytest.raises(UserError, match=r"cannot be opened as an Optuna storage: .*not a database"):
         search(tmp_path, storage=f"sqlite:///{tmp_path}/study.db")
 
 

@@ -143,7 +143,7 @@ def test_a_latency_limit_is_checked_after_evaluation(tmp_path: Path) -> None:
 
 
 def test_nothing_within_the_latency_limit(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no trial gave a network to keep.*latency exceeds its limit by"):
+    with pytest.raises(UserError, match=r"no trial gave a network to keep.*latency exceeds its limit by"):
         search(tmp_path, Synthetic(latency=1.0), objective=Accuracy(max_latency=1e-6), trials=3)
     assert len(read_csv(tmp_path / "trials.csv")) == 3
 
@@ -219,7 +219,7 @@ def test_failures_are_recorded_and_the_search_goes_on(tmp_path: Path, trouble: s
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_mistake_of_the_users_stops_the_search(tmp_path: Path, log: Path, workers: int) -> None:
-    with pytest.raises(UserError, match="^data.path: no such folder$"):
+    with pytest.raises(UserError, match=r"^data.path: no such folder$"):
         search(tmp_path, Synthetic(str(log), trouble="user error", share=1.0), workers=workers)
     assert len(calls(log)) <= workers
     assert {trial.state for trial in open_trials(tmp_path)} == {TrialState.FAIL}

@@ -124,7 +124,7 @@ class NotPicklable:
 
 
 def test_an_evaluator_that_does_not_pickle(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="evaluator NotPicklable cannot be sent to a worker process: .*workers=1"):
+    with pytest.raises(UserError, match=r"evaluator NotPicklable cannot be sent to a worker process: .*workers=1"):
         search(tmp_path, NotPicklable(), workers=2)
     assert search(tmp_path, NotPicklable(), four_networks(), workers=1, trials=2)["complete"] == 2
 
@@ -136,7 +136,7 @@ def test_an_evaluator_that_a_worker_cannot_import(tmp_path: Path) -> None:
     exec("class Mine:\n    def __call__(self, architecture, *, seed, report): ...\n", module.__dict__)
     sys.modules["of_this_session"] = module
     try:
-        with pytest.raises(UserError, match="a worker process cannot load it: ModuleNotFoundError: .*of_this_session"):
+        with pytest.raises(UserError, match=r"a worker process cannot load it: ModuleNotFoundError: .*this_session"):
             search(tmp_path, module.Mine(), workers=2)
     finally:
         del sys.modules["of_this_session"]
