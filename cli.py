@@ -220,6 +220,8 @@ def _job(command: _Command, cfg: DictConfig, typed: str) -> None:
                 raise unknown("option", f"+{key}", names)
     settings = HydraConfig.get()
     output = Path(settings.runtime.output_dir)
+    if output.is_relative_to(Path.cwd()):  # messages and tables name it as the user would
+        output = output.relative_to(Path.cwd())
     if settings.mode is RunMode.MULTIRUN:
         print(f"job {settings.job.num}: {_job_name()} -> {output}", file=sys.stderr)
     with contextlib.redirect_stdout(sys.stderr):

@@ -195,7 +195,8 @@ def run_grid_search(
         seeds: trainings of each point; two or more tell whether the winner stands out of the noise.
         seed: the first of them.
         workers, timeout, pruner, storage, study, job, command, quiet: as for :func:`~effnas.search.job.run_search`.
-        output: folder of ``coefficients.yaml``, ``points.csv``, ``trials.csv``, ``summary.json``, ``grid.png``.
+        output: folder of ``coefficients.yaml``, ``baseline.yaml``, ``points.csv``, ``trials.csv``, ``summary.json`` and
+            ``grid.png``.
 
     Returns:
         The content of ``summary.json``.

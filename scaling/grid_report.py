@@ -109,6 +109,7 @@ def write_grid(
     write_csv(output / "points.csv", rows)
     states = [state_name(t) for t in trials]
     costs = cost(baseline)
+    baseline.save(output / "baseline.yaml")
     summary: dict[str, Any] = {"best": None, "verdict": None}
     if rows and rows[0]["accuracy"] is not None:
         summary["best"] = rows[0]
@@ -178,7 +179,9 @@ def summary_text(summary: Mapping[str, Any]) -> str:
             "",
             f"alpha {best['alpha']:g}, beta {best['beta']:g}, gamma {best['gamma']:g} "
             f"{summary['verdict']['text']}{unfair}",
-            f"written to {summary['output']}: coefficients.yaml points.csv trials.csv summary.json grid.png grid.svg",
-            f"next: effnas scale --coefficients {summary['output']}/coefficients.yaml --baseline FILE --family 0..3",
+            f"written to {summary['output']}: coefficients.yaml baseline.yaml points.csv trials.csv summary.json "
+            "grid.png grid.svg",
+            f"next: effnas scale --coefficients {summary['output']}/coefficients.yaml "
+            f"--baseline {summary['output']}/baseline.yaml --family 0..3",
         ]
     )

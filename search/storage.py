@@ -165,7 +165,10 @@ def open_study(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     options["study_name"] = name
-    new = {"directions": [StudyDirection[direction.upper()] for direction in directions], "load_if_exists": True}
+    new: dict[str, Any] = {
+        "directions": [StudyDirection[direction.upper()] for direction in directions],
+        "load_if_exists": True,
+    }
     job = json.loads(json.dumps(job))
     try:
         options["storage"] = _connect(storage) if storage is not None else _journal(folder)
