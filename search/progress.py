@@ -30,6 +30,8 @@ class Progress:
 
     def __init__(self, study: Study, objective: Objective, trials: int, *, quiet: bool = False) -> None:
         self._objective = objective
+        #: Name of the one score, where it is not the accuracy that is shown anyway.
+        self._score = objective.names[0] if len(objective.names) == 1 and objective.names != ("accuracy",) else None
         self._trials = trials
         self._console = Console(stderr=True, highlight=False, quiet=quiet)
         self._quiet = quiet
@@ -103,8 +105,8 @@ class Progress:
             text += f"accuracy {result['accuracy']:.2%}, "
         if "macs" in result:
             text += f"{result['macs'] / 1e6:,.2f} M MACs"
-        if trial.state == TrialState.COMPLETE and len(self._objective.names) == 1:
-            text += f", {self._objective.names[0]} {trial.values[0]:.4f}"
+        if trial.state == TrialState.COMPLETE and self._score is not None:
+            text += f", {self._score} {trial.values[0]:.4f}"
         if reason := result.get("reason"):
             text += f" ({reason})"
         best = self._best()
@@ -131,7 +133,7 @@ class Progress:
         return Group(*parts)
 
     def _front(self) -> Table:
-        results = [result_of(t) for t in self._done]
+        results = [r for t in self._done if (r := result_of(t)).get("feasible", True)]
         mask = non_dominated([(r["accuracy"], r["macs"]) for r in results], ("maximize", "minimize"))
         kept = [r for r, keep in zip(results, mask, strict=True) if keep]
         rows = sorted({(r["macs"], r["accuracy"], r["params"]) for r in kept}, reverse=True)
