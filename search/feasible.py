@@ -2,25 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, Protocol
+
 import numpy as np
 from numpy.typing import NDArray
+from optuna.distributions import CategoricalDistribution
 
-from ..space.cost import CostBatch, cost, cost_batch
+from ..space.architecture import Architecture
+from ..space.cost import Cost, CostBatch, cost, cost_batch
 from ..space.errors import UserError
 from ..space.space import Decisions, SearchSpace
 from .objective import COSTS, Objective
 
 DRAWS = 4096
+#: The same where members are built one by one.
+SINGLE_DRAWS = 512
 #: Random members that the descent starts from when none of the draws is feasible.
 STARTS = 8
 
 
-def feasible_member(space: SearchSpace, objective: Objective, rng: np.random.Generator) -> Decisions:
+class Space(Protocol):
+    """What a space must have to be searched; :class:`~effnas.space.space.SearchSpace` has more."""
+
+    name: str
+
+    @property
+    def distributions(self) -> Mapping[str, CategoricalDistribution]:
+        """The decisions."""
+
+    def build(self, decisions: Mapping[str, Any]) -> Architecture:
+        """The network that the decisions describe.
+
+        Raises:
+            UserError: they describe none.
+        """
+
+
+def feasible_member(space: Space, objective: Objective, rng: np.random.Generator) -> Decisions:
     """A random member that meets the limits; where such are rare, one that a descent on the costs finds.
+
+    In a space that is no :class:`~effnas.space.space.SearchSpace` members are only drawn at random, fewer of them.
 
     Raises:
         UserError: nothing was found; the nearest member is named with its cost.
     """
+    if not isinstance(space, SearchSpace):
+        return _drawn(space, objective, rng)
     indices = space.sample_indices(DRAWS, rng)
     excess = _excess(objective, cost_batch(space.batch(indices)))
     if (excess <= 0).any():
@@ -32,11 +60,34 @@ def feasible_member(space: SearchSpace, objective: Objective, rng: np.random.Gen
             return space.decisions(row)
         if value < best:
             best, nearest = value, row
-    member = cost(space.build(space.decisions(nearest)))
+    raise _out_of_reach(space, objective, cost(space.build(space.decisions(nearest))))
+
+
+def _drawn(space: Space, objective: Objective, rng: np.random.Generator) -> Decisions:
+    best, nearest = np.inf, None
+    for _ in range(SINGLE_DRAWS):
+        decisions: dict[str, Any] = {
+            name: d.choices[int(rng.integers(len(d.choices)))] for name, d in space.distributions.items()
+        }
+        try:
+            costs = cost(space.build(decisions))
+        except UserError:
+            continue
+        excess = max(objective.violations(costs).values(), default=-np.inf)
+        if excess <= 0:
+            return decisions
+        if excess < best:
+            best, nearest = excess, costs
+    if nearest is None:
+        raise UserError(f"space {space.name}: none of {SINGLE_DRAWS} random members could be built")
+    raise _out_of_reach(space, objective, nearest)
+
+
+def _out_of_reach(space: Space, objective: Objective, member: Cost) -> UserError:
     limits = [m for m in COSTS if getattr(objective, f"max_{m}", None) is not None]
     wanted = ", ".join(f"{m} ≤ {getattr(objective, f'max_{m}'):,.0f}" for m in limits)
     has = ", ".join(f"{m} {getattr(member, m):,}" for m in limits)
-    raise UserError(f"objective: no network of the space {space.name} meets {wanted}; the nearest found has {has}")
+    return UserError(f"objective: no network of the space {space.name} meets {wanted}; the nearest found has {has}")
 
 
 def _excess(objective: Objective, costs: CostBatch) -> NDArray[np.float64]:

@@ -17,9 +17,9 @@ from optuna.study import Study
 
 from ..evaluate.evaluation import EvaluationError, Evaluator
 from ..space.errors import UserError, check_int, check_number
-from ..space.space import SearchSpace, load_space
+from ..space.space import load_space
 from .evolution import Evolution
-from .feasible import feasible_member
+from .feasible import Space, feasible_member
 from .interrupt import Interrupts
 from .objective import MnasNetReward, Objective
 from .progress import Progress
@@ -60,7 +60,7 @@ class SearchJob:
 class SpaceProblem:
     """A space as the loop sees it; every candidate is trained with the same seed."""
 
-    space: SearchSpace
+    space: Space
     objective: Objective
     seed: int
 
@@ -83,11 +83,17 @@ class SpaceProblem:
 
     def feasible(self, number: int) -> dict[str, Any] | None:
         """A random member within the limits."""
-        return dict(feasible_member(self.space, self.objective, np.random.default_rng(derive_seed(self.seed, number))))
+        try:
+            return dict(self._member(derive_seed(self.seed, number)))
+        except UserError:  # they are so rare that these draws have missed them: the one that was there at the beginning
+            return dict(self._member(self.seed))
+
+    def _member(self, seed: int) -> Mapping[str, Any]:
+        return feasible_member(self.space, self.objective, np.random.default_rng(seed))
 
 
 def run_search(
-    space: SearchSpace | str,
+    space: Space | str,
     evaluator: Evaluator,
     objective: Objective | None = None,
     algorithm: Callable[..., BaseSampler] = Evolution,
@@ -107,7 +113,7 @@ def run_search(
     """Search ``space`` for the network that ``objective`` likes best, or go on with the search in ``output``.
 
     Args:
-        space: where to search; a text names a shipped space or a YAML file.
+        space: where to search: anything with a name, distributions and build; a text names a shipped one or a file.
         evaluator: trains or looks up candidates; with several workers it must pickle.
         objective: score or scores of an evaluation, and hard limits; None: the MnasNet reward, T = 400 M, w = −0.07.
         algorithm: called as ``algorithm(seed=…)``, gives an Optuna sampler: the class itself, or a partial of it.
@@ -134,19 +140,19 @@ def run_search(
     """
     check_int("seed", seed, 0, 2**32 - 1)
     output = Path(output)
-    space = load_space(space) if isinstance(space, str) else space
+    members = load_space(space) if isinstance(space, str) else space
     objective = MnasNetReward() if objective is None else objective
-    feasible_member(space, objective, np.random.default_rng(seed))  # limits out of reach are found out now
+    feasible_member(members, objective, np.random.default_rng(seed))  # limits out of reach are found out now
     if job is None:
-        job = {"space": space.name, "evaluator": repr(evaluator), "objective": repr(objective), "seed": seed}
+        job = {"space": members.name, "evaluator": repr(evaluator), "objective": repr(objective), "seed": seed}
     sampler = Seeded(algorithm, seed)
 
     def write(optuna_study: Study, seconds: float) -> dict[str, Any]:
         facts = {"algorithm": str(sampler), "evaluator": type(evaluator).__name__, "command": command}
-        return write_search(optuna_study, space, objective, output, seed=seed, seconds=seconds, **facts)
+        return write_search(optuna_study, members, objective, output, seed=seed, seconds=seconds, **facts)
 
     summary = run_trials(
-        SpaceProblem(space, objective, seed),
+        SpaceProblem(members, objective, seed),
         evaluator,
         objective,
         sampler,

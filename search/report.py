@@ -14,7 +14,7 @@ from typing import Any
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from ..space.space import SearchSpace
+from .feasible import Space
 from .figures import search_figure
 from .objective import Objective, non_dominated
 from .seeded import INTERRUPTED
@@ -94,7 +94,7 @@ def best_trial(study: Study, objective: Objective) -> FrozenTrial | None:
 
 def write_search(
     study: Study,
-    space: SearchSpace,
+    space: Space,
     objective: Objective,
     output: Path,
     *,
