@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from effnas.cli import main
+from effnas.search.storage import open_study
 
+GRID = "grid-alpha-beta-gamma --baseline efficientnet_b0"
 #: What is typed, split at spaces, and fragments of the message, in order; FOLDER is ``--config-dir`` with a few files.
 MISTAKES: list[tuple[str, list[str]]] = [
     # -- the command -----------------------------------------------------------------------------------
@@ -64,6 +66,34 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("search data.holdout=2", ["data.holdout must be in (0, 1), got 2"]),
     ("search training.optimizer=sdg", ["optimizer: unknown 'sdg'. Did you mean 'sgd'?", "rmsprop, adamw"]),
     ("search evaluator.device=tpu", ["device", "'tpu'", "cpu"]),
+    ("search --seed -1", ["seed must be between 0 and 4294967295, got -1"]),
+    ("search --storage nonsense", ["storage nonsense: cannot be opened as an Optuna storage"]),
+    ("search --objective rewrad", ["Did you mean 'reward'?", "accuracy, pareto, reward"]),
+    ("search objective.metric=flops", ["metric: unknown 'flops'", "macs, params, activations, peak_memory, latency"]),
+    ("search objective.target=lots", ["target must be", "'lots'"]),
+    ("search objective=pareto objective.metrics=[accuracy,flops]", ["metrics: unknown 'flops'", "accuracy, macs"]),
+    ("search objective=pareto objective.metrics=[macs,macs]", ["metrics must differ, got macs, macs"]),
+    ("search objective=accuracy objective.max_params=10", ["tiny meets params ≤ 10", "nearest found has params"]),
+    ("search objective.max_latency=-1", ["max_latency (seconds a batch) must be", "got -1"]),
+    ("search algorithm.tournament=50", ["tournament must be between 1 and 20, got 50"]),
+    ("search algorithm=nsga2 algorithm.population_size=1", ["algorithm: `population_size` must be greater than"]),
+    ("search FOLDER space=one", ["space one: nothing to decide"]),
+    ("search hydra.run.dir=FOLDER/used", ["used: holds another search (", "Continue it", "hydra.run.dir=DIR"]),
+    ("search hydra.run.dir=FOLDER/damaged", ["study.journal: line 1 is not a record of a study: ", "damaged"]),
+    # -- effnas grid-alpha-beta-gamma ------------------------------------------------------------------
+    ("grid-alpha-beta-gamma", ["outputs/search/baseline.yaml"]),
+    ("grid-alpha-beta-gamma --baseline resnet50", ["'resnet50'", "efficientnet_b0"]),
+    (f"{GRID} --tolerance 0.001 --step 0.2", ["within 0.001 of 2; the nearest, (", ": use a larger tolerance"]),
+    (f"{GRID} --tolerance -1", ["tolerance must be in [0, inf], got -1"]),
+    (f"{GRID} --step 0", ["step must be in (0, 1], got 0"]),
+    (f"{GRID} --step 0.0001", ["combinations; at most 1,000,000 are looked at: use a larger step"]),
+    (f"{GRID} alpha=[0.5,1.2]", ["alpha: lowest value must be in [1, 10], got 0.5"]),
+    (f"{GRID} beta=[1.2,1.1]", ["beta must be a range from low to high, got [1.2, 1.1]"]),
+    (f"{GRID} gamma=1.15", ["gamma must be a range of two numbers such as [1.0, 1.4], got 1.15"]),
+    (f"{GRID} --seeds 0", ["seeds must be between 1 and 100, got 0"]),
+    (f"{GRID} --workers 0", ["workers must be", "got 0"]),
+    (f"{GRID} --trials 5", ["unknown 'trials'", "seeds, seed"]),
+    (f"{GRID} --data cifra10", ["data: unknown 'cifra10'. Did you mean 'cifar10'?"]),
     # -- effnas scale ----------------------------------------------------------------------------------
     ("scale", ["nothing to make", "phi=3", "preset=b3"]),
     ("scale --phi 1 --preset b1", ["phi and preset exclude each other"]),
@@ -81,13 +111,19 @@ MISTAKES: list[tuple[str, list[str]]] = [
 def folder(tmp_path: Path) -> Path:
     """Configurations of one's own, all of them wrong."""
     mine = tmp_path / "mine"
-    for group in ("space", "data"):
+    for group in ("space", "data", "used", "damaged"):
         (mine / group).mkdir(parents=True)
     broken = "_target_: effnas.space.space.SearchSpace\nname: [tiny\n"
     (mine / "broken.yaml").write_text(broken)
     (mine / "space" / "broken.yaml").write_text(broken)
     (mine / "data" / "lost.yaml").write_text("_target_: lost_module.Data\n")
     (mine / "data" / "strange.yaml").write_text("_target_: effnas.evaluate.data.ImageData\nsource: digits\nshape: 3\n")
+    (mine / "space" / "one.yaml").write_text(
+        "_target_: effnas.space.space.SearchSpace\nname: one\nstages: [{block: conv, channels: 8}]\n"
+    )
+    (mine / "damaged" / "study.journal").write_text("a file of mine\n")
+    study = open_study(None, "search", mine / "used", ["maximize"], {"space": "another"})
+    study.tell(study.ask(), 0.5)
     (mine / "open.yaml").write_text("defaults:\n  - search\n  - _self_\nspace:\n  stem: ${space.width}\n  width: ???\n")
     return mine
 
