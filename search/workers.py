@@ -261,12 +261,16 @@ class Processes(Workers):
         return Outcome(number, reason=_death(code))
 
     def close(self) -> None:
-        """Kill them: what they were doing is recorded as interrupted."""
+        """Kill those at work, which is recorded as interrupted; let the idle ones end and tidy up after themselves."""
         workers = [*self._idle, *self._busy.values()]
+        for worker in self._busy.values():
+            worker.kill()
+        for worker in workers:
+            worker.connection.close()
+        for worker in self._idle:
+            worker.process.join(5)
         for worker in workers:
             worker.kill()
-            worker.connection.close()
-        for worker in workers:
             worker.process.join()
         self._idle, self._busy = [], {}
 
