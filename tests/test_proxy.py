@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 import yaml
 
+from effnas import load_architecture, load_space
 from effnas.evaluate.data import ImageData
-from effnas.evaluate.evaluation import Evaluation, Stopped
-from effnas.evaluate.proxy import Proxy
+from effnas.evaluate.evaluation import Evaluation, EvaluationError, Stopped
+from effnas.evaluate.proxy import Proxy, useful_threads
 from effnas.evaluate.training import Training
 from effnas.space.architecture import Architecture, Stage
 from effnas.space.cost import cost
@@ -144,3 +147,37 @@ def test_the_default_recipe_ranks_a_capable_network_above_a_crippled_one() -> No
     good, bad = proxy(NET, seed=0, report=quiet), proxy(crippled, seed=0, report=quiet)
     assert good.accuracy > 0.8
     assert good.accuracy > bad.accuracy + 0.1
+
+
+def test_threads_follow_the_work_of_a_step() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        b0 = load_architecture("efficientnet_b0")
+        small = load_space("tiny").build(load_space("tiny").sample(np.random.default_rng(0)))
+        assert useful_threads(small, 64) == 1  # 0.9 M MACs × 64 images
+        assert useful_threads(b0, 64) == 4  # 25 G MACs: all there are
+        assert useful_threads(b0, 1) == 2  # 386 M MACs, two portions of 250 M as near as can be
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_fixed_number_of_threads_is_used_and_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def fake(*args: object, **kwargs: object) -> object:
+        seen.append(torch.get_num_threads())
+        raise EvaluationError("enough")
+
+    monkeypatch.setattr("effnas.evaluate.proxy.train", fake)
+    before = torch.get_num_threads()
+    network = load_space("tiny").build(load_space("tiny").sample(np.random.default_rng(0)))
+    with pytest.raises(EvaluationError, match="enough"):
+        Proxy(DIGITS, Training(), threads=3)(network, seed=0, report=lambda step, value: None)
+    assert seen == [3]
+    assert torch.get_num_threads() == before
+
+
+def test_threads_must_be_a_number() -> None:
+    with pytest.raises(UserError, match="threads must be between 1 and 4096, got 0"):
+        Proxy(DIGITS, Training(), threads=0)
