@@ -30,7 +30,8 @@ from .workers import Outcome, Task, Workers
 RESULT = "result"
 #: Infeasible proposals in a row after which a feasible member is drawn instead.
 PATIENCE = 20
-#: A candidate that was interrupted so often is taken to be what ends the process, and recorded as failed.
+#: A candidate of an only worker, which this process is, that was interrupted so often is taken to be what ends the
+#: process, and recorded as failed.
 INTERRUPTIONS = 3
 
 
@@ -104,11 +105,13 @@ def interrupt_running(study: Study, owner: str, shared: bool) -> None:
         if trial.state == TrialState.RUNNING and (not shared or result_of(trial).get("owner") == owner):
             key = result_of(trial).get("key")
             killed = [t for t in trials if result_of(t).get("killed") and result_of(t)["key"] == key]
-            _close_interrupted(study, trial.number, trial._trial_id, killed=len(killed) + 1 if key else 0)
+            # a worker's death leaves this process alive: then only someone from outside has killed it
+            blamed = result_of(trial).get("inline", False)
+            _close_interrupted(study, trial.number, trial._trial_id, killed=len(killed) + 1 if blamed else 0)
 
 
 def _close_interrupted(study: Study, number: int, trial_id: int, killed: int = 0) -> None:
-    """``killed``: how often the process ended without a word while it evaluated this candidate."""
+    """``killed``: how often the process ended without a word while it evaluated this candidate itself."""
     again = killed < INTERRUPTIONS
     if again:
         study._storage.set_trial_user_attr(trial_id, INTERRUPTED, True)
@@ -220,7 +223,7 @@ class Loop:
             self._tell_failed(trial, str(error), {})
             return
         costs = cost(candidate.architecture)
-        known: dict[str, Any] = {"owner": self._owner, "key": candidate.key}
+        known: dict[str, Any] = {"owner": self._owner, "key": candidate.key, "inline": self._workers.places == 1}
         known["digest"] = candidate.key.partition(":")[0]
         known.update({metric: getattr(costs, metric) for metric in COSTS})
         if self._reject(trial, costs, known):
