@@ -349,25 +349,25 @@ def test_from_the_command_line(
 def test_killed_and_restarted(tmp_path: Path) -> None:
     BASELINE.save(tmp_path / "base.yaml")
     own = own_folder(tmp_path)
-    options = ["baseline=base.yaml", "hydra.run.dir=out", "evaluator.delay=0.15", "seeds=3", "workers=2"]
+    options = ["baseline=base.yaml", "hydra.run.dir=out", "evaluator.delay=0.15", "seeds=5", "workers=2"]
     words = [*WORDS, "--config-dir", str(own), *options]
     rng, log = random.Random(3), tmp_path / "calls.txt"
     for _ in range(3):
         before = len(calls(log))
         process = start(words, tmp_path)
         wait_for(lambda before=before: len(calls(log)) > before)
-        time.sleep(rng.uniform(0.0, 0.7))
+        time.sleep(rng.uniform(0.0, 0.5))
         process.kill()
         process.communicate()
     process = start([*words, "--json"], tmp_path)
     out, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     summary = json.loads(out)
-    assert summary["trials"] == summary["complete"] == 27
+    assert summary["trials"] == summary["complete"] == 45
     assert summary["duplicates"] == 0
     found = {
         (r["decision.alpha"], r["decision.beta"], r["decision.gamma"], r["decision.seed"])
         for r in read_csv(tmp_path / "out" / "trials.csv")
     }
-    assert len(found) == 27
-    assert summary["points"] == grid(tmp_path / "once", seeds=3)["points"]
+    assert len(found) == 45
+    assert summary["points"] == grid(tmp_path / "once", seeds=5)["points"]

@@ -130,7 +130,7 @@ def command(folder: Path, *words: str) -> list[str]:
     return ["search", "--config-dir", str(own), "evaluator=synthetic", "hydra.run.dir=out", *words]
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("workers", [1, 2])
 def test_signals_end_a_search_cleanly(tmp_path: Path, how: signal.Signals, workers: int) -> None:
     words = command(tmp_path, "evaluator.delay=0.3", f"workers={workers}")
@@ -173,14 +173,14 @@ def test_many_signals_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", [0, 1])
 def test_killed_at_five_random_moments(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
-    words = command(tmp_path, "evaluator.delay=0.1", "workers=2", "trials=40", "algorithm=random", "space=mobile_cifar")
+    words = command(tmp_path, "evaluator.delay=0.1", "workers=2", "trials=80", "algorithm=random", "space=mobile_cifar")
     output, log = tmp_path / "out", tmp_path / "calls.txt"
     told: dict[int, tuple[dict[str, Any], float]] = {}
     for _ in range(5):
         before = len(calls(log))
         process = start(words, tmp_path)
         wait_for(lambda before=before: len(calls(log)) > before)  # both are at work
-        time.sleep(rng.uniform(0.0, 0.9))
+        time.sleep(rng.uniform(0.0, 0.6))
         process.kill()
         process.communicate()
         if (output / "study.journal").exists():
@@ -188,16 +188,16 @@ def test_killed_at_five_random_moments(tmp_path: Path, seed: int) -> None:
                 trial = stored_trials(output)[number]
                 assert (trial.params, trial.value, trial.state) == (params, value, TrialState.COMPLETE)
             told = {t.number: (t.params, t.value) for t in stored_trials(output) if t.state == TrialState.COMPLETE}
-    assert 0 < len(told) < 40
+    assert 0 < len(told) < 80
     process = start([*words, "--json"], tmp_path)
     out, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     summary = json.loads(out)
-    assert summary["trials"] == summary["complete"] == 40
+    assert summary["trials"] == summary["complete"] == 80
     trials = stored_trials(output)
     assert {trial.state for trial in trials} <= {TrialState.COMPLETE, TrialState.FAIL}
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    assert len(complete) == len(read_csv(output / "trials.csv")) == 40
+    assert len(complete) == len(read_csv(output / "trials.csv")) == 80
     originals = [t for t in complete if "duplicate_of" not in t.user_attrs["result"]]
     assert len({t.user_attrs["result"]["key"] for t in originals}) == len(originals)  # none doubled
     for number, (params, value) in told.items():
@@ -210,6 +210,7 @@ def test_killed_at_five_random_moments(tmp_path: Path, seed: int) -> None:
 # -- several processes ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_one_folder_and_two_processes(tmp_path: Path) -> None:
     words = command(tmp_path, "evaluator.delay=0.5", "trials=1000")
     first = start(words, tmp_path)
