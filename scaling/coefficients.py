@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
-from ..space.architecture import load_yaml, read_text
 from ..space.errors import UserError, check_number, unknown
+from ..space.files import load_yaml, read_text, write_text
 from ..space.zoo import PUBLISHED, Published
 
 FORMAT = 1
@@ -90,11 +90,7 @@ class Coefficients:
 
     def save(self, path: str | Path) -> Path:
         """Write the YAML file, whole or not at all."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_name(f".{path.name}.tmp")
-        scratch.write_text(self.to_yaml(), encoding="utf-8")
-        return scratch.replace(path)
+        return write_text(path, self.to_yaml())
 
     def __str__(self) -> str:
         return f"alpha={self.alpha:g} beta={self.beta:g} gamma={self.gamma:g} (MACs ×{self.macs_ratio:.4g} a step)"

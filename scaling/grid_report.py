@@ -12,11 +12,12 @@ from typing import Any
 from optuna.study import Study
 from optuna.trial import TrialState
 
-from ..search.report import SECONDS, shown_trials, state_name, text_table, trial_row, versions, write_csv, write_text
-from ..search.study import is_counted, result_of
+from ..search.report import job_facts, shown_trials, text_table, trial_row, write_csv
+from ..search.study import result_of
 from ..space.architecture import Architecture
 from ..space.cost import cost
 from ..space.errors import UserError
+from ..space.files import write_text
 from .coefficients import Coefficients
 from .compound import scale
 from .grid_figure import grid_figure
@@ -100,14 +101,11 @@ def write_grid(
     command: str,
 ) -> dict[str, Any]:
     """Write everything and return the content of ``summary.json``."""
-    seconds += study.user_attrs.get(SECONDS, 0.0)
-    study.set_user_attr(SECONDS, seconds)
     trials = shown_trials(study)
     trial_rows = [trial_row(t, ("accuracy",)) for t in trials]
     write_csv(output / "trials.csv", trial_rows)
     rows = rank_points(study, baseline, points)
     write_csv(output / "points.csv", rows)
-    states = [state_name(t) for t in trials]
     costs = cost(baseline)
     baseline.save(output / "baseline.yaml")
     summary: dict[str, Any] = {"best": None, "verdict": None}
@@ -119,22 +117,11 @@ def write_grid(
         "points": rows,
         "baseline": {"name": baseline.name, "digest": baseline.digest, "macs": costs.macs, "params": costs.params}
         | {"resolution": baseline.resolution, "architecture": baseline.to_dict()},
-        "trials": sum(is_counted(t) for t in trials),
-        "complete": states.count("complete"),
-        "failed": states.count("failed"),
-        "pruned": states.count("pruned"),
-        "duplicates": sum(row["duplicate_of"] is not None for row in trial_rows),
         "reasons": [row["reason"] for row in trial_rows if row["state"] == "failed"],
-        "seconds": round(seconds, 3),
-        "seed": seed,
         "algorithm": "grid",
         "space": "alpha, beta, gamma",
-        "evaluator": evaluator,
         "objective": "accuracy",
-        "study": {"name": study.study_name, "directions": ["maximize"]},
-        "versions": versions(),
-        "command": command,
-        "output": str(output),
+        **job_facts(study, trials, seconds, seed=seed, evaluator=evaluator, command=command, output=output),
     }
     write_text(output / "summary.json", json.dumps(summary, indent=2) + "\n")
     grid_figure(rows, baseline.name, output)

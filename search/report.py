@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.metadata
+import io
 import json
 import platform
 import statistics
@@ -14,6 +15,7 @@ from typing import Any
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from ..space.files import write_text
 from .feasible import Space
 from .figures import search_figure
 from .objective import Objective, non_dominated
@@ -105,8 +107,6 @@ def write_search(
     command: str,
 ) -> dict[str, Any]:
     """Write everything and return the content of ``summary.json``."""
-    seconds += study.user_attrs.get(SECONDS, 0.0)
-    study.set_user_attr(SECONDS, seconds)
     trials = shown_trials(study)
     front = front_trials(study, objective)
     rows = _rows(trials, objective)
@@ -125,33 +125,51 @@ def write_search(
             **{key: row[key] for key in ("score", *MEASURES)},
             "architecture": architecture.to_dict(),
         }
-    states = [row["state"] for row in rows]
     summary |= {
-        "trials": sum(is_counted(t) for t in trials),
-        "complete": states.count("complete"),
-        "failed": states.count("failed"),
-        "pruned": states.count("pruned"),
-        "infeasible": states.count("infeasible"),
-        "duplicates": sum(row["duplicate_of"] is not None for row in rows),
         "median_score": statistics.median(scores) if scores else None,
         "front": [{key: row[key] for key in ("number", "score", *MEASURES)} for row in _rows(front, objective)],
         "reasons": [
             row["reason"] for t, row in zip(trials, rows, strict=True) if row["state"] == "failed" or beyond(t)
         ],
-        "seconds": round(seconds, 3),
-        "seed": seed,
         "algorithm": algorithm,
         "space": space.name,
-        "evaluator": evaluator,
         "objective": repr(objective),
+        **job_facts(study, trials, seconds, seed=seed, evaluator=evaluator, command=command, output=output),
+    }
+    write_text(output / "summary.json", json.dumps(summary, indent=2) + "\n")
+    search_figure(rows, _rows(front, objective), summary, objective, output)
+    return summary
+
+
+def job_facts(
+    study: Study,
+    trials: Sequence[FrozenTrial],
+    seconds: float,
+    *,
+    seed: int,
+    evaluator: str,
+    command: str,
+    output: Path,
+) -> dict[str, Any]:
+    """What the ``summary.json`` of every job says: how many trials of each kind, the time of all runs, the versions.
+
+    ``seconds`` are this run's; they are added to those of earlier runs, which the study keeps.
+    """
+    seconds += study.user_attrs.get(SECONDS, 0.0)
+    study.set_user_attr(SECONDS, seconds)
+    states = [state_name(t) for t in trials]
+    return {
+        "trials": sum(is_counted(t) for t in trials),
+        **{state: states.count(state) for state in ("complete", "failed", "pruned", "infeasible")},
+        "duplicates": sum(result_of(t).get("duplicate_of") is not None for t in trials),
+        "seconds": round(seconds, 3),
+        "seed": seed,
+        "evaluator": evaluator,
         "study": {"name": study.study_name, "directions": [d.name.lower() for d in study.directions]},
         "versions": versions(),
         "command": command,
         "output": str(output),
     }
-    write_text(output / "summary.json", json.dumps(summary, indent=2) + "\n")
-    search_figure(rows, _rows(front, objective), summary, objective, output)
-    return summary
 
 
 def _rows(trials: Sequence[FrozenTrial], objective: Objective) -> list[dict[str, Any]]:
@@ -162,19 +180,11 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], like: Sequence[Mapp
     """A table with the union of the columns of the rows and of those ``like`` them, ``reason`` last."""
     columns = list(dict.fromkeys(key for row in [*like, *rows] for key in row if key != "reason"))
     columns = columns or ["number", "state", "score", *MEASURES]
-    scratch = path.with_name(f".{path.name}.tmp")
-    with open(scratch, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [*columns, "reason"], restval="")
-        writer.writeheader()
-        writer.writerows(rows)
-    scratch.replace(path)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    scratch = path.with_name(f".{path.name}.tmp")
-    scratch.write_text(text, encoding="utf-8")
-    scratch.replace(path)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [*columns, "reason"], restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 import yaml
 
 from .errors import UserError, check_choice, check_int, check_number, unknown
+from .files import PlainDumper, load_yaml, write_text
 
 BLOCKS = ("conv", "ds", "mbconv")
 SKIPS = ("none", "identity", "pool")
@@ -33,10 +32,6 @@ ACTIVATIONS = (
     "tanh",
 )
 FORMAT = 1
-#: Larger files are not architectures (L2 has 2,000 bytes): a hostile one takes neither the memory nor minutes.
-MAX_BYTES = 200_000
-#: Characters of one value in a file: no name is longer, and no number so long overflows a float.
-MAX_SCALAR = 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,9 +179,11 @@ class Architecture:
         """The file format: :meth:`to_dict` as YAML, one stage a line."""
         data = self.to_dict()
         rows = data.pop("stages")
-        lines = [yaml.dump(row, None, _Dumper, default_flow_style=True, sort_keys=False, width=10_000) for row in rows]
+        lines = [
+            yaml.dump(row, None, PlainDumper, default_flow_style=True, sort_keys=False, width=10_000) for row in rows
+        ]
         # PyYAML escapes a line break of Unicode only where it escapes everything
-        head = yaml.dump(data, None, _Dumper, sort_keys=False, allow_unicode=self.name.isprintable())
+        head = yaml.dump(data, None, PlainDumper, sort_keys=False, allow_unicode=self.name.isprintable())
         return head + "stages:\n" + "".join(f"- {line}" for line in lines)
 
     @classmethod
@@ -200,15 +197,7 @@ class Architecture:
 
     def save(self, path: str | Path) -> Path:
         """Write the YAML file; a crash leaves the old file or the new one, never half of it."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            scratch.write_text(self.to_yaml(), encoding="utf-8")
-            scratch.replace(path)
-        finally:
-            scratch.unlink(missing_ok=True)
-        return path
+        return write_text(path, self.to_yaml())
 
     # -- identity and printing ----------------------------------------------------------------------
 
@@ -268,58 +257,6 @@ def _make(cls: Any, data: object, source: str) -> Any:
         return cls(**data)
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML without aliases: a file of kilobytes must not unfold to gigabytes."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases (*name) are not allowed")
-        node = super().compose_node(parent, index)
-        if isinstance(node, yaml.ScalarNode) and len(node.value) > MAX_SCALAR:
-            raise yaml.YAMLError(f"a value of more than {MAX_SCALAR} characters")
-        return node
-
-
-class _Dumper(yaml.SafeDumper):
-    """Quotes what :class:`_Loader` would take for a number."""
-
-
-for _kind in (_Loader, _Dumper):  # 1e-3 is a number, as in YAML 1.2 and in Hydra's files; PyYAML alone wants 1.0e-3
-    _kind.add_implicit_resolver(
-        "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-    )
-
-
-def load_yaml(text: str, source: str) -> Any:
-    """Plain data from YAML text of unknown origin.
-
-    Raises:
-        UserError: not YAML, an alias, a tag that names an object, too long a value or too deep a nesting.
-    """
-    try:
-        return yaml.load(text, Loader=_Loader)  # a SafeLoader without aliases
-    except (yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError) as error:  # PyYAML's on bad tags
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"{source}: not readable as plain YAML: {reason}") from None
-
-
-def read_text(path: str | Path, what: str) -> str:
-    """The text of a user's file.
-
-    Raises:
-        UserError: no such file, a folder, too large, or not UTF-8.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{what}: no such file: {path}")
-    if path.stat().st_size > MAX_BYTES:
-        raise UserError(f"{what}: {path} has {path.stat().st_size:,} bytes; at most {MAX_BYTES:,} are read")
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{what}: {path} is not UTF-8 text: {error.reason} at byte {error.start}") from None
 
 
 def iter_layers(architecture: Architecture) -> Iterator[tuple[int, Stage, int, int]]:

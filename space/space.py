@@ -10,9 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .architecture import BLOCKS, SKIPS, Architecture, Stage, load_yaml, read_text
+from .architecture import BLOCKS, SKIPS, Architecture, Stage
 from .cost import ArchitectureBatch
 from .errors import UserError, check_choice, check_int, unknown
+from .files import load_yaml, read_text
 from .multipliers import round_filters
 
 if TYPE_CHECKING:

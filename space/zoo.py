@@ -12,8 +12,9 @@ import os.path
 from pathlib import Path
 from typing import NamedTuple
 
-from .architecture import Architecture, Stage, read_text
+from .architecture import Architecture, Stage
 from .errors import UserError, unknown
+from .files import read_text
 from .multipliers import apply_multipliers
 
 

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import yaml
 
-from effnas.space.architecture import ACTIVATIONS, MAX_BYTES, Architecture, Stage, iter_layers, load_yaml
+from effnas.space.architecture import ACTIVATIONS, Architecture, Stage, iter_layers
 from effnas.space.cost import cost
 from effnas.space.errors import UserError
+from effnas.space.files import MAX_BYTES, load_yaml
 from effnas.space.space import SHIPPED, load_space
 from effnas.space.zoo import load_architecture, zoo
 

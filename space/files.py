@@ -1,0 +1,82 @@
+"""Files that people hand in and that runs leave behind: read as data, written whole."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .errors import UserError
+
+#: Larger files are not architectures (L2 has 2,000 bytes): a hostile one takes neither the memory nor minutes.
+MAX_BYTES = 200_000
+#: Characters of one value in a file: no name is longer, and no number so long overflows a float.
+MAX_SCALAR = 250
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML without aliases: a file of kilobytes must not unfold to gigabytes."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases (*name) are not allowed")
+        node = super().compose_node(parent, index)
+        if isinstance(node, yaml.ScalarNode) and len(node.value) > MAX_SCALAR:
+            raise yaml.YAMLError(f"a value of more than {MAX_SCALAR} characters")
+        return node
+
+
+class PlainDumper(yaml.SafeDumper):
+    """Quotes what :class:`_Loader` would take for a number."""
+
+
+for _kind in (_Loader, PlainDumper):  # 1e-3 is a number, as in YAML 1.2 and in Hydra's files; PyYAML alone wants 1.0e-3
+    _kind.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+    )
+
+
+def load_yaml(text: str, source: str) -> Any:
+    """Plain data from YAML text of unknown origin.
+
+    Raises:
+        UserError: not YAML, an alias, a tag that names an object, too long a value or too deep a nesting.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)  # a SafeLoader without aliases
+    except (yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError) as error:  # PyYAML's on bad tags
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"{source}: not readable as plain YAML: {reason}") from None
+
+
+def read_text(path: str | Path, what: str) -> str:
+    """The text of a user's file.
+
+    Raises:
+        UserError: no such file, a folder, too large, or not UTF-8.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{what}: no such file: {path}")
+    if path.stat().st_size > MAX_BYTES:
+        raise UserError(f"{what}: {path} has {path.stat().st_size:,} bytes; at most {MAX_BYTES:,} are read")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{what}: {path} is not UTF-8 text: {error.reason} at byte {error.start}") from None
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Write a file and its folder; a crash leaves the old file or the new one, never half of it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        scratch.write_text(text, encoding="utf-8", newline="")
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+    return path
