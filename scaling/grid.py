@@ -21,7 +21,8 @@ from optuna.study import Study
 from ..evaluate.evaluation import EvaluationError, Evaluator
 from ..search.job import run_trials
 from ..search.objective import Accuracy
-from ..search.study import Candidate, is_counted
+from ..search.record import is_counted
+from ..search.study import Candidate
 from ..space.architecture import Architecture
 from ..space.errors import UserError, check_int, check_number
 from ..space.zoo import load_architecture

@@ -12,8 +12,8 @@ from typing import Any
 from optuna.study import Study
 from optuna.trial import TrialState
 
+from ..search.record import result_of
 from ..search.report import job_facts, shown_trials, text_table, trial_row, write_csv
-from ..search.study import result_of
 from ..space.architecture import Architecture
 from ..space.cost import cost
 from ..space.errors import UserError

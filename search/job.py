@@ -23,10 +23,11 @@ from .feasible import Space, feasible_member
 from .interrupt import Interrupts
 from .objective import MnasNetReward, Objective
 from .progress import Progress
+from .record import interrupt_running
 from .report import write_search
 from .seeded import Seeded, derive_seed
 from .storage import folder_lock, open_study
-from .study import Candidate, Loop, Problem, interrupt_running
+from .study import Candidate, Loop, Problem
 from .workers import make_workers
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from .objective import Objective, non_dominated
-from .study import Candidate, is_counted, result_of
+from .record import is_counted, result_of
+from .study import Candidate
 
 #: Rows of the running front that fit a small terminal.
 FRONT_ROWS = 8

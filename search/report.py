@@ -19,8 +19,8 @@ from ..space.files import write_text
 from .feasible import Space
 from .figures import search_figure
 from .objective import Objective, non_dominated
+from .record import is_counted, result_of
 from .seeded import INTERRUPTED
-from .study import is_counted, result_of
 
 PACKAGES = ("effnas", "torch", "optuna", "hydra-core", "numpy", "datasets", "scikit-learn")
 MEASURES = ("accuracy", "params", "macs", "activations", "peak_memory", "latency", "seconds")

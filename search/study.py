@@ -23,16 +23,12 @@ from ..space.cost import Cost, cost
 from ..space.errors import UserError
 from .interrupt import Interrupts
 from .objective import COSTS, Objective
+from .record import RESULT, close_interrupted, is_counted, result_of
 from .seeded import INTERRUPTED
 from .workers import Outcome, Task, Workers
 
-#: Trial attribute with all that is known of a trial beside its decisions: digest, accuracy, costs, reason, …
-RESULT = "result"
 #: Infeasible proposals in a row after which a feasible member is drawn instead.
 PATIENCE = 20
-#: A candidate of an only worker, which this process is, that was interrupted so often is taken to be what ends the
-#: process, and recorded as failed.
-INTERRUPTIONS = 3
 
 
 @dataclass(frozen=True)
@@ -81,44 +77,6 @@ class Watcher(Protocol):
 
     def finished(self, trial: FrozenTrial) -> None:
         """A trial has its final state."""
-
-
-def result_of(trial: FrozenTrial) -> dict[str, Any]:
-    """The ``result`` attribute of a trial."""
-    result: dict[str, Any] = trial.user_attrs.get(RESULT, {})
-    return result
-
-
-def is_counted(trial: FrozenTrial) -> bool:
-    """Whether the trial is one of the finished ones that were asked for: not interrupted, not infeasible."""
-    aside = trial.user_attrs.get(INTERRUPTED) or result_of(trial).get("infeasible")
-    return trial.state.is_finished() and not aside
-
-
-def interrupt_running(study: Study, owner: str, shared: bool) -> None:
-    """Close the trials that a killed process of this folder left running; their places in the search are free again.
-
-    In a storage that several machines share only those of ``owner`` are closed.
-    """
-    trials = study.get_trials(deepcopy=False)
-    for trial in trials:
-        if trial.state == TrialState.RUNNING and (not shared or result_of(trial).get("owner") == owner):
-            key = result_of(trial).get("key")
-            killed = [t for t in trials if result_of(t).get("killed") and result_of(t)["key"] == key]
-            # a worker's death leaves this process alive: then only someone from outside has killed it
-            blamed = result_of(trial).get("inline", False)
-            _close_interrupted(study, trial.number, trial._trial_id, killed=len(killed) + 1 if blamed else 0)
-
-
-def _close_interrupted(study: Study, number: int, trial_id: int, killed: int = 0) -> None:
-    """``killed``: how often the process ended without a word while it evaluated this candidate itself."""
-    again = killed < INTERRUPTIONS
-    if again:
-        study._storage.set_trial_user_attr(trial_id, INTERRUPTED, True)
-    reason = "interrupted" if again else f"interrupted {killed} times: it may be what ends the process"
-    old = study._storage.get_trial(trial_id).user_attrs.get(RESULT, {})
-    study._storage.set_trial_user_attr(trial_id, RESULT, {**old, "reason": reason, "killed": killed > 0})
-    study.tell(number, state=TrialState.FAIL)
 
 
 class Loop:
@@ -190,7 +148,7 @@ class Loop:
             self._workers.close()
             for trial in self._open.values():
                 if not self._frozen(trial).state.is_finished():
-                    _close_interrupted(self._study, trial.number, trial._trial_id)
+                    close_interrupted(self._study, trial.number, trial._trial_id)
             raise
 
     def _may_start(self, trials: int, deadline: float | None) -> bool:
@@ -214,7 +172,7 @@ class Loop:
         self._open[trial.number] = trial
         if self._problem.enumerated and "fixed_params" not in self._frozen(trial).system_attrs:
             self._drained = True  # another process has taken the last one
-            _close_interrupted(self._study, trial.number, trial._trial_id)
+            close_interrupted(self._study, trial.number, trial._trial_id)
             del self._open[trial.number]
             return
         try:
