@@ -52,3 +52,15 @@ def out_of_memory(batch_size: int, resolution: int) -> Iterator[None]:
         if "more than 1 value per channel" not in str(error):  # BatchNorm of one image, one pixel
             raise
         raise EvaluationError(f"BatchNorm needs more than one value: batch size {batch_size}, 1x1 maps") from error
+
+
+@contextlib.contextmanager
+def torch_threads(number: int | None) -> Iterator[None]:
+    """PyTorch's CPU threads inside, and those there were again outside; None changes nothing."""
+    before = torch.get_num_threads()
+    if number is not None:
+        torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import statistics
 import time
 import warnings
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ..space.architecture import Architecture
 from ..space.errors import check_int
 from ..space.network import build
-from .device import find_device, out_of_memory
+from .device import find_device, out_of_memory, torch_threads
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def profile(
     check_int("repeats", repeats, 2, 1_000_000)
     check_int("warmup", warmup, 0, 1_000_000)
     place = find_device(device)
-    with out_of_memory(batch_size, architecture.resolution), _threads(threads), torch.inference_mode():
+    with out_of_memory(batch_size, architecture.resolution), torch_threads(threads), torch.inference_mode():
         with torch.random.fork_rng(devices=[]):
             model = build(architecture).eval()
         counts = _fvcore(model, architecture) if fvcore else {}
@@ -173,17 +172,6 @@ class _LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _drop(self, key: int, size: int) -> None:
         self._known.discard(key)
         self.bytes -= size
-
-
-@contextlib.contextmanager
-def _threads(number: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    if number is not None:
-        torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _fvcore(model: nn.Module, architecture: Architecture) -> dict[str, int]:

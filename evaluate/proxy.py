@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +12,7 @@ from ..space.cost import cost
 from ..space.errors import UserError, check_int
 from ..space.network import build
 from .data import ImageData
-from .device import find_device
+from .device import find_device, torch_threads
 from .evaluation import Evaluation, Report
 from .profile import profile
 from .training import Training, train
@@ -32,16 +30,6 @@ def useful_threads(architecture: Architecture, batch_size: int) -> int:
     """
     work = cost(architecture).macs * batch_size
     return max(1, min(torch.get_num_threads(), round(work / MACS_PER_THREAD)))
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @dataclass(frozen=True)
@@ -95,7 +83,7 @@ class Proxy:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)  # the CPU's alone: torch.manual_seed would change the GPUs' too
             model = build(architecture)
-        with _threads(self.threads or useful_threads(architecture, self.training.batch_size)):
+        with torch_threads(self.threads or useful_threads(architecture, self.training.batch_size)):
             result = train(
                 model,
                 split.train,
@@ -111,7 +99,12 @@ class Proxy:
         latency = None
         if self.latency_batch is not None:
             latency = profile(
-                architecture, batch_size=self.latency_batch, device=str(device), repeats=20, fvcore=False
+                architecture,
+                batch_size=self.latency_batch,
+                threads=self.threads or useful_threads(architecture, self.latency_batch),
+                device=str(device),
+                repeats=20,
+                fvcore=False,
             ).latency
         return Evaluation(
             accuracy=result.accuracy,
