@@ -33,9 +33,6 @@ from .grid_report import write_grid
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-#: Settings that may change between two runs of one grid search.
-FREE = ("seeds", "workers", "timeout", "storage", "study", "json", "hydra")
-
 
 @dataclass
 class GridJob:

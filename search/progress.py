@@ -74,7 +74,7 @@ class Progress:
 
     def started(self, trial: Trial, candidate: Candidate) -> None:
         """A candidate went to a worker."""
-        self._running[trial.number] = f"trial {trial.number}: {result_of_trial(trial)}"
+        self._running[trial.number] = f"trial {trial.number}: {_size(trial)}"
 
     def reported(self, number: int, step: int, accuracy: float) -> None:
         """A running candidate measured itself."""
@@ -146,9 +146,8 @@ class Progress:
         return table
 
 
-def result_of_trial(trial: Trial) -> str:
-    """One line on a running trial."""
-    result = trial.user_attrs.get("result", {})
+def _size(trial: Trial) -> str:
+    result = result_of(trial)
     return f"{result.get('macs', 0) / 1e6:,.2f} M MACs, {result.get('params', 0) / 1e6:,.3f} M parameters"
 
 

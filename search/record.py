@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from .seeded import INTERRUPTED
 
@@ -16,7 +16,7 @@ RESULT = "result"
 INTERRUPTIONS = 3
 
 
-def result_of(trial: FrozenTrial) -> dict[str, Any]:
+def result_of(trial: FrozenTrial | Trial) -> dict[str, Any]:
     """The ``result`` attribute of a trial."""
     result: dict[str, Any] = trial.user_attrs.get(RESULT, {})
     return result

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-CONV, DS, MBCONV = (BLOCKS.index(name) for name in ("conv", "ds", "mbconv"))
+CONV, MBCONV = (BLOCKS.index(name) for name in ("conv", "mbconv"))
 IDENTITY, POOL = (SKIPS.index(name) for name in ("identity", "pool"))
 BYTES = 4  # float32
 #: Rows worked on at a time by cost_batch: the temporaries stay in the cache.
