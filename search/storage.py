@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
-import os
 import time
 import warnings
 from collections.abc import Sequence
@@ -14,78 +12,17 @@ from typing import Any
 
 import optuna
 from filelock import FileLock, Timeout
-from optuna.distributions import BaseDistribution, distribution_to_json
-from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.storages.journal._storage import JournalOperation
+from optuna.storages import BaseStorage
 from optuna.study import Study, StudyDirection
 from optuna.trial import TrialState
 
 from ..space.errors import UserError
+from .journal import Journal, JournalFile
 from .seeded import INTERRUPTED
 
 JOURNAL = "study.journal"
 #: Study attribute: what the search is, so that a folder is not continued as another search.
 JOB = "job"
-
-
-class _JournalFile(JournalFileBackend):
-    """Optuna's journal file, synced to the disk when a trial changes its state, at most once a second.
-
-    What a killed process wrote is in the kernel's hands and safe; only a power failure can take the last records. It
-    takes no lock of its own: one process writes it, the one that holds the folder (:func:`folder_lock`).
-    """
-
-    _synced = -math.inf
-
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        text = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
-        with open(self._file_path, "ab") as file:
-            file.write(text.encode())
-            file.flush()
-            now = time.monotonic()
-            if now - self._synced >= 1 and any("state" in log for log in logs):
-                os.fsync(file.fileno())
-                self._synced = now
-
-
-class _Journal(JournalStorage):
-    """Optuna's journal storage, with all parameters of a trial in one write.
-
-    They are held back until the next record of another kind, or until something is read. What a kill takes with it is
-    a trial that was still being asked for, and those are asked for again.
-    """
-
-    _held: list[dict[str, Any]]
-
-    def __init__(self, file: _JournalFile) -> None:
-        self._held = []
-        super().__init__(file)
-
-    def set_trial_param(
-        self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
-    ) -> None:
-        record = {
-            "op_code": JournalOperation.SET_TRIAL_PARAM,
-            "worker_id": self._replay_result.worker_id,
-            "trial_id": trial_id,
-            "param_name": param_name,
-            "param_value_internal": param_value_internal,
-            "distribution": distribution_to_json(distribution),
-        }
-        with self._thread_lock:
-            self._held.append(record)
-
-    def _write_log(self, op_code: int, extra_fields: dict[str, Any]) -> None:
-        record = {"op_code": op_code, "worker_id": self._replay_result.worker_id, **extra_fields}
-        held, self._held = self._held, []
-        self._backend.append_logs([*held, record])
-
-    def _sync_with_backend(self) -> None:
-        if self._held:
-            held, self._held = self._held, []
-            self._backend.append_logs(held)
-        super()._sync_with_backend()
 
 
 @contextmanager
@@ -129,7 +66,7 @@ def _journal(folder: Path) -> BaseStorage:
     path = folder / JOURNAL
     if path.exists():
         _repair(path)
-    return _Journal(_JournalFile(str(path)))
+    return Journal(JournalFile(path))
 
 
 def _repair(path: Path) -> None:
