@@ -38,7 +38,7 @@ def step(study: Study, rng: random.Random) -> None:
     running = study.get_trials(states=[TrialState.RUNNING])
     what = rng.choice(["ask", "ask", "tell", "fail", "attribute", "enqueue"])
     if what == "ask" or not running:
-        study.ask(SPACE)
+        study.ask(SPACE).set_user_attr("asked", True)  # and with it the parameters are written, as in the loop
     elif what == "enqueue":
         study.enqueue_trial({"a": 1})
     elif what == "attribute":
@@ -54,7 +54,7 @@ def test_two_writers_and_a_later_reader_see_the_same(path: Path, seed: int) -> N
     writers = [ours(path), optunas(path)]  # the second is somebody's dashboard
     for _ in range(120):
         step(writers[rng.random() < 0.1], rng)
-    writers[0].enqueue_trial({"a": 2})  # and with it what was held back
+    writers[0].enqueue_trial({"a": 2})
     for states in (None, (TrialState.WAITING,), (TrialState.RUNNING, TrialState.WAITING), (TrialState.COMPLETE,)):
         expected = optunas(path).get_trials(states=states)
         assert len(expected) > 0
