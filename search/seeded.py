@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from itertools import count, islice
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.search_space import IntersectionSearchSpace
+from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
@@ -32,17 +35,52 @@ def trial_rank(study: Study, trial: FrozenTrial) -> int:
     storage = study._storage
     rank = storage.get_trial(trial._trial_id).system_attrs.get(RANK)
     if rank is None:
-        taken, unranked = set(), 0
-        for other in storage.get_all_trials(study._study_id, deepcopy=False):
-            if other.user_attrs.get(INTERRUPTED):
-                continue
-            if (held := other.system_attrs.get(RANK)) is not None:
-                taken.add(held)
-            elif other.state == TrialState.RUNNING and other.number < trial.number:
-                unranked += 1
-        rank = next(islice((place for place in count() if place not in taken), unranked, None))
+        places = _PLACES.setdefault(storage, {}).setdefault(study._study_id, _Places())
+        rank = places.free_for(trial.number, storage, study._study_id)
         storage.set_trial_system_attr(trial._trial_id, RANK, rank)
     return int(rank)
+
+
+class _Places:
+    """The ranks that trials of one study hold; finished trials keep theirs and are not looked at again."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._known = 0
+        self._unfinished: list[int] = []
+        #: Finished trials hold all ranks below this one,
+        self._lowest = 0
+        #: and these.
+        self._held: set[int] = set()
+
+    def free_for(self, number: int, storage: BaseStorage, study_id: int) -> int:
+        """What :func:`trial_rank` is, for a trial that has none."""
+        with self._lock:
+            trials = storage.get_all_trials(study_id, deepcopy=False)
+            if len(trials) < self._known or (number < self._known and number not in self._unfinished):
+                self._forget()  # another study has got the number of one that was deleted
+            look = (*self._unfinished, *range(self._known, len(trials)))
+            self._known, self._unfinished = len(trials), [n for n in look if not trials[n].state.is_finished()]
+            held: set[int] = set()
+            unranked = 0
+            for other in (trials[n] for n in look):
+                if other.user_attrs.get(INTERRUPTED):
+                    continue
+                if (rank := other.system_attrs.get(RANK)) is not None:
+                    (self._held if other.state.is_finished() else held).add(rank)
+                elif other.state == TrialState.RUNNING and other.number < number:
+                    unranked += 1
+            while self._lowest in self._held:
+                self._held.remove(self._lowest)
+                self._lowest += 1
+            free = (rank for rank in count(self._lowest) if rank not in held and rank not in self._held)
+            return next(islice(free, unranked, None))
+
+
+_PLACES: WeakKeyDictionary[BaseStorage, dict[int, _Places]] = WeakKeyDictionary()
 
 
 def derive_seed(seed: int, *keys: int) -> int:

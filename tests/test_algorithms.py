@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from effnas.search.seeded import INTERRUPTED, Seeded, derive_seed, trial_rank
+from effnas.search.seeded import INTERRUPTED, RANK, Seeded, derive_seed, trial_rank
 from effnas.space.errors import UserError
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -185,6 +186,82 @@ def test_trials_created_at_the_same_time_get_different_ranks():
     storage.set_trial_state_values(second, TrialState.FAIL)  # what has failed by itself keeps its rank
     third = storage.create_new_trial(study._study_id)
     assert trial_rank(study, storage.get_trial(third)) == 2
+
+
+def slow_rank(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> int:
+    """The definition of a rank, without any memory."""
+    others = [t for t in study.get_trials() if INTERRUPTED not in t.user_attrs]
+    taken = {t.system_attrs[RANK] for t in others if RANK in t.system_attrs}
+    free = [rank for rank in range(len(study.trials) + 1) if rank not in taken]
+    earlier = [t for t in others if RANK not in t.system_attrs and t.state == TrialState.RUNNING]
+    return free[sum(t.number < trial.number for t in earlier)]
+
+
+@pytest.mark.parametrize("kind", ["memory", "journal", "sqlite"])
+def test_what_is_remembered_of_ranks_changes_none(kind: str, tmp_path: Path):
+    rng = random.Random(1)
+    if kind == "memory":
+        storages: list[Any] = [optuna.storages.InMemoryStorage()]
+    elif kind == "sqlite":
+        storages = [optuna.storages.get_storage(f"sqlite:///{tmp_path}/study.db") for _ in range(2)]
+    else:
+        storages = [JournalStorage(JournalFileBackend(str(tmp_path / "journal.log"))) for _ in range(2)]
+    studies = [optuna.create_study(storage=s, study_name="search", load_if_exists=True) for s in storages]
+    checked = 0
+    for _ in range(150):
+        study = rng.choice(studies)
+        running = study.get_trials(states=[TrialState.RUNNING])
+        unranked = [t for t in running if RANK not in t.system_attrs]
+        what = rng.choice(["create", "create", "rank", "rank", "interrupt", "fail", "enqueue"])
+        if what == "create" or not running:
+            study._pop_waiting_trial_id() or study._storage.create_new_trial(study._study_id)
+        elif what == "enqueue":
+            study.enqueue_trial({})
+        elif what == "rank" and unranked:
+            trial = rng.choice(unranked)
+            expected = slow_rank(study, trial)
+            assert trial_rank(study, trial) == trial_rank(rng.choice(studies), trial) == expected
+            checked += 1
+        else:
+            trial = rng.choice(running)
+            if what == "interrupt":
+                study._storage.set_trial_user_attr(trial._trial_id, INTERRUPTED, True)
+            study.tell(trial.number, state=TrialState.FAIL)
+    assert checked > 20
+
+
+def test_ranks_of_a_study_that_takes_the_place_of_a_deleted_one(tmp_path: Path):
+    storage = optuna.storages.get_storage(f"sqlite:///{tmp_path}/study.db")
+    for trials in (1, 3, 2):
+        study = optuna.create_study(storage=storage, study_name="search", sampler=Seeded(RandomSampler, 0))
+        for _ in range(trials):
+            study.tell(study.ask(SPACE), 0.0)
+        assert [trial.system_attrs[RANK] for trial in study.trials] == list(range(trials))
+        optuna.delete_study(study_name="search", storage=storage)
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_finished_trial_is_looked_at_once(interrupted: bool, monkeypatch: pytest.MonkeyPatch):
+    study = optuna.create_study()
+    seen: list[int] = []
+    real = study._storage.get_all_trials
+
+    class Seen(list[Any]):
+        def __getitem__(self, number: Any) -> Any:
+            seen.append(number)
+            return super().__getitem__(number)
+
+    monkeypatch.setattr(study._storage, "get_all_trials", lambda *args, **kwargs: Seen(real(*args, **kwargs)))
+    counts = []
+    for _ in range(60):
+        seen.clear()
+        trial = study.ask()
+        trial_rank(study, study._storage.get_trial(trial._trial_id))
+        if interrupted:
+            trial.set_user_attr(INTERRUPTED, True)
+        study.tell(trial, state=TrialState.FAIL)
+        counts.append(len(seen))
+    assert counts[-1] == counts[1] <= 8
 
 
 def test_ranks_of_trials_under_hyperband():
