@@ -1,0 +1,329 @@
+"""The evaluator that looks networks up in a table of measured ones."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..space.architecture import Architecture
+from ..space.cost import cost
+from ..space.errors import UserError, check_choice, unknown
+from ..space.space import Choice, Decisions, SearchSpace, load_space
+from .evaluation import Evaluation, EvaluationError, Report
+
+UNITS = {"fraction": 1, "percent": 100}
+REPEATS = ("mean", "draw", "error")
+
+#: Column names to cells, all columns of one length.
+Columns = dict[str, list[Any]]
+
+
+class Space(Protocol):
+    """What a space must have to be looked up in; :class:`~effnas.space.space.SearchSpace` has more."""
+
+    name: str
+
+    @property
+    def distributions(self) -> Mapping[str, Any]:
+        """Decision names to what has ``choices``."""
+
+    def build(self, decisions: Mapping[str, Any]) -> Architecture:
+        """The network that the decisions describe."""
+
+
+@dataclass(frozen=True)
+class Tabular:
+    """Accuracy and other measurements from a table with one row a measured network.
+
+    The columns are named after the space's decisions and after what was measured; others are ignored. A row is found by
+    the network that its decisions build, so rows that differ only in decisions without effect are repeats of one
+    network. The file is read at the first call, once a process. Messages count rows from 1, without the header.
+
+    Args:
+        path: ``.csv`` (comma-separated, with a header), ``.json`` (a list of records), ``.jsonl`` (a record a line) or
+            ``.parquet``.
+        space: the space itself, or a shipped one's name or a file. Cells match its choices by value: ``3``, ``3.0`` and
+            ``"3"`` are the choice 3; ``true``, ``True`` and ``1`` the choice true.
+        accuracy: column of the top-1 accuracy.
+        accuracy_unit: ``fraction`` (0.76) or ``percent`` (76).
+        latency: column in seconds a batch; None: no latency.
+        metrics: further columns, one or several, carried into the evaluation's metrics.
+        repeats: of several rows of one network: their ``mean``, one row ``draw``-n by the seed and the network as
+            another training would be, or an ``error``.
+
+    Raises:
+        UserError: a setting is wrong; when called, the file cannot be read or a row cannot be used.
+    """
+
+    path: str | Path
+    space: Space | str = field(repr=False)  # has no text of its own, and a search's record names it already
+    accuracy: str = "accuracy"
+    accuracy_unit: str = "fraction"
+    latency: str | None = None
+    metrics: Sequence[str] | str = ()
+    repeats: str = "mean"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.path, str | os.PathLike) or not str(self.path):
+            raise UserError(f"evaluator.path must name the table, {', '.join(READERS)}, got {self.path!r}")
+        check_choice(f"evaluator.path: {self.path}: suffix", Path(self.path).suffix.lower(), READERS)
+        for name, optional in (("accuracy", False), ("latency", True)):
+            value = getattr(self, name)
+            if not (isinstance(value, str) and value) and not (optional and value is None):
+                raise UserError(f"evaluator.{name} must name a column{' or be null' * optional}, got {value!r}")
+        names = (self.metrics,) if isinstance(self.metrics, str) else self.metrics
+        if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+            raise UserError(f"evaluator.metrics must be a list of columns, got {names!r}")
+        object.__setattr__(self, "metrics", tuple(names))
+        check_choice("evaluator.accuracy_unit", self.accuracy_unit, UNITS)
+        check_choice("evaluator.repeats", self.repeats, REPEATS)
+        if not hasattr(self._space, "distributions") or not hasattr(self._space, "build"):
+            raise UserError(f"evaluator.space must be a space, its name or its file, got {type(self.space).__name__}")
+
+    @cached_property
+    def _space(self) -> Space:
+        return load_space(self.space) if isinstance(self.space, str) else self.space
+
+    @property
+    def _measured(self) -> dict[str, str]:
+        """The columns of numbers, each with the setting that asks for it."""
+        found = {self.accuracy: "accuracy"}
+        if self.latency is not None:
+            found.setdefault(self.latency, "latency")
+        for column in self.metrics:
+            found.setdefault(column, "metrics")
+        return found
+
+    @cached_property
+    def rows(self) -> dict[str, list[dict[str, float]]]:
+        """By the digest of a network, what each of its rows measured: numbers by column, the accuracy a fraction.
+
+        Raises:
+            UserError: the file is not there, not readable, empty, or lacks a column; a cell is not among the choices
+                of its decision, is missing, or is not a number in its range.
+        """
+        file = Path(self.path)
+        if not os.path.isfile(file):  # not Path.is_file, which raises on impossible names
+            raise UserError(f"evaluator.path: no such file: {file}")
+        columns = _read(file)
+        names = list(self._space.distributions)
+        if missing := [name for name in names if name not in columns]:
+            raise UserError(
+                f"{file}: no column for {', '.join(missing)}, which the space {self._space.name} decides; "
+                f"the columns are {', '.join(columns)}"
+            )
+        for column, setting in self._measured.items():
+            if column not in columns:
+                raise unknown(f"{file}: evaluator.{setting}: column", column, columns)
+        found: dict[str, list[dict[str, float]]] = {}
+        first: dict[str, int] = {}
+        for number, cells in enumerate(zip(*(columns[name] for name in names), strict=True), start=1):
+            where = f"{file}: row {number}"
+            decisions = self._decisions(dict(zip(names, cells, strict=True)), where)
+            try:
+                digest = self._space.build(decisions).digest
+            except UserError as error:
+                raise UserError(f"{where}: {error}") from None
+            if self.repeats == "error" and digest in first:
+                raise UserError(
+                    f"{file}: rows {first[digest]} and {number} are one network ({_text(decisions)}), which "
+                    "evaluator.repeats=error forbids: mean takes the mean of such rows, draw one of them"
+                )
+            first.setdefault(digest, number)
+            values = {column: columns[column][number - 1] for column in self._measured}
+            found.setdefault(digest, []).append(self._numbers(values, where))
+        if self.accuracy_unit == "percent" and all(r[self.accuracy] <= 0.01 for rows in found.values() for r in rows):
+            raise UserError(
+                f"{file}: no {self.accuracy} is above 1 percent: set evaluator.accuracy_unit=fraction if the column "
+                "holds fractions"
+            )
+        return found
+
+    def _decisions(self, cells: Mapping[str, Any], where: str) -> Decisions:
+        found: Decisions = {}
+        for name, cell in cells.items():
+            choices = self._space.distributions[name].choices
+            choice = _choice(cell, choices)
+            if choice is None and _blank(cell):
+                raise UserError(f"{where}: {name} is missing; choose one of: {', '.join(map(str, choices))}")
+            if choice is None:
+                raise unknown(f"{where}: {name}", cell, choices)
+            found[name] = choice
+        return found
+
+    def _numbers(self, cells: Mapping[str, Any], where: str) -> dict[str, float]:
+        values = {column: _number(cell, f"{where}: {column}") for column, cell in cells.items()}
+        accuracy, high = values[self.accuracy], UNITS[self.accuracy_unit]
+        if not 0 <= accuracy <= high:
+            hint = "; set evaluator.accuracy_unit=percent if the column holds percentages" * (1 < accuracy <= 100)
+            kind = "a fraction between 0 and 1" if high == 1 else "a percentage between 0 and 100"
+            raise UserError(f"{where}: {self.accuracy} must be {kind}, got {accuracy:g}{hint}")
+        if self.latency is not None and values[self.latency] <= 0:
+            raise UserError(f"{where}: {self.latency} must be above 0 seconds, got {values[self.latency]:g}")
+        return {**values, self.accuracy: accuracy / high}
+
+    def __call__(self, architecture: Architecture, *, seed: int, report: Report) -> Evaluation:
+        """Look one network up; ``seed`` chooses among its rows where ``repeats`` is ``draw``.
+
+        Raises:
+            EvaluationError: the table lacks the network.
+            UserError: the table cannot be used.
+        """
+        rows = self.rows.get(architecture.digest)
+        if rows is None:
+            raise EvaluationError(f"{self.path} has no row for {self._describe(architecture)}")
+        if self.repeats == "draw":
+            rng = np.random.default_rng((seed, int(architecture.digest, 16)))
+            rows = [rows[int(rng.integers(len(rows)))]]
+        values = {column: fmean(row[column] for row in rows) for column in self._measured}
+        return Evaluation(
+            accuracy=values[self.accuracy],
+            cost=cost(architecture),
+            latency=values[self.latency] if self.latency is not None else None,
+            metrics={column: values[column] for column in self.metrics},
+        )
+
+    def _describe(self, architecture: Architecture) -> str:
+        """The network in the table's words, where the space can say them."""
+        name = f"the network {architecture.name or architecture.digest}"
+        if not isinstance(self._space, SearchSpace):
+            return name
+        decisions = _decisions_of(self._space, architecture)
+        return f"{name}, which is none of the space {self._space.name}" if decisions is None else _text(decisions)
+
+
+def _text(decisions: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in decisions.items())
+
+
+def _decisions_of(space: SearchSpace, architecture: Architecture) -> Decisions | None:
+    """The canonical decisions that build the network; None: none do."""
+    if len(architecture.stages) != len(space._stages):
+        return None
+    found = {name: labels[0] for name, labels in space.choices.items()}  # stays where a decision has no effect
+    owners = [(architecture, space._network), *zip(architecture.stages, space._stages, strict=True)]
+    for owner, row in owners:
+        for key, (decision, _) in row.items():
+            if decision and getattr(owner, key) in space._values[decision]:
+                found[decision] = space.choices[decision][space._values[decision].index(getattr(owner, key))]
+    return space.canonical(found) if space.build(found).digest == architecture.digest else None
+
+
+def _choice(cell: Any, choices: Iterable[Choice]) -> Choice | None:
+    """The choice that a cell means; None: it means none of them."""
+    value = cell.strip() if isinstance(cell, str) else cell
+    if isinstance(value, str):
+        for choice in choices:
+            if isinstance(choice, str) and choice == value:
+                return choice
+        value = {"true": True, "false": False}.get(value.lower(), value)
+    if not isinstance(value, bool):
+        try:
+            value = float(value)
+        except (TypeError, ValueError, OverflowError):
+            return None
+        for choice in choices:
+            if isinstance(choice, bool | str):
+                continue
+            if math.isclose(choice, value, rel_tol=1e-6):  # nearly: 1.66 may have gone through 32 bits
+                return choice
+    return next((choice for choice in choices if isinstance(choice, bool) and choice == value), None)
+
+
+def _blank(cell: Any) -> bool:
+    return cell is None or (isinstance(cell, str) and not cell.strip())
+
+
+def _number(cell: Any, where: str) -> float:
+    if _blank(cell):
+        raise UserError(f"{where} is missing")
+    try:
+        value = math.nan if isinstance(cell, bool) else float(cell)
+    except (TypeError, ValueError, OverflowError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise UserError(f"{where} must be a finite number, got {cell!r:.60}")
+    return value
+
+
+def _read(file: Path) -> Columns:
+    try:
+        columns = READERS[file.suffix.lower()](file)
+    except UserError:
+        raise
+    except (OSError, ValueError, RecursionError, csv.Error, NotImplementedError) as error:  # Arrow's are among these
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"{file}: not readable as {file.suffix.lower()[1:]}: {reason}") from None
+    if not next(iter(columns.values()), []):
+        raise UserError(f"{file}: the table has no rows")
+    return columns
+
+
+def _read_csv(file: Path) -> Columns:
+    with open(file, encoding="utf-8-sig", newline="") as lines:
+        rows = [row for row in csv.reader(lines, strict=True) if row]
+    if not rows:
+        return {}
+    header = [name.strip() for name in rows[0]]
+    for number, row in enumerate(rows[1:], start=1):
+        if len(row) != len(header):
+            raise UserError(f"{file}: row {number} has {len(row)} cells, the header {len(header)}")
+    return _columns(file, header, zip(*rows[1:], strict=True))
+
+
+def _columns(file: Path, names: Sequence[str], cells: Iterable[Iterable[Any]]) -> Columns:
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if twice:
+        raise UserError(f"{file}: two columns have the name {', '.join(map(repr, twice))}")
+    return dict(zip(names, map(list, cells), strict=False))  # no rows: no columns either
+
+
+def _read_json(file: Path) -> Columns:
+    records = json.loads(file.read_text(encoding="utf-8-sig"))
+    if not isinstance(records, list):
+        raise UserError(f"{file}: must be a list of records, one a row, got {type(records).__name__}")
+    return _from_records(file, records)
+
+
+def _read_jsonl(file: Path) -> Columns:
+    lines = file.read_text(encoding="utf-8-sig").split("\n")  # not splitlines: U+2028 may stand in a text
+    records = []
+    for number, line in enumerate(filter(str.strip, lines), start=1):
+        try:
+            records.append(json.loads(line))
+        except ValueError as error:
+            raise UserError(f"{file}: row {number} is not JSON: {error}") from None
+    return _from_records(file, records)
+
+
+def _from_records(file: Path, records: list[Any]) -> Columns:
+    for number, record in enumerate(records, start=1):
+        if not isinstance(record, dict):
+            raise UserError(f"{file}: row {number} must map columns to values, got {record!r:.60}")
+    names = dict.fromkeys(name for record in records for name in record)
+    return {name: [record.get(name) for record in records] for name in names}
+
+
+def _read_parquet(file: Path) -> Columns:
+    from pyarrow import parquet
+
+    table = parquet.ParquetFile(file).read()  # not read_table, which takes a folder called a=b for a column
+    return _columns(file, table.column_names, (column.to_pylist() for column in table.columns))
+
+
+READERS: dict[str, Callable[[Path], Columns]] = {
+    ".csv": _read_csv,
+    ".json": _read_json,
+    ".jsonl": _read_jsonl,
+    ".parquet": _read_parquet,
+}
