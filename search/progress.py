@@ -44,16 +44,21 @@ class Progress:
             TextColumn("{task.fields[left]}"),
             console=self._console,
         )
+        live = self._console.is_terminal and not quiet
+        self._live = Live(self, console=self._console, refresh_per_second=4) if live else None
+        # Kept up to date, and not looked for among all trials at every event.
+        self._best: FrozenTrial | None = None
+        #: MACs, accuracy and parameters of each member of the front, the largest first.
+        self._front: list[tuple[int, float, int]] = []
         done = [t for t in study.get_trials(deepcopy=False) if is_counted(t)]
-        self._done = [t for t in done if t.state == TrialState.COMPLETE]
+        for trial in done:
+            self._rank(trial)
         self._finished = len(done)
         self._task = self._bar.add_task("search", total=trials, completed=self._finished, left="")
         self._running: dict[int, str] = {}
         self._skipped = 0
         self._start = time.monotonic()
         self._here = 0
-        live = self._console.is_terminal and not quiet
-        self._live = Live(self, console=self._console, refresh_per_second=4) if live else None
 
     def __enter__(self) -> Progress:
         if self._finished:
@@ -89,13 +94,24 @@ class Progress:
             return
         self._finished += 1
         self._here += 1
-        if trial.state == TrialState.COMPLETE:
-            self._done.append(trial)
+        self._rank(trial)
         rate = (time.monotonic() - self._start) / self._here
         left = rate * max(0, self._trials - self._finished)
         self._bar.update(self._task, completed=self._finished, left=f"{_clock(left)} left")
         if self._live is None and not self._quiet:
             self._line(trial, left)
+
+    def _rank(self, trial: FrozenTrial) -> None:
+        """See whether the trial is the best, or of the front, until now."""
+        result = result_of(trial)
+        if trial.state != TrialState.COMPLETE or not result.get("feasible", True):
+            return
+        sign = 1 if self._objective.directions[0] == "maximize" else -1
+        self._best = max(filter(None, (self._best, trial)), key=lambda t: (sign * t.values[0], -t.number))
+        if self._live:
+            rows = sorted({*self._front, (result["macs"], result["accuracy"], result["params"])}, reverse=True)
+            mask = non_dominated([(accuracy, macs) for macs, accuracy, _ in rows], ("maximize", "minimize"))
+            self._front = [row for row, keep in zip(rows, mask, strict=True) if keep]
 
     # -- what is shown -------------------------------------------------------------------------------
 
@@ -110,38 +126,29 @@ class Progress:
             text += f", {self._score} {trial.values[0]:.4f}"
         if reason := result.get("reason"):
             text += f" ({reason})"
-        best = self._best()
+        best = self._best
         if best is not None and len(self._objective.names) == 1:
             text += f"; best {best.values[0]:.4f} (trial {best.number})"
         print(f"{text}; {_clock(left)} left", file=sys.stderr, flush=True)
 
-    def _best(self) -> FrozenTrial | None:
-        feasible = [t for t in self._done if result_of(t).get("feasible", True)]
-        sign = 1 if self._objective.directions[0] == "maximize" else -1
-        return max(feasible, key=lambda t: (sign * t.values[0], -t.number), default=None)
-
     def __rich__(self) -> RenderableType:
         parts: list[RenderableType] = [self._bar]
         parts += [Text(f"  {text}", style="dim") for text in list(self._running.values())[:8]]
-        best = self._best()
+        best = self._best
         if best is not None:
             result = result_of(best)
             score = ", ".join(f"{n} {v:.4g}" for n, v in zip(self._objective.names, best.values, strict=True))
             parts.append(Text(f"best: trial {best.number}, {score}, accuracy {result['accuracy']:.2%}"))
-            parts.append(self._front())
+            parts.append(self._table())
         if self._skipped:
             parts.append(Text(f"{self._skipped} proposals beyond the limits were not trained", style="dim"))
         return Group(*parts)
 
-    def _front(self) -> Table:
-        results = [r for t in self._done if (r := result_of(t)).get("feasible", True)]
-        mask = non_dominated([(r["accuracy"], r["macs"]) for r in results], ("maximize", "minimize"))
-        kept = [r for r, keep in zip(results, mask, strict=True) if keep]
-        rows = sorted({(r["macs"], r["accuracy"], r["params"]) for r in kept}, reverse=True)
+    def _table(self) -> Table:
         table = Table(title="front", title_justify="left", box=None, padding=(0, 2))
         for name in ("accuracy", "M MACs", "M params"):
             table.add_column(name, justify="right")
-        for macs, accuracy, params in rows[:FRONT_ROWS]:
+        for macs, accuracy, params in self._front[:FRONT_ROWS]:
             table.add_row(f"{accuracy:.2%}", f"{macs / 1e6:,.2f}", f"{params / 1e6:,.3f}")
         return table
 
