@@ -1,0 +1,71 @@
+"""The pages in docs/ tell the truth: what they print is written to files and run."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+EVALUATORS = (ROOT / "docs" / "evaluators.md").read_text(encoding="utf-8")
+
+
+def section(title: str) -> dict[str, str]:
+    """The fenced blocks under a heading, by language; each language stands there once."""
+    (text,) = re.findall(rf"^## {title}\n(.*?)(?=^## |\Z)", EVALUATORS, re.M | re.S)
+    blocks = re.findall(r"^```(\w+)\n(.*?)^```$", text, re.M | re.S)
+    assert len(blocks) == len(dict(blocks))
+    return dict(blocks)
+
+
+def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """A shell's command in a folder, with this interpreter's effnas, which does not look into that folder (``-P``)."""
+    (folder / "bin").mkdir()
+    script = folder / "bin" / "effnas"
+    code = shlex.quote("from effnas.cli import main; raise SystemExit(main())")
+    script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -P -c {code} "$@"\n')
+    script.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{script.parent}{os.pathsep}{os.environ['PATH']}"}
+    return subprocess.run(["sh", "-c", command], cwd=folder, env=environment, text=True, capture_output=True)
+
+
+def summary(folder: Path) -> dict[str, object]:
+    found: dict[str, object] = json.loads((folder / "outputs" / "search" / "summary.json").read_text(encoding="utf-8"))
+    return found
+
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="the printed commands are a POSIX shell's")
+
+
+def test_an_evaluator_of_ones_own(tmp_path: Path) -> None:
+    blocks = section("Your own")
+    (tmp_path / "evaluator").mkdir()
+    (tmp_path / "evaluator" / "mine.yaml").write_text(blocks["yaml"], encoding="utf-8")
+    (tmp_path / "my_evaluator.py").write_text(blocks["python"], encoding="utf-8")
+    done = run(blocks["sh"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "tiny: 5 trials (5 complete)" in done.stdout
+    assert summary(tmp_path)["evaluator"] == "DryRun"
+
+
+def test_a_table_of_ones_own(tmp_path: Path) -> None:
+    blocks = section("tabular")
+    (tmp_path / "space").mkdir()
+    (tmp_path / "space" / "four.yaml").write_text(blocks["yaml"], encoding="utf-8")
+    (tmp_path / "measured.csv").write_text(blocks["csv"], encoding="utf-8")
+    done = run(blocks["sh"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "four: 10 trials (10 complete" in done.stdout
+    assert summary(tmp_path)["evaluator"] == "Tabular"
+
+
+def test_every_evaluator_of_the_table_is_there() -> None:
+    names = re.findall(r"^\| `(\w+)` \|", EVALUATORS, re.M)
+    assert {"proxy", "tabular"} <= set(names)
+    assert {path.stem for path in (ROOT / "conf" / "evaluator").glob("*.yaml")} <= set(names)
