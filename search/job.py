@@ -150,7 +150,10 @@ def run_search(
 
     def write(optuna_study: Study, seconds: float) -> dict[str, Any]:
         facts = {"algorithm": str(sampler), "evaluator": type(evaluator).__name__, "command": command}
-        return write_search(optuna_study, members, objective, output, seed=seed, seconds=seconds, **facts)
+        details: dict[str, Any] = getattr(evaluator, "describe", dict)()
+        return write_search(
+            optuna_study, members, objective, output, seed=seed, seconds=seconds, details=details, **facts
+        )
 
     summary = run_trials(
         SpaceProblem(members, objective, seed),

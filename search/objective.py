@@ -199,8 +199,9 @@ def measured(evaluation: Evaluation, metric: str) -> float:
         return float(getattr(evaluation.cost, metric))
     if evaluation.latency is None:
         raise UserError(
-            "the objective needs latency, which the evaluator did not measure: set evaluator.latency_batch to the "
-            f"batch size to measure it at, or use one of {', '.join(COSTS)}"
+            "the objective needs latency, which the evaluator did not measure: set evaluator.latency_batch (proxy: the "
+            "batch size to measure it at), evaluator.latency (tabular: its column) or evaluator.device "
+            f"(accel_nasbench), or use one of {', '.join(COSTS)}"
         )
     return evaluation.latency
 

@@ -104,6 +104,7 @@ def write_search(
     seconds: float,
     algorithm: str,
     evaluator: str,
+    details: Mapping[str, Any],
     command: str,
 ) -> dict[str, Any]:
     """Write everything and return the content of ``summary.json``."""
@@ -134,6 +135,7 @@ def write_search(
         "algorithm": algorithm,
         "space": space.name,
         "objective": repr(objective),
+        "evaluator_details": dict(details),
         **job_facts(study, trials, seconds, seed=seed, evaluator=evaluator, command=command, output=output),
     }
     write_text(output / "summary.json", json.dumps(summary, indent=2) + "\n")
@@ -223,7 +225,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         f"{summary['space']}: {summary['trials']} trials ({counts}) in {summary['seconds']:.0f} s, "
         f"{summary['algorithm']}, seed {summary['seed']}",
         "",
-        "accuracy on held-out images against MACs, the front:",
+        f"accuracy {summary['evaluator_details'].get('accuracy_is', 'on held-out images')} against MACs, the front:",
         text_table(header, rows),
         "",
         f"baseline: trial {best['number']}, score {best['score']:.4f}"
