@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import secrets
 import zlib
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler, RandomSampler
-from optuna.study import Study, StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+from optuna.study import Study
+from optuna.trial import FrozenTrial
 
 from ..space.errors import check_int, check_number
-from .objective import non_dominated
-from .seeded import INTERRUPTED, derive_seed, trial_rank
-
-_MISSING = object()
+from .history import common, draw, history, occurs, parents, sort_keys
+from .seeded import derive_seed, trial_rank
 
 
 class Evolution(BaseSampler):
@@ -74,8 +70,8 @@ class Evolution(BaseSampler):
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """What the possible parents have in common (before there is one: the youngest trials of any state)."""
-        history = _history(study, trial)
-        return _common(self._parents(history) or [t for t in history if t.distributions][-self._population :])
+        trials = history(study, trial)
+        return common(self._parents(trials) or [t for t in trials if t.distributions][-self._population :])
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -84,18 +80,18 @@ class Evolution(BaseSampler):
         if not search_space:
             return {}
         rng = np.random.default_rng((self._seed, trial_rank(study, trial)))
-        history = _history(study, trial)
-        parents = self._parents(history)
-        if not parents or sum(t.state.is_finished() for t in history) < self._startup:
-            base = child = {name: _draw(study, trial, name, space, rng) for name, space in search_space.items()}
+        trials = history(study, trial)
+        living = self._parents(trials)
+        if not living or sum(t.state.is_finished() for t in trials) < self._startup:
+            base = child = {name: draw(study, trial, name, space, rng) for name, space in search_space.items()}
         else:
-            keys = _sort_keys(parents, study.directions)
-            drawn = rng.choice(len(parents), size=min(self._tournament, len(parents)), replace=False)
-            winner = parents[min(drawn, key=lambda i: keys[i])]
+            keys = sort_keys(living, study.directions)
+            drawn = rng.choice(len(living), size=min(self._tournament, len(living)), replace=False)
+            winner = living[min(drawn, key=lambda i: keys[i])]
             base = {name: winner.params[name] for name in search_space}
             child = self._mutated(study, trial, base, search_space, rng)
         for attempt in range(1, self._attempts + 1):
-            if not _occurs(child, history):
+            if not occurs(child, trials):
                 break
             if attempt % 10 == 0:  # few neighbours seem to be left: a step further
                 base = child
@@ -112,11 +108,8 @@ class Evolution(BaseSampler):
     def reseed_rng(self) -> None:
         """Nothing to do: Optuna asks for it so that parallel trials differ, and ranks already do."""
 
-    def _parents(self, history: list[FrozenTrial]) -> list[FrozenTrial]:
-        complete = [t for t in history if t.state == TrialState.COMPLETE and t.distributions]
-        if not complete:
-            complete = [t for t in history if t.state == TrialState.PRUNED and t.distributions and _violation(t) > 0]
-        return complete[-self._population :]
+    def _parents(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
+        return parents(trials)[-self._population :]
 
     def _mutated(
         self,
@@ -134,67 +127,7 @@ class Evolution(BaseSampler):
                 index = int(rng.integers(len(space.choices) - 1))
                 child[name] = space.choices[index + (index >= space.to_internal_repr(old))]
             else:
-                draws = (_draw(study, trial, name, space, rng) for _ in range(20))
+                draws = (draw(study, trial, name, space, rng) for _ in range(20))
                 child[name] = next((new for new in draws if new != old), old)
             if rng.random() >= self._repeat_prob:
                 return child
-
-
-def _history(study: Study, trial: FrozenTrial) -> list[FrozenTrial]:
-    """The other trials, oldest first, as if the interrupted ones had never been."""
-    trials = study.get_trials(deepcopy=False)
-    return [t for t in trials if t.number != trial.number and not t.user_attrs.get(INTERRUPTED)]
-
-
-def _common(trials: list[FrozenTrial]) -> dict[str, BaseDistribution]:
-    """The parameters of several values that all trials have, sorted: their order must not depend on the storage."""
-    if not trials:
-        return {}
-    first, *rest = (t.distributions for t in trials)
-    shared = {name: space for name, space in sorted(first.items()) if not space.single()}
-    for spaces in rest:
-        shared = {name: space for name, space in shared.items() if spaces.get(name) == space}
-    return shared
-
-
-def _draw(study: Study, trial: FrozenTrial, name: str, space: BaseDistribution, rng: np.random.Generator) -> Any:
-    return RandomSampler(int(rng.integers(2**32))).sample_independent(study, trial, name, space)
-
-
-def _occurs(params: dict[str, Any], history: list[FrozenTrial]) -> bool:
-    return any(all(t.params.get(name, _MISSING) == value for name, value in params.items()) for t in history)
-
-
-def _violation(trial: FrozenTrial) -> float:
-    return sum(value for value in trial.constraints.values() if value > 0)
-
-
-def _sort_keys(trials: list[FrozenTrial], directions: Sequence[StudyDirection]) -> list[tuple[float, ...]]:
-    """The smallest key wins: by violation, then by loss or, of several, by front and crowding distance."""
-    violations = [_violation(t) for t in trials]
-    if any(t.values is None for t in trials):  # pruned ones, as long as there is nothing else
-        return [(v,) for v in violations]
-    signs = np.array([-1.0 if d == StudyDirection.MAXIMIZE else 1.0 for d in directions])
-    losses = np.array([t.values for t in trials]) * signs
-    if losses.shape[1] == 1:
-        return [(v, float(loss)) for v, loss in zip(violations, losses[:, 0], strict=True)]
-    fronts, spacing = np.zeros(len(losses)), np.zeros(len(losses))
-    rows = np.arange(len(losses))
-    while len(rows):
-        front = non_dominated(losses[rows], ("minimize",) * losses.shape[1])
-        fronts[rows[~front]] += 1
-        spacing[rows[front]] = _crowding(losses[rows[front]])
-        rows = rows[~front]
-    return [(v, float(f), -float(c)) for v, f, c in zip(violations, fronts, spacing, strict=True)]
-
-
-def _crowding(losses: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Crowding distance of each row of one front, shape (n, m) → (n,): infinite at the ends of every objective."""
-    distance = np.zeros(len(losses))
-    for column in np.clip(losses, -1e300, 1e300).T:
-        order = np.argsort(column, kind="stable")
-        ordered = column[order]
-        if ordered[0] != ordered[-1]:
-            gaps = (ordered[2:] / 2 - ordered[:-2] / 2) / (ordered[-1] / 2 - ordered[0] / 2)
-            distance[order] += np.r_[np.inf, gaps, np.inf]
-    return distance

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from itertools import count, islice
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -22,6 +22,8 @@ from ..space.errors import UserError, check_int
 INTERRUPTED = "interrupted"
 #: System attribute: the place of a trial in the search (:func:`trial_rank`).
 RANK = "effnas:rank"
+
+T = TypeVar("T")
 
 
 def trial_rank(study: Study, trial: FrozenTrial) -> int:
@@ -88,6 +90,33 @@ def derive_seed(seed: int, *keys: int) -> int:
     return int(np.random.SeedSequence((seed, *keys)).generate_state(1)[0])
 
 
+class Memory:
+    """A sampler's cache of what is a function of its settings and the history, made to be forgotten at any time.
+
+    :class:`Seeded` hands a sampler's attributes of this class on to the samplers of later trials, so that what was
+    computed for one trial is there for the next. The key must name all that the value depends on but the sampler's
+    settings: the search may go on in another process, with another study, or after trials were told in another order.
+    Values must not depend on the sampler's seed, which differs from trial to trial.
+
+    Args:
+        size: values kept: those last asked for.
+    """
+
+    def __init__(self, size: int = 64) -> None:
+        self._size = size
+        self._values: dict[Hashable, Any] = {}
+        self._lock = threading.RLock()
+
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        """The value of ``key``; ``make()``, where there is none."""
+        with self._lock:
+            value: T = self._values.pop(key) if key in self._values else make()
+            self._values[key] = value
+            while len(self._values) > self._size:
+                del self._values[next(iter(self._values))]
+            return value
+
+
 class Seeded(BaseSampler):
     """Any sampler, made anew for every trial from a seed that depends on (seed, rank) only.
 
@@ -108,8 +137,9 @@ class Seeded(BaseSampler):
         self._seed = seed
         # Several trials may be open at once, and be told in any order: each keeps its sampler until it is told.
         self._open: dict[int, BaseSampler] = {}
-        # Optuna's own cache of the space that all trials share, handed on: made anew, it would cost O(history) a trial.
-        self._spaces: dict[str, IntersectionSearchSpace] = {}
+        # What does not depend on the seed is handed on, by the attribute's name: Optuna's own cache of the space that
+        # all trials share, and ours. Made anew, they would cost O(history) a trial.
+        self._kept: dict[str, IntersectionSearchSpace | Memory] = {}
         try:
             self._name = str(factory(seed=seed))
         except UserError:
@@ -125,8 +155,8 @@ class Seeded(BaseSampler):
         if sampler is None:
             sampler = self._factory(seed=derive_seed(self._seed, trial_rank(study, trial)))
             for name, value in vars(sampler).items():
-                if isinstance(value, IntersectionSearchSpace):
-                    setattr(sampler, name, self._spaces.setdefault(name, value))
+                if isinstance(value, IntersectionSearchSpace | Memory):
+                    setattr(sampler, name, self._kept.setdefault(name, value))
             self._open[trial._trial_id] = sampler
         return sampler
 
