@@ -24,6 +24,7 @@ INTERRUPTED = "interrupted"
 RANK = "effnas:rank"
 
 T = TypeVar("T")
+_MISSING: Any = object()
 
 
 def trial_rank(study: Study, trial: FrozenTrial) -> int:
@@ -110,7 +111,9 @@ class Memory:
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
         """The value of ``key``; ``make()``, where there is none."""
         with self._lock:
-            value: T = self._values.pop(key) if key in self._values else make()
+            value: T = self._values.pop(key, _MISSING)
+            if value is _MISSING:
+                value = make()
             self._values[key] = value
             while len(self._values) > self._size:
                 del self._values[next(iter(self._values))]
