@@ -81,12 +81,12 @@ def sort_keys(trials: list[FrozenTrial], directions: Sequence[StudyDirection]) -
     while len(rows):
         front = non_dominated(losses[rows], ("minimize",) * losses.shape[1])
         fronts[rows[~front]] += 1
-        spacing[rows[front]] = _crowding(losses[rows[front]])
+        spacing[rows[front]] = crowding(losses[rows[front]])
         rows = rows[~front]
     return [(v, float(f), -float(c)) for v, f, c in zip(violations, fronts, spacing, strict=True)]
 
 
-def _crowding(losses: NDArray[np.float64]) -> NDArray[np.float64]:
+def crowding(losses: NDArray[np.float64]) -> NDArray[np.float64]:
     """Crowding distance of each row of one front, shape (n, m) → (n,): infinite at the ends of every objective."""
     distance = np.zeros(len(losses))
     for column in np.clip(losses, -1e300, 1e300).T:

@@ -1,0 +1,96 @@
+"""A history as arrays: samplers that look at every trial read each one once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from .encoding import Encoding, Rows
+from .history import violation
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What became of n trials, oldest first; m objectives, d parameters.
+
+    Args:
+        rows: level numbers, shape (n, d); -1 in a trial that has not all the parameters.
+        losses: smaller is better, shape (n, m); NaN where the trial is not complete.
+        violations: of constraints, summed, shape (n,).
+        states: of the trials, as Optuna numbers them, shape (n,).
+    """
+
+    rows: Rows
+    losses: NDArray[np.float64]
+    violations: NDArray[np.float64]
+    states: NDArray[np.int64]
+
+    @property
+    def finished(self) -> NDArray[np.bool_]:
+        """Shape (n,): whether something has become of the trial."""
+        return ~np.isin(self.states, (TrialState.RUNNING.value, TrialState.WAITING.value))
+
+    def parents(self) -> NDArray[np.int64]:
+        """The numbers of the trials that :func:`effnas.search.history.parents` names."""
+        legal = self.rows.min(axis=1, initial=0) >= 0
+        complete = np.flatnonzero(legal & (self.states == TrialState.COMPLETE.value))
+        if len(complete):
+            return complete
+        return np.flatnonzero(legal & (self.states == TrialState.PRUNED.value) & (self.violations > 0))
+
+
+class Table:
+    """Reads histories that grow; threads may share it.
+
+    Args:
+        space: the parameters that make a row, in this order.
+        directions: of the study.
+
+    Attributes:
+        encoding: of the space.
+    """
+
+    def __init__(self, space: Mapping[str, BaseDistribution], directions: Sequence[StudyDirection]) -> None:
+        self.encoding = Encoding(space)
+        self._signs = np.array([-1.0 if d == StudyDirection.MAXIMIZE else 1.0 for d in directions])
+        self._trials: list[FrozenTrial] = []
+        self._columns = self._read([])
+        self._lock = threading.Lock()
+
+    def read(self, trials: list[FrozenTrial]) -> Columns:
+        """The trials as arrays; those of the last call that were finished then are not read again."""
+        with self._lock:
+            known, columns = self._trials, self._columns
+            count = min(len(known), len(trials))
+            # Storages do not change finished trials: the same object is the same trial.
+            fresh = np.array([known[i] is not trials[i] for i in range(count)] + [True] * (len(trials) - count))
+            fresh[:count] |= ~columns.finished[:count]
+            new = self._read([trials[i] for i in np.flatnonzero(fresh)])
+            arrays = []
+            for name in Columns.__annotations__:
+                old, some = getattr(columns, name), getattr(new, name)
+                array = np.empty((len(trials), *some.shape[1:]), some.dtype)
+                array[:count] = old[:count]
+                array[fresh] = some
+                arrays.append(array)
+            self._trials, self._columns = trials, Columns(*arrays)
+            return self._columns
+
+    def _read(self, trials: list[FrozenTrial]) -> Columns:
+        rows = np.full((len(trials), len(self.encoding.names)), -1, np.int64)
+        losses = np.full((len(trials), len(self._signs)), np.nan)
+        for i, trial in enumerate(trials):
+            distributions = trial.distributions
+            if all(distributions.get(name) == space for name, space in self.encoding.space.items()):
+                rows[i] = self.encoding.rows([trial.params])
+            if trial.state == TrialState.COMPLETE:
+                losses[i] = np.array(trial.values) * self._signs
+        violations = np.array([violation(trial) for trial in trials], np.float64)
+        return Columns(rows, losses, violations, np.array([trial.state.value for trial in trials], np.int64))
