@@ -73,7 +73,7 @@ def sort_keys(trials: list[FrozenTrial], directions: Sequence[StudyDirection]) -
     if any(t.values is None for t in trials):  # pruned ones, as long as there is nothing else
         return [(v,) for v in violations]
     signs = np.array([-1.0 if d == StudyDirection.MAXIMIZE else 1.0 for d in directions])
-    losses = np.array([t.values for t in trials]) * signs
+    losses = np.array([t.values for t in trials]).reshape(len(trials), len(signs)) * signs
     if losses.shape[1] == 1:
         return [(v, float(loss)) for v, loss in zip(violations, losses[:, 0], strict=True)]
     fronts, spacing = np.zeros(len(losses)), np.zeros(len(losses))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from .encoding import Encoding, Rows
 from .history import violation
+
+_START = datetime(1970, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -25,12 +28,14 @@ class Columns:
         losses: smaller is better, shape (n, m); NaN where the trial is not complete.
         violations: of constraints, summed, shape (n,).
         states: of the trials, as Optuna numbers them, shape (n,).
+        ended: seconds, by the clock of the machine that told the trial, shape (n,); infinite where none has.
     """
 
     rows: Rows
     losses: NDArray[np.float64]
     violations: NDArray[np.float64]
     states: NDArray[np.int64]
+    ended: NDArray[np.float64]
 
     @property
     def finished(self) -> NDArray[np.bool_]:
@@ -93,4 +98,7 @@ class Table:
             if trial.state == TrialState.COMPLETE:
                 losses[i] = np.array(trial.values) * self._signs
         violations = np.array([violation(trial) for trial in trials], np.float64)
-        return Columns(rows, losses, violations, np.array([trial.state.value for trial in trials], np.int64))
+        states = np.array([trial.state.value for trial in trials], np.int64)
+        times = [trial.datetime_complete for trial in trials]
+        ended = np.array([np.inf if time is None else (time - _START).total_seconds() for time in times])
+        return Columns(rows, losses, violations, states, ended)

@@ -147,7 +147,7 @@ def test_several_trials_at_once(algorithm: str):
     study = new_study(algorithm)
     for _ in range(9):
         batch = [study.ask(SPACE) for _ in range(4)]
-        if algorithm in ("evolution", "local", "tpe"):
+        if algorithm in ("evolution", "local", "reinforce", "tpe"):
             assert len({tuple(trial.params.values()) for trial in batch}) == 4
         for trial in reversed(batch):
             tell(study, trial)
