@@ -15,6 +15,8 @@ Array = NDArray[np.float64]
 
 #: Levels that a numeric parameter of more values is searched on.
 LEVELS = 33
+#: Weight of a number's bend beside its line: levels that go up and down can be learned, most do not.
+BEND = 0.3
 
 
 class Encoding:
@@ -59,9 +61,10 @@ class Encoding:
         return {name: rows[:, i] for i, name in enumerate(self.names)}
 
     def features(self, rows: Rows) -> Array:
-        """Shape (n, f), mean 0 and variance 1 over uniform levels.
+        """Shape (n, f), mean 0 over uniform levels.
 
-        A number is itself, or its logarithm where its levels differ by a factor of 3 or more; texts are one-hot.
+        A number is itself, or its logarithm where its levels differ by a factor of 3 or more, and of more than two
+        levels their bend: the square, less what the line says. Texts are one-hot.
         """
         return np.hstack([table[rows[:, i]] for i, table in enumerate(self._tables)])
 
@@ -101,12 +104,19 @@ def _levels(distribution: BaseDistribution) -> tuple[Any, ...]:
 
 def _table(levels: Sequence[Any]) -> Array:
     """Features of each level, shape (levels, k)."""
-    if all(isinstance(level, int | float) and math.isfinite(level) for level in levels):
-        column = np.array(levels, np.float64)
-        if column.min() > 0 and column.max() / column.min() >= 3:
-            column = np.log(column)
-        table = column[:, None]
-    else:
-        table = np.eye(len(levels))[:, : 1 if len(levels) == 2 else None]
+    if not all(isinstance(level, int | float) and math.isfinite(level) for level in levels):
+        return _standardised(np.eye(len(levels))[:, : 1 if len(levels) == 2 else None])
+    column = np.array(levels, np.float64)
+    if column.min() > 0 and column.max() / column.min() >= 3:
+        column = np.log(column)
+    line = _standardised(column[:, None])
+    if len(levels) <= 2:
+        return line
+    square = line[:, 0] ** 2
+    slope = (square * line[:, 0]).mean()
+    return np.hstack([line, BEND * _standardised((square - slope * line[:, 0])[:, None])])
+
+
+def _standardised(table: Array) -> Array:
     width = table.std(axis=0)
-    return np.asarray((table - table.mean(axis=0)) / np.where(width > 0, width, 1.0))
+    return np.asarray((table - table.mean(axis=0)) / np.where(width > 1e-9, width, 1.0))

@@ -18,10 +18,11 @@ from optuna.study import Study
 from ..evaluate.evaluation import EvaluationError, Evaluator
 from ..space.errors import UserError, check_int, check_number
 from ..space.space import load_space
-from .evolution import Evolution
 from .feasible import Space, feasible_member
 from .interrupt import Interrupts
+from .known import informed
 from .objective import MnasNetReward, Objective
+from .predictor import Predictor
 from .progress import Progress
 from .record import interrupt_running
 from .report import write_search
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 #: Settings that may change between two runs of one search.
-FREE = ("trials", "workers", "timeout", "storage", "study", "json", "hydra")
+FREE = ("trials", "confirm", "workers", "timeout", "storage", "study", "json", "hydra")
 
 
 @dataclass
@@ -42,6 +43,7 @@ class SearchJob:
     """The settings of a search that are not a choice of YAML; the groups are checked by what they construct."""
 
     trials: int = 30
+    confirm: int = 0
     seed: int = 0
     workers: int = 1
     timeout: float | None = None
@@ -97,10 +99,11 @@ def run_search(
     space: Space | str,
     evaluator: Evaluator,
     objective: Objective | None = None,
-    algorithm: Callable[..., BaseSampler] = Evolution,
+    algorithm: Callable[..., BaseSampler] = Predictor,
     *,
     pruner: BasePruner | None = None,
     trials: int = 30,
+    confirm: int = 0,
     seed: int = 0,
     workers: int = 1,
     timeout: float | None = None,
@@ -120,6 +123,9 @@ def run_search(
         algorithm: called as ``algorithm(seed=…)``, gives an Optuna sampler: the class itself, or a partial of it.
         pruner: Optuna's; None: every candidate is evaluated to its end.
         trials: finished trials to reach, those of earlier runs included.
+        confirm: how many of them, the last ones, evaluate the best networks so far again, with other seeds; the winner
+            is then named by the sampler's model, where it has one, or by the mean of a network's scores. For
+            evaluations that are noisy and an objective that is one number.
         seed: of the sampler's choices and of every training.
         workers: processes that evaluate at the same time, sharing this machine's cores; 1: this process.
         timeout: seconds after which no new trial starts.
@@ -146,13 +152,21 @@ def run_search(
     feasible_member(members, objective, np.random.default_rng(seed))  # limits out of reach are found out now
     if job is None:
         job = {"space": members.name, "evaluator": repr(evaluator), "objective": repr(objective), "seed": seed}
-    sampler = Seeded(algorithm, seed)
+    sampler = Seeded(informed(algorithm, members, objective), seed)
 
     def write(optuna_study: Study, seconds: float) -> dict[str, Any]:
         facts = {"algorithm": str(sampler), "evaluator": type(evaluator).__name__, "command": command}
         details: dict[str, Any] = getattr(evaluator, "describe", dict)()
         return write_search(
-            optuna_study, members, objective, output, seed=seed, seconds=seconds, details=details, **facts
+            optuna_study,
+            members,
+            objective,
+            output,
+            seed=seed,
+            seconds=seconds,
+            details=details,
+            estimates=sampler.estimates(optuna_study) if confirm else {},
+            **facts,
         )
 
     summary = run_trials(
@@ -165,6 +179,7 @@ def run_search(
         name=study or "search",
         job=job,
         trials=trials,
+        confirm=confirm,
         workers=workers,
         timeout=timeout,
         output=output,
@@ -195,6 +210,7 @@ def run_trials(
     output: Path,
     storage: str | None,
     quiet: bool,
+    confirm: int = 0,
     prepare: Callable[[Study], None] = lambda study: None,
 ) -> dict[str, Any]:
     """What every job over a study does: hold the folder, open or find the study, run the loop, write the results.
@@ -207,6 +223,9 @@ def run_trials(
         KeyboardInterrupt: after Ctrl-C, when everything is written.
     """
     check_int("trials", trials, 1)
+    check_int("confirm (less than trials)", confirm, 0, trials - 1)
+    if confirm and len(objective.directions) > 1:
+        raise UserError(f"confirm must be 0 with several objectives ({', '.join(objective.names)}), got {confirm}")
     check_int("workers", workers, 1, 4096)
     if timeout is not None:
         check_number("timeout (seconds)", timeout, 0, open_low=True)
@@ -222,7 +241,7 @@ def run_trials(
         try:
             with progress as watcher, make_workers(evaluator, workers, interrupts) as pool:
                 shared = storage is not None
-                loop = Loop(study, owner, problem, objective, pool, watcher, interrupts, shared=shared)
+                loop = Loop(study, owner, problem, objective, pool, watcher, interrupts, shared=shared, confirm=confirm)
                 loop.run(trials, timeout)
         except KeyboardInterrupt:
             write(study, time.perf_counter() - start)
@@ -243,6 +262,7 @@ def run_search_job(config: DictConfig, output: Path, command: str) -> dict[str, 
         instantiate(config.algorithm, _partial_=True, _convert_="all"),
         pruner=instantiate(config.pruner, _convert_="all"),
         trials=config.trials,
+        confirm=config.confirm,
         seed=config.seed,
         workers=config.workers,
         timeout=config.timeout,

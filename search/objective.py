@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..evaluate.evaluation import Evaluation
-from ..space.cost import Cost
+from ..space.cost import Cost, CostBatch
 from ..space.errors import UserError, check_choice, check_number
 from ..space.quantity import parse_quantity
 
@@ -79,6 +79,15 @@ class Limits:
         limits = {metric: getattr(self, f"max_{metric}") for metric in COSTS}
         return {metric: getattr(cost, metric) / limit - 1 for metric, limit in limits.items() if limit is not None}
 
+    def before_training(self, costs: CostBatch) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """What is known of the values of n networks from their costs: ``(exact, factors)``, both of shape (n, values).
+
+        ``exact`` holds values that no evaluation changes and NaN elsewhere; a value divided by its factor is what must
+        be evaluated. Here: nothing and 1.
+        """
+        shape = (len(costs.macs), len(self.directions))  # type: ignore[attr-defined]  # every objective has them
+        return np.full(shape, np.nan), np.ones(shape)
+
     def violations_after(self, evaluation: Evaluation) -> dict[str, float]:
         """The same for the limits that only an evaluation can check: latency.
 
@@ -132,6 +141,13 @@ class MnasNetReward(Limits):
         alpha, beta = (self.w if exponent is None else exponent for exponent in (self.alpha, self.beta))
         return np.asarray(ratio ** np.where(ratio <= 1, alpha, beta))
 
+    def before_training(self, costs: CostBatch) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The factor, where the metric is not latency."""
+        exact, factors = super().before_training(costs)
+        if self.metric in COSTS:
+            factors = self.factor(getattr(costs, self.metric))[:, None]
+        return exact, factors
+
     def __call__(self, evaluation: Evaluation) -> float:
         """The reward; comparable only between equal settings."""
         return evaluation.accuracy * float(self.factor(measured(evaluation, self.metric)))
@@ -181,6 +197,14 @@ class Pareto(Limits):
     def directions(self) -> tuple[str, ...]:
         """Of the metrics, in their order."""
         return tuple("maximize" if metric == "accuracy" else "minimize" for metric in self.metrics)
+
+    def before_training(self, costs: CostBatch) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The costs but latency are exact."""
+        exact, factors = super().before_training(costs)
+        for column, metric in enumerate(self.metrics):
+            if metric in COSTS:
+                exact[:, column] = getattr(costs, metric)
+        return exact, factors
 
     def __call__(self, evaluation: Evaluation) -> tuple[float, ...]:
         """The metrics of one evaluation, in their order."""

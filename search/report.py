@@ -16,6 +16,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from ..space.files import write_text
+from .confirm import Standing, standings, winner
 from .feasible import Space
 from .figures import search_figure
 from .objective import Objective, non_dominated
@@ -87,8 +88,13 @@ def front_trials(study: Study, objective: Objective) -> list[FrozenTrial]:
     return sorted((t for t, keep in zip(trials, mask, strict=True) if keep), key=lambda t: result_of(t)["macs"])
 
 
-def best_trial(study: Study, objective: Objective) -> FrozenTrial | None:
-    """The best score; of several objectives, the front's member that is best in the first one."""
+def best_trial(study: Study, objective: Objective, named: Standing | None = None) -> FrozenTrial | None:
+    """The best score; of several objectives, the front's member that is best in the first one.
+
+    Where networks were evaluated again, the one ``named`` (:mod:`effnas.search.confirm`).
+    """
+    if named is not None:
+        return named.trial
     sign = 1 if objective.directions[0] == "maximize" else -1
     trials = usable_trials(study) if len(objective.names) == 1 else front_trials(study, objective)
     return max(trials, key=lambda t: (sign * t.values[0], -t.number), default=None)
@@ -105,15 +111,20 @@ def write_search(
     algorithm: str,
     evaluator: str,
     details: Mapping[str, Any],
+    estimates: Mapping[int, float],
     command: str,
 ) -> dict[str, Any]:
-    """Write everything and return the content of ``summary.json``."""
+    """Write everything and return the content of ``summary.json``.
+
+    ``estimates``: what the sampler's model takes each trial's noise-free score to be.
+    """
     trials = shown_trials(study)
     front = front_trials(study, objective)
     rows = _rows(trials, objective)
     write_csv(output / "trials.csv", rows)
     write_csv(output / "pareto.csv", _rows(front, objective), like=rows)
-    best = best_trial(study, objective)
+    named = winner(standings(trials, study.direction, estimates)) if len(objective.names) == 1 else None
+    best = best_trial(study, objective, named)
     scores = [row["score"] for row in rows if row["state"] == "complete" and row["duplicate_of"] is None]
     summary: dict[str, Any] = {"best": None}
     if best is not None:
@@ -126,6 +137,9 @@ def write_search(
             **{key: row[key] for key in ("score", *MEASURES)},
             "architecture": architecture.to_dict(),
         }
+        if named is not None:
+            confirmed = {"scores": list(named.scores), "mean_score": statistics.fmean(named.scores)}
+            summary["best"] |= confirmed | {"estimate": named.level}
     summary |= {
         "median_score": statistics.median(scores) if scores else None,
         "front": [{key: row[key] for key in ("number", "score", *MEASURES)} for row in _rows(front, objective)],
@@ -229,6 +243,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         text_table(header, rows),
         "",
         f"baseline: trial {best['number']}, score {best['score']:.4f}"
+        + (f" (mean of {len(best['scores'])}: {best['mean_score']:.4f})" if "scores" in best else "")
         + (f" (median of all candidates {summary['median_score']:.4f})" if summary["median_score"] else ""),
         f"written to {summary['output']}: baseline.yaml trials.csv pareto.csv summary.json search.png search.svg",
         f"next: effnas grid-alpha-beta-gamma --baseline {summary['output']}/baseline.yaml",

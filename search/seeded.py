@@ -156,11 +156,15 @@ class Seeded(BaseSampler):
     def _sampler(self, study: Study, trial: FrozenTrial) -> BaseSampler:
         sampler = self._open.get(trial._trial_id)
         if sampler is None:
-            sampler = self._factory(seed=derive_seed(self._seed, trial_rank(study, trial)))
-            for name, value in vars(sampler).items():
-                if isinstance(value, IntersectionSearchSpace | Memory):
-                    setattr(sampler, name, self._kept.setdefault(name, value))
+            sampler = self._made(derive_seed(self._seed, trial_rank(study, trial)))
             self._open[trial._trial_id] = sampler
+        return sampler
+
+    def _made(self, seed: int) -> BaseSampler:
+        sampler = self._factory(seed=seed)
+        for name, value in vars(sampler).items():
+            if isinstance(value, IntersectionSearchSpace | Memory):
+                setattr(sampler, name, self._kept.setdefault(name, value))
         return sampler
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
@@ -189,6 +193,11 @@ class Seeded(BaseSampler):
             self._sampler(study, trial).after_trial(study, trial, state, values)
         finally:
             self._open.pop(trial._trial_id, None)
+
+    def estimates(self, study: Study) -> dict[int, float]:
+        """What the sampler's model takes each trial's noise-free score to be, by number; empty where it has none."""
+        estimates = getattr(self._made(self._seed), "estimates", None)
+        return {} if estimates is None else dict(estimates(study))
 
     def reseed_rng(self) -> None:
         """Nothing to do: Optuna asks for it so that parallel trials differ, and ranks already do."""

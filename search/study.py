@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -21,10 +21,11 @@ from ..evaluate.evaluation import Evaluation, EvaluationError
 from ..space.architecture import Architecture
 from ..space.cost import Cost, cost
 from ..space.errors import UserError
+from .confirm import REPEAT, next_repeat, standings
 from .interrupt import Interrupts
 from .objective import COSTS, Objective
 from .record import RESULT, close_interrupted, is_counted, result_of
-from .seeded import INTERRUPTED
+from .seeded import INTERRUPTED, derive_seed
 from .workers import Outcome, Task, Workers
 
 #: Infeasible proposals in a row after which a feasible member is drawn instead.
@@ -91,6 +92,7 @@ class Loop:
         watcher: sees the events.
         interrupts: say when to stop.
         shared: whether other processes add trials to the study; theirs count too.
+        confirm: how many of the trials, the last ones, evaluate the best networks again (:mod:`effnas.search.confirm`).
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class Loop:
         interrupts: Interrupts,
         *,
         shared: bool = False,
+        confirm: int = 0,
     ) -> None:
         self._study = study
         self._owner = owner
@@ -113,6 +116,7 @@ class Loop:
         self._watcher = watcher
         self._interrupts = interrupts
         self._shared = shared
+        self._confirm = confirm
         #: Asked for and not yet told.
         self._open: dict[int, Trial] = {}
         self._running: dict[int, tuple[Trial, Candidate]] = {}
@@ -140,6 +144,8 @@ class Loop:
             while True:
                 while self._may_start(trials, deadline):
                     self._interrupts.check()
+                    if self._counted + len(self._open) >= trials - self._confirm:
+                        self._enqueue_repeat()
                     self._start()
                 if not self._running:
                     return
@@ -157,6 +163,21 @@ class Loop:
         if self._shared:
             self._count_all()
         return self._counted + len(self._open) < trials and (deadline is None or time.monotonic() < deadline)
+
+    def _enqueue_repeat(self) -> None:
+        """Have one of the best networks evaluated again; nothing, where no network has a score yet."""
+        estimates = getattr(self._study.sampler, "estimates", None)
+        known = {} if estimates is None else estimates(self._study)
+        ranking = standings(self._study.get_trials(deepcopy=False), self._study.direction, known)
+        running: dict[int, int] = {}
+        for trial in self._open.values():
+            if (first := trial.user_attrs.get(REPEAT)) is not None:
+                running[first["of"]] = running.get(first["of"], 0) + 1
+        chosen = next_repeat(ranking, running)
+        if chosen is not None:
+            first = chosen.trial.number
+            repeat = {"of": first, "time": len(chosen.scores) + running.get(first, 0)}
+            self._study.enqueue_trial(chosen.trial.params, user_attrs={REPEAT: repeat})
 
     def _start(self) -> None:
         waiting = (TrialState.WAITING,)
@@ -177,6 +198,8 @@ class Loop:
             return
         try:
             candidate = self._problem.candidate(trial.params)
+            if (repeat := trial.user_attrs.get(REPEAT)) is not None:
+                candidate = replace(candidate, seed=derive_seed(candidate.seed, repeat["time"]))
         except EvaluationError as error:
             self._tell_failed(trial, str(error), {})
             return

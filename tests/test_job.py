@@ -53,6 +53,7 @@ def test_an_evaluator_and_a_space_of_ones_own(own: Path, capsys: pytest.CaptureF
 
 def test_the_same_from_python_and_from_the_command_line(own: Path, tmp_path: Path) -> None:
     line = ["search", "--config-dir", "mine", "evaluator=synthetic", "trials=10", "objective=accuracy"]
+    line += ["algorithm=evolution"]
     assert main([*line, "objective.max_macs=900k", "algorithm.population=4", "algorithm.tournament=2", "seed=3"]) == 0
     algorithm = partial(Evolution, population=4, tournament=2)
     search(tmp_path / "python", objective=Accuracy(max_macs=900e3), algorithm=algorithm, trials=10, seed=3)
@@ -122,7 +123,7 @@ def test_a_sweep_of_scales(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
 
 def test_defaults(tmp_path: Path) -> None:
     summary = run_search("tiny", Synthetic(), trials=3, output=tmp_path, quiet=True)
-    assert summary["algorithm"] == "Evolution"
+    assert summary["algorithm"] == "Predictor"
     assert "target=400000000" in summary["objective"]
     assert summary["output"] == str(tmp_path)
 

@@ -1,0 +1,140 @@
+"""A Gaussian process for few, noisy values of many features: one length scale a feature, learned from the values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve
+
+Array = NDArray[np.float64]
+
+#: Added to the diagonal, in units of the values' variance: keeps repeated rows apart.
+JITTER = 1e-6
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A Matérn 5/2 kernel with a length scale a feature, a linear one, noise (Rasmussen and Williams, ch. 4 and 5).
+
+    The linear part carries what adds up, which is most of what decisions do to a network; the other what does not.
+
+    Args:
+        scales: squared inverse length scale of each feature, shape (f,), divided by f.
+        amplitude: variance of the Matérn part.
+        linear: variance of the linear part at a row whose features are all 1.
+        noise: variance of one evaluation.
+    """
+
+    scales: Array
+    amplitude: float
+    linear: float
+    noise: float
+
+    def between(self, first: Array, second: Array) -> Array:
+        """Covariances of the noise-free values, shape (n, m)."""
+        root = np.sqrt(self.scales)
+        a, b = first * root, second * root
+        squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)[None] - 2 * (a @ b.T)
+        distance = np.sqrt(5 * np.maximum(squares, 0.0))
+        near = (1 + distance + distance**2 / 3) * np.exp(-distance)
+        return np.asarray(self.amplitude * near + self.linear / first.shape[1] * (first @ second.T))
+
+    def variances(self, rows: Array) -> Array:
+        """Of the noise-free values, shape (n,)."""
+        return np.asarray(self.amplitude + self.linear / rows.shape[1] * (rows**2).sum(axis=1))
+
+
+def learn_kernel(rows: Array, values: Array, start: Kernel | None = None, steps: int = 40) -> Kernel:
+    """The kernel that makes the values likeliest, under broad log-normal priors (maximum a posteriori, by L-BFGS).
+
+    Args:
+        rows: features, standardised, shape (n, f).
+        values: standardised, shape (n,).
+        start: begin there; None: at the priors' centre.
+        steps: of the optimiser.
+    """
+    count = rows.shape[1]
+    table, target = torch.from_numpy(rows), torch.from_numpy(values)
+    center = torch.tensor([-3.0, 0.0, 0.0, -4.0], dtype=torch.float64)
+    width = torch.tensor([3.0, 3.0, 3.0, 1.0], dtype=torch.float64)
+    # log of the common scale, amplitude, linear, noise; then each feature's deviation from the common scale
+    point = torch.zeros(4 + count, dtype=torch.float64)
+    point[:4] = center
+    if start is not None:
+        logs = np.log(np.maximum(start.scales * count, 1e-12))
+        point[0] = float(logs.mean())
+        point[1:4] = torch.tensor(np.log([start.amplitude, start.linear, start.noise]))
+        point[4:] = torch.from_numpy(logs - logs.mean())
+    point.requires_grad_(True)
+    identity = torch.eye(len(rows), dtype=torch.float64)
+    gram = table @ table.T / count
+
+    def loss() -> torch.Tensor:
+        common, amplitude, linear, noise = point[:4]
+        scaled = table * torch.exp((common + point[4:]) / 2) / count**0.5
+        norms = (scaled**2).sum(dim=1)
+        squares = (norms[:, None] + norms[None] - 2 * scaled @ scaled.T).clamp_min(1e-12)
+        distance = torch.sqrt(5 * squares)
+        near = (1 + distance + distance**2 / 3) * torch.exp(-distance)
+        covariance = torch.exp(amplitude) * near + torch.exp(linear) * gram
+        factor = torch.linalg.cholesky(covariance + (torch.exp(noise) + JITTER) * identity)
+        solved = torch.cholesky_solve(target[:, None], factor)[:, 0]
+        fit = 0.5 * target @ solved + torch.log(torch.diagonal(factor)).sum()
+        return fit + 0.5 * (((point[:4] - center) / width) ** 2).sum() + 0.5 * (point[4:] ** 2).sum()
+
+    optimizer = torch.optim.LBFGS([point], max_iter=steps, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        value = loss()
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    best = point.detach().clone()
+    try:
+        optimizer.step(closure)  # type: ignore[no-untyped-call]
+        if torch.isfinite(point).all():
+            best = point.detach().clone()
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # a step went where the matrix is singular
+        pass
+    common, amplitude, linear, noise = best[:4].tolist()
+    scales = np.exp(np.clip(best[4:].numpy() + common, -20, 10)) / count
+    amplitude, linear, noise = (float(np.exp(np.clip(v, -20, 10))) for v in (amplitude, linear, noise))
+    return Kernel(scales, amplitude, linear, noise)
+
+
+class GaussianProcess:
+    """The posterior of noise-free values after some evaluations, in the units of the values.
+
+    Args:
+        kernel: for standardised values.
+        rows: standardised features, shape (n, f).
+        values: shape (n,).
+    """
+
+    def __init__(self, kernel: Kernel, rows: Array, values: Array) -> None:
+        self.kernel = kernel
+        self._rows = rows
+        self._values = values
+        self._offset = float(values.mean())
+        self._scale = float(values.std()) or 1.0
+        covariance = kernel.between(rows, rows) + (kernel.noise + JITTER) * np.eye(len(rows))
+        factor = cho_factor(covariance, lower=True)
+        self._weights = cho_solve(factor, (values - self._offset) / self._scale)
+        self._precision = cho_solve(factor, np.eye(len(rows)))
+
+    def believing(self, rows: Array) -> GaussianProcess:
+        """As if each row had been evaluated with its mean (the kriging believer, Ginsbourger et al. 2010)."""
+        mean, _ = self.predict(rows)
+        return GaussianProcess(self.kernel, np.concatenate([self._rows, rows]), np.concatenate([self._values, mean]))
+
+    def predict(self, rows: Array) -> tuple[Array, Array]:
+        """Mean and standard deviation, each of shape (m,)."""
+        cross = self.kernel.between(rows, self._rows)
+        mean = cross @ self._weights * self._scale + self._offset
+        explained = np.einsum("ij,ij->i", cross @ self._precision, cross)
+        variance = np.maximum(self.kernel.variances(rows) - explained, 1e-12)
+        return mean, np.sqrt(variance) * self._scale

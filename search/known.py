@@ -1,0 +1,95 @@
+"""What is known of a network before it is trained: its costs, whether it meets the limits, what the objective adds."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.samplers import BaseSampler
+
+from ..space.cost import cost_batch
+from ..space.space import SearchSpace
+from .objective import COSTS, Objective
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Of n members and m objectives.
+
+    Args:
+        features: what helps to predict the rest, shape (n, f).
+        excess: the largest ``cost / limit - 1``, shape (n,); at most 0 where all limits hold.
+        exact: values that need no evaluation, shape (n, m); NaN elsewhere.
+        factors: ``value / factor`` is what an evaluation adds, shape (n, m); above 0.
+    """
+
+    features: Array
+    excess: Array
+    exact: Array
+    factors: Array
+
+
+class Known(Protocol):
+    """Facts about members that need no evaluation, for a sampler of an Optuna study over categorical parameters."""
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """The constraints of a trial that :attr:`Facts.excess` covers."""
+
+    def facts(self, choices: Mapping[str, NDArray[np.int64]]) -> Facts:
+        """Of the members whose parameters are these choice numbers, n by name; a parameter left out has choice 0."""
+
+    def canonical(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The parameters that stand for all those of equal effect; those left out have their first choice."""
+
+
+@dataclass(frozen=True)
+class SpaceKnown:
+    """What a space and an objective know: logarithms of MACs, parameters and activations, the limits, the factor."""
+
+    space: SearchSpace
+    objective: Objective
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """Those on costs."""
+        return COSTS
+
+    def facts(self, choices: Mapping[str, NDArray[np.int64]]) -> Facts:
+        """By :func:`~effnas.space.cost.cost_batch`: thousands of members in milliseconds."""
+        count = len(next(iter(choices.values())))
+        nothing = np.zeros(count, np.int64)
+        indices = np.stack([choices.get(name, nothing) for name in self.space.choices], axis=1)
+        costs = cost_batch(self.space.batch(indices))
+        violations = self.objective.violations(costs)  # type: ignore[arg-type]  # columns instead of numbers
+        excess = np.max([np.full(count, -1.0), *(np.asarray(v) for v in violations.values())], axis=0)
+        width = len(self.objective.directions)
+        exact, factors = np.full((count, width), np.nan), np.ones((count, width))
+        before_training = getattr(self.objective, "before_training", None)
+        if before_training is not None:  # an objective of the user's own need not have it
+            exact, factors = before_training(costs)
+        features = np.log(np.stack([costs.macs, costs.params, costs.activations], axis=1))
+        return Facts(features, excess, exact, factors)
+
+    def canonical(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The space's canonical decisions."""
+        first = {name: labels[0] for name, labels in self.space.choices.items()}
+        return dict(self.space.canonical({**first, **params}))
+
+
+def informed(algorithm: Callable[..., BaseSampler], space: object, objective: Objective) -> Callable[..., BaseSampler]:
+    """The algorithm, told what the space and the objective know where it asks for it by a parameter ``known``."""
+    try:
+        asks = "known" in inspect.signature(algorithm).parameters
+    except (TypeError, ValueError):  # arguments that it does not take, which it says itself when called
+        asks = False
+    return (
+        partial(algorithm, known=SpaceKnown(space, objective)) if asks and isinstance(space, SearchSpace) else algorithm
+    )
