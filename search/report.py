@@ -25,6 +25,8 @@ from .seeded import INTERRUPTED
 
 PACKAGES = ("effnas", "torch", "optuna", "hydra-core", "numpy", "datasets", "scikit-learn")
 MEASURES = ("accuracy", "params", "macs", "activations", "peak_memory", "latency", "seconds")
+#: Rows of the front that are printed; a longer one is thinned out.
+FRONT_ROWS = 16
 #: Study attribute: wall-clock seconds of all runs.
 SECONDS = "seconds"
 
@@ -218,6 +220,10 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     """What ``effnas search`` prints: the front, the baseline, where things are."""
     best = summary["best"]
     resolution = best["architecture"]["resolution"]
+    front = sorted(summary["front"], key=lambda row: -row["macs"])
+    if more := max(0, len(front) - FRONT_ROWS):  # evenly, the ends and the baseline among them
+        shown = {round(i * (len(front) - 1) / (FRONT_ROWS - 1)) for i in range(FRONT_ROWS)}
+        front = [row for i, row in enumerate(front) if i in shown or row["number"] == best["number"]]
     rows = [
         [
             str(row["number"]),
@@ -227,7 +233,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
             f"{row['score']:.4f}",
             "<- baseline" if row["number"] == best["number"] else "",
         ]
-        for row in sorted(summary["front"], key=lambda row: -row["macs"])
+        for row in front
     ]
     header = ["trial", "accuracy", f"M MACs at {resolution}²", "M parameters", "score", ""]
     counts = ", ".join(
@@ -241,6 +247,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         "",
         f"accuracy {summary['evaluator_details'].get('accuracy_is', 'on held-out images')} against MACs, the front:",
         text_table(header, rows),
+        *([f"... and {len(summary['front']) - len(front)} more in pareto.csv"] if more else []),
         "",
         f"baseline: trial {best['number']}, score {best['score']:.4f}"
         + (f" (mean of {len(best['scores'])}: {best['mean_score']:.4f})" if "scores" in best else "")

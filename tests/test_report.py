@@ -173,3 +173,16 @@ def test_ticks_are_round_and_within(low: float, high: float) -> None:
     assert ticks == sorted(set(ticks))
     assert all(low <= tick <= high for tick in ticks)
     assert 1 <= len(ticks) <= 14
+
+
+def test_a_long_front_is_thinned_out_where_it_is_printed(output: Path) -> None:
+    summary = json.loads((output / "summary.json").read_text())
+    row = summary["front"][0]
+    summary["front"] = [{**row, "number": 100 + i, "macs": 1e6 + i} for i in range(60)]
+    summary["best"] = {**summary["best"], "number": 107}
+    lines = summary_text(summary).splitlines()
+    numbers = [int(line.split()[0]) for line in lines if line[:1].isdigit()]
+    assert numbers == sorted(numbers, reverse=True)
+    assert {100, 107, 159} <= set(numbers)
+    assert len(numbers) in (16, 17)
+    assert f"... and {60 - len(numbers)} more in pareto.csv" in lines
