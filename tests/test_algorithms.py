@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,8 @@ def factory(algorithm: str) -> Callable[..., BaseSampler]:
 
 @pytest.fixture(params=ALGORITHMS)
 def algorithm(request: pytest.FixtureRequest) -> str:
+    if request.param.startswith("nni_") and find_spec("nni") is None:
+        pytest.skip("NNI is not installed: pip install 'effnas[nni]'")
     return request.param
 
 
