@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 #: Levels that a numeric parameter of more values is searched on.
 LEVELS = 33
 #: Weight of a number's bend beside its line: levels that go up and down can be learned, most do not.
-BEND = 0.3
+BEND = 0.2
 
 
 class Encoding:

@@ -58,8 +58,8 @@ def learn_kernel(rows: Array, values: Array, start: Kernel | None = None, steps:
     """
     count = rows.shape[1]
     table, target = torch.from_numpy(rows), torch.from_numpy(values)
-    center = torch.tensor([-3.0, 0.0, 0.0, -4.0], dtype=torch.float64)
-    width = torch.tensor([3.0, 3.0, 3.0, 1.0], dtype=torch.float64)
+    center = torch.tensor([-3.0, 0.0, 0.0, -5.0], dtype=torch.float64)
+    width = torch.tensor([3.0, 3.0, 3.0, 2.0], dtype=torch.float64)
     # log of the common scale, amplitude, linear, noise; then each feature's deviation from the common scale
     point = torch.zeros(4 + count, dtype=torch.float64)
     point[:4] = center
@@ -83,7 +83,7 @@ def learn_kernel(rows: Array, values: Array, start: Kernel | None = None, steps:
         factor = torch.linalg.cholesky(covariance + (torch.exp(noise) + JITTER) * identity)
         solved = torch.cholesky_solve(target[:, None], factor)[:, 0]
         fit = 0.5 * target @ solved + torch.log(torch.diagonal(factor)).sum()
-        return fit + 0.5 * (((point[:4] - center) / width) ** 2).sum() + 0.5 * (point[4:] ** 2).sum()
+        return fit + 0.5 * (((point[:4] - center) / width) ** 2).sum() + 0.3 * (point[4:] ** 2).sum()
 
     optimizer = torch.optim.LBFGS([point], max_iter=steps, line_search_fn="strong_wolfe")
 

@@ -36,7 +36,7 @@ ACTIVE = 400
 #: Random members that are compared for the initial design and for the scale of the known features.
 DRAWS = 256
 #: Of the local search: parents whose neighbours it looks at, climbers, and their steps.
-PARENTS, CLIMBERS, STEPS = 5, 3, 8
+PARENTS, CLIMBERS, STEPS = 8, 6, 8
 
 
 class Predictor(BaseSampler):
@@ -416,7 +416,7 @@ def _propose(
         np.concatenate(
             [
                 *(encoding.neighbours(past.rows[i]) for i in order[:PARENTS]),
-                encoding.crossed(past.rows[order[: 4 * PARENTS]], DRAWS // 2, rng),
+                encoding.crossed(past.rows[order[: 2 * PARENTS]], DRAWS // 2, rng),
                 encoding.random(DRAWS // 2, rng),
             ]
         ),
