@@ -35,6 +35,10 @@ SPACE: dict[str, BaseDistribution] = {
     "expand_ratio": CategoricalDistribution([1, 3, 6]),
     "filters": CategoricalDistribution([0.75, 1.0, 1.25]),
 }
+#: Algorithms for one objective.
+SINGLE = {"cmaes": "CMA-ES knows one objective: tests/test_ordinal.py matches its message"}
+#: Algorithms whose trials take a tenth of a second and more.
+SLOW = ("gp",)
 #: Enough for every algorithm to have left its random start.
 TRIALS = 36
 
@@ -44,10 +48,12 @@ def factory(algorithm: str) -> Callable[..., BaseSampler]:
     return hydra.utils.instantiate(config, _partial_=True)
 
 
-@pytest.fixture(params=ALGORITHMS)
+@pytest.fixture(params=[pytest.param(a, marks=pytest.mark.slow) if a in SLOW else a for a in ALGORITHMS])
 def algorithm(request: pytest.FixtureRequest) -> str:
     if request.param.startswith("nni_") and find_spec("nni") is None:
         pytest.skip("NNI is not installed: pip install 'effnas[nni]'")
+    if request.param in SINGLE and request.node.callspec.params.get("objectives", 1) > 1:
+        pytest.skip(SINGLE[request.param])
     return request.param
 
 
