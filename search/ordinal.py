@@ -45,6 +45,9 @@ class Ordinal(BaseSampler):
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """The sampler's, of which the trials have the choices in common."""
+        for name, value in vars(self._sampler).items():  # what Seeded hands on, one sampler further in
+            if isinstance(value, IntersectionSearchSpace | Memory):
+                setattr(self._sampler, name, self._memory.get(name, lambda value=value: value))  # type: ignore[misc]
         numbers = self._sampler.infer_relative_search_space(self._view(study), self._shown(study, trial))
         shared = self._space.calculate(study)
         return {name: space for name, space in shared.items() if numbers.get(name) == _numbers(space)}
