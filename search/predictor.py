@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,7 +33,7 @@ Array = NDArray[np.float64]
 GROWTH = 1.15
 LEARN = 256
 #: Evaluations that a model is conditioned on: the better half and the younger half of more. Their cube is time.
-ACTIVE = 400
+ACTIVE = 320
 #: Random members that are compared for the initial design and for the scale of the known features.
 DRAWS = 256
 #: Of the local search: parents whose neighbours it looks at, climbers, and their steps.
@@ -129,14 +130,10 @@ class Predictor(BaseSampler):
         members = self._members(space, study)
         past = _Past.of(trials, members)
         with torch_threads(1):
-            values = self._model(study, past, members, active=len(past.values)).bounds(members.look(past.rows), 0.0)[
-                :, 0
-            ]
-        by_row = {row.tobytes(): value for row, value in zip(past.rows, values * members.signs[0], strict=True)}
-        usable, rows = members.encoded(trials)
-        return {
-            t.number: float(by_row[r.tobytes()]) for t, r in zip(usable, rows, strict=True) if r.tobytes() in by_row
-        }
+            model = self._model(study, past, members, active=len(past.values))
+            means = model.bounds(members.look(past.rows), 0.0)[:, 0] * members.signs[0]
+        by_row = {row.tobytes(): float(mean) for row, mean in zip(past.rows, means, strict=True)}
+        return {seen.number: by_row[seen.key] for seen in members.seen(trials) if seen.key in by_row}
 
     def _members(self, space: Mapping[str, BaseDistribution], study: Study) -> _Members:
         known = self._known
@@ -149,7 +146,7 @@ class Predictor(BaseSampler):
     def _model(self, study: Study, past: _Past, members: _Members, active: int = ACTIVE) -> _Model:
         view = members.look(past.rows)
         learned = [
-            (j, past.values[:, j] / view.facts.factors[:, j])
+            (j, _fenced(past.values[:, j], self._startup) / view.facts.factors[:, j])
             for j in range(past.values.shape[1])
             if not (np.isfinite(view.facts.exact[:, j])).all()
         ]
@@ -159,7 +156,7 @@ class Predictor(BaseSampler):
             return np.arange(max(0, count - active), count)
 
         processes = {
-            j: self._process(study, ("objective", j), past.numbers, view.features, _fenced(values, self._startup), keep)
+            j: self._process(study, ("objective", j), past.numbers, view.features, values, keep)
             for j, values in learned
         }
         limits = {
@@ -192,6 +189,38 @@ class Predictor(BaseSampler):
 
 
 @dataclass(frozen=True)
+class _Seen:
+    """A trial: its row (and the bytes of it), its values where they are finite, its excess over learned limits."""
+
+    number: int
+    row: NDArray[np.int64]
+    key: bytes
+    finished: bool
+    values: tuple[float, ...] | None
+    feasible: bool
+    excess: dict[str, float]
+
+    @classmethod
+    def of(cls, trial: FrozenTrial, members: _Members) -> _Seen:
+        row = members.encoding.rows([trial.params])[0]
+        constraints, finished = dict(trial.constraints), trial.state.is_finished()
+        usable = trial.state == TrialState.COMPLETE and all(map(math.isfinite, trial.values))
+        return cls(
+            number=trial.number,
+            row=row,
+            key=row.tobytes(),
+            finished=finished,
+            values=tuple(trial.values) if usable else None,
+            feasible=all(value <= 0 for value in constraints.values()),
+            excess={
+                name: value
+                for name, value in constraints.items()
+                if finished and name not in members.limits and math.isfinite(value)
+            },
+        )
+
+
+@dataclass(frozen=True)
 class _View:
     """Members as the models see them."""
 
@@ -209,24 +238,26 @@ class _Members:
         self.encoding = encoding
         self.known = known
         self.signs = signs
-        self._rows: dict[int, NDArray[np.int64] | None] = {}
+        self._finished: dict[int, _Seen] = {}
         self._center = self._width = np.zeros(0)
         if known is not None:
             drawn = known.facts(encoding.columns(encoding.random(DRAWS, np.random.default_rng(0)))).features
             width = drawn.std(axis=0)
             self._center, self._width = drawn.mean(axis=0), np.where(width > 0, width, 1.0)
 
-    def encoded(self, trials: list[FrozenTrial]) -> tuple[list[FrozenTrial], Rows]:
-        """The trials that have these parameters, and their rows."""
+    def seen(self, trials: list[FrozenTrial]) -> list[_Seen]:
+        """The trials that have these parameters, as far as they matter; finished ones are looked at once."""
+        found = []
         for t in trials:
-            if t.number not in self._rows and t.distributions:
-                if all(t.distributions.get(name) == space for name, space in self.encoding.space.items()):
-                    self._rows[t.number] = self.encoding.rows([t.params])[0]
-                elif t.state.is_finished():
-                    self._rows[t.number] = None
-        usable = [t for t in trials if self._rows.get(t.number) is not None]
-        rows = [self._rows[t.number] for t in usable]
-        return usable, np.array(rows, np.int64).reshape(-1, len(self.encoding.names))
+            seen = self._finished.get(t.number)
+            if seen is None:
+                if not all(t.distributions.get(name) == space for name, space in self.encoding.space.items()):
+                    continue
+                seen = _Seen.of(t, self)
+                if t.state.is_finished():
+                    self._finished[t.number] = seen
+            found.append(seen)
+        return found
 
     @property
     def limits(self) -> tuple[str, ...]:
@@ -272,29 +303,30 @@ class _Past:
 
     @classmethod
     def of(cls, trials: list[FrozenTrial], members: _Members) -> _Past:
-        usable, rows = members.encoded(trials)
-        complete: dict[Any, int] = {}
-        limits: dict[str, dict[tuple[bytes, float], int]] = {}
-        for i, (t, row) in enumerate(zip(usable, rows, strict=True)):
-            if t.state == TrialState.COMPLETE and np.isfinite(t.values).all():
-                complete.setdefault((row.tobytes(), tuple(t.values)), i)
-            if t.state.is_finished():
-                for name, excess in t.constraints.items():
-                    if name not in members.limits and np.isfinite(excess):
-                        limits.setdefault(name, {}).setdefault((row.tobytes(), excess), i)
-        chosen = list(complete.values())
-        numbers = [t.number for t in usable]
+        trials_seen = members.seen(trials)
+        complete: dict[Any, _Seen] = {}
+        limits: dict[str, dict[tuple[bytes, float], _Seen]] = {}
+        for seen in trials_seen:
+            if seen.values is not None:
+                complete.setdefault((seen.key, seen.values), seen)
+            for name, excess in seen.excess.items():
+                limits.setdefault(name, {}).setdefault((seen.key, excess), seen)
+        chosen, width = list(complete.values()), len(members.encoding.names)
+
+        def rows(some: Iterable[_Seen]) -> Rows:
+            return np.array([seen.row for seen in some], np.int64).reshape(-1, width)
+
         return cls(
-            rows=rows[chosen],
-            values=np.array([usable[i].values for i in chosen]).reshape(-1, len(members.signs)) * members.signs,
-            numbers=tuple(numbers[i] for i in chosen),
-            feasible=np.array([all(v <= 0 for v in usable[i].constraints.values()) for i in chosen], np.bool_),
+            rows=rows(chosen),
+            values=np.array([seen.values for seen in chosen]).reshape(-1, len(members.signs)) * members.signs,
+            numbers=tuple(seen.number for seen in chosen),
+            feasible=np.array([seen.feasible for seen in chosen], np.bool_),
             limits={
-                name: (tuple(numbers[i] for i in at.values()), rows[list(at.values())], np.array([e for _, e in at]))
+                name: (tuple(s.number for s in at.values()), rows(at.values()), np.array([excess for _, excess in at]))
                 for name, at in limits.items()
             },
-            pending=rows[[i for i, t in enumerate(usable) if not t.state.is_finished()]],
-            seen=frozenset(row.tobytes() for row in rows),
+            pending=rows(seen for seen in trials_seen if not seen.finished),
+            seen=frozenset(seen.key for seen in trials_seen),
         )
 
 
@@ -331,12 +363,13 @@ def _milestone(count: int, startup: int) -> int:
 
 
 def _fenced(values: Array, startup: int) -> Array:
-    """Without the depth of failures: of the initial design, as far below the median as 4 times the best is above it.
+    """Without the depth of failures: of the initial design, as far below the median as the best is above it.
 
-    One diverged network must not make all differences between the others look like noise.
+    What is as bad as that need not be told apart, and one diverged network must not make all differences between the
+    others look like noise.
     """
     middle, best = float(np.median(values[:startup])), float(values[:startup].max())
-    return np.maximum(values, middle - 4 * (best - middle)) if best > middle else values
+    return np.maximum(values, 2 * middle - best) if best > middle else values
 
 
 def _active(past: _Past, count: int) -> NDArray[np.int64]:
@@ -388,8 +421,6 @@ def _propose(
     members: _Members, past: _Past, model: _Model, exploration: float, rng: np.random.Generator
 ) -> NDArray[np.int64]:
     kappa = exploration * abs(rng.standard_normal())
-    if past.values.shape[1] > 1:  # a random direction explores already: measured, a third of it finds the larger fronts
-        kappa /= 3
     scalar = _scalarisation(past, rng)
     measured = members.look(past.rows)
     level = scalar(model.bounds(measured, 0.0))
@@ -433,12 +464,12 @@ def _climb(members: _Members, score: Callable[[Rows], Array], pool: Rows, seen: 
     for _ in range(STEPS):
         moves = [members.encoding.neighbours(row) for _, row in climbers]
         scores = np.split(score(np.concatenate(moves)), np.cumsum([len(m) for m in moves])[:-1])
-        after = []
-        for (value, row), steps, gains in zip(climbers, moves, scores, strict=True):
+        climbed = {}
+        for (value, _), steps, gains in zip(climbers, moves, scores, strict=True):
             best = int(np.argmax(gains))
-            after.append((gains[best], steps[best]) if gains[best] > value else (value, row))
-        climbed = {row.tobytes(): (value, row) for value, row in after}
-        if list(climbed) == [row.tobytes() for _, row in climbers]:
+            if gains[best] > value and steps[best].tobytes() not in found:  # where another climber was, it goes on
+                climbed[steps[best].tobytes()] = (gains[best], steps[best])
+        if not climbed:
             break
         found |= climbed
         climbers = list(climbed.values())
@@ -459,7 +490,7 @@ def _scalarisation(past: _Past, rng: np.random.Generator) -> Callable[[Array], A
         return lambda values: values[:, 0].copy()
     inside = past.values[past.feasible] if past.feasible.any() else past.values
     front = inside[non_dominated(inside, ("maximize",) * count)]
-    low, high = front.min(axis=0), front.max(axis=0)
+    low, high = inside.min(axis=0), front.max(axis=0)  # not the front's worst: its ends could never grow
     width = np.where(high > low, high - low, np.maximum(np.abs(high), 1e-12))
     low = low - 0.1 * width
     direction = np.abs(rng.standard_normal(count)) + 1e-3
