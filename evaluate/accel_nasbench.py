@@ -11,7 +11,7 @@ import tarfile
 import time
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,12 @@ class Archive:
 def benchmark_space() -> SearchSpace:
     """The space that the benchmark's networks were drawn from."""
     return load_space("accel_nasbench")
+
+
+@cache
+def _first() -> Architecture:
+    """Its first member: all have its skeleton."""
+    return benchmark_space().build({name: labels[0] for name, labels in benchmark_space().choices.items()})
 
 
 def read_archive(path: str | Path) -> Archive:
@@ -295,6 +301,15 @@ class AccelNASBench:
         """Many networks at once: mean and standard error of :meth:`surrogate`, each of shape (n,)."""
         return self.surrogate(column).predict(features(indices))
 
+    def prepare(self) -> None:
+        """Read the archive and fit what is not cached.
+
+        Raises:
+            UserError: as :func:`read_archive`, or too few networks were measured on the device.
+        """
+        for column in ("accuracy", *([self.device] if self.device is not None else [])):
+            self.surrogate(column)
+
     def decisions(self, architecture: Architecture) -> Decisions:
         """The decisions that build the network.
 
@@ -302,23 +317,27 @@ class AccelNASBench:
             EvaluationError: a decision is not among its choices.
             UserError: another skeleton than the benchmark's.
         """
-        space = benchmark_space()
-        found: Decisions = {}
-        for i, stage in enumerate(architecture.stages):
-            found |= {f"block{i}_e": stage.expand_ratio, f"block{i}_k": stage.kernel_size}
-            found |= {f"block{i}_l": stage.repeats, f"block{i}_se": stage.se_ratio > 0}
-        try:
-            same = space.build(found).digest == architecture.digest
-        except UserError as error:
-            if set(found) == set(space.choices):
-                raise EvaluationError(f"Accel-NASBench has no such network: {error}") from None
-            same = False
-        if not same:
-            raise UserError(
-                "evaluator accel_nasbench: the network is none of the space accel_nasbench (EfficientNet-B0's "
-                "skeleton at 224 px, 1000 classes): search with space=accel_nasbench"
+        found = benchmark_space().decisions_of(architecture)
+        if found is not None:
+            return found
+        skeleton = architecture
+        if len(architecture.stages) == len(_first().stages):
+            free = ("expand_ratio", "kernel_size", "repeats", "se_ratio")
+            skeleton = architecture.with_(
+                stages=tuple(
+                    replace(stage, **{name: getattr(first, name) for name in free})
+                    for stage, first in zip(architecture.stages, _first().stages, strict=True)
+                )
             )
-        return found
+        if skeleton.digest == _first().digest:
+            choices = ", ".join(f"{name[7:]} of {list(c)}" for name, c in list(benchmark_space().choices.items())[:4])
+            raise EvaluationError(
+                f"Accel-NASBench has no such network: each block must have {choices} (block5_l up to 4)"
+            )
+        raise UserError(
+            "evaluator accel_nasbench: the network is none of the space accel_nasbench (EfficientNet-B0's skeleton at "
+            "224 px, 1000 classes): search with space=accel_nasbench"
+        )
 
     def __call__(self, architecture: Architecture, *, seed: int, report: Report) -> Evaluation:
         """Predict one network; the spreads of the predictions are among the metrics.

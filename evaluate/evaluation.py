@@ -49,8 +49,11 @@ class Evaluator(Protocol):
     """Anything that says what a network is worth.
 
     A frozen dataclass whose fields are its settings (``conf/evaluator/*.yaml`` names it by ``_target_``), callable.
-    Two calls with equal arguments return equal accuracies as far as the hardware allows. A method ``describe()``, where
-    there is one, returns what is to stand in a search's ``summary.json`` under ``evaluator_details``.
+    Two calls with equal arguments return equal accuracies as far as the hardware allows.
+
+    Two more methods are called where they are there: ``prepare()`` before a search makes its folder, so that a file
+    that cannot be read is found out then, and ``describe()``, which returns what is to stand in the ``summary.json``
+    under ``evaluator_details``.
     """
 
     def __call__(self, architecture: Architecture, *, seed: int, report: Report) -> Evaluation:

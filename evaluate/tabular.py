@@ -149,6 +149,14 @@ class Tabular:
             )
         return found
 
+    def prepare(self) -> None:
+        """Read the table.
+
+        Raises:
+            UserError: as :attr:`rows`.
+        """
+        self.rows  # noqa: B018  # kept by its being read
+
     def _decisions(self, cells: Mapping[str, Any], where: str) -> Decisions:
         found: Decisions = {}
         for name, cell in cells.items():
@@ -198,25 +206,12 @@ class Tabular:
         name = f"the network {architecture.name or architecture.digest}"
         if not isinstance(self._space, SearchSpace):
             return name
-        decisions = _decisions_of(self._space, architecture)
+        decisions = self._space.decisions_of(architecture)
         return f"{name}, which is none of the space {self._space.name}" if decisions is None else _text(decisions)
 
 
 def _text(decisions: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={value}" for name, value in decisions.items())
-
-
-def _decisions_of(space: SearchSpace, architecture: Architecture) -> Decisions | None:
-    """The canonical decisions that build the network; None: none do."""
-    if len(architecture.stages) != len(space._stages):
-        return None
-    found = {name: labels[0] for name, labels in space.choices.items()}  # stays where a decision has no effect
-    owners = [(architecture, space._network), *zip(architecture.stages, space._stages, strict=True)]
-    for owner, row in owners:
-        for key, (decision, _) in row.items():
-            if decision and getattr(owner, key) in space._values[decision]:
-                found[decision] = space.choices[decision][space._values[decision].index(getattr(owner, key))]
-    return space.canonical(found) if space.build(found).digest == architecture.digest else None
 
 
 def _choice(cell: Any, choices: Iterable[Choice]) -> Choice | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import optuna
 from optuna.distributions import BaseDistribution
 from optuna.pruners import BasePruner, NopPruner
 from optuna.samplers import BaseSampler
@@ -152,7 +153,10 @@ def run_search(
     feasible_member(members, objective, np.random.default_rng(seed))  # limits out of reach are found out now
     if job is None:
         job = {"space": members.name, "evaluator": repr(evaluator), "objective": repr(objective), "seed": seed}
-    sampler = Seeded(informed(algorithm, members, objective), seed)
+    algorithm = informed(algorithm, members, objective)
+    _rehearse(algorithm, members, objective)
+    getattr(evaluator, "prepare", lambda: None)()
+    sampler = Seeded(algorithm, seed)
 
     def write(optuna_study: Study, seconds: float) -> dict[str, Any]:
         facts = {"algorithm": str(sampler), "evaluator": type(evaluator).__name__, "command": command}
@@ -192,6 +196,14 @@ def run_search(
         counts = f"{summary['failed']} of {summary['trials']} failed"
         raise UserError(f"{output}: no trial gave a network to keep ({counts}){first}")
     return summary
+
+
+def _rehearse(algorithm: Callable[..., BaseSampler], space: Space, objective: Objective) -> None:
+    """Ask once, in memory: an algorithm that cannot deal with the space or the objectives says so before all else."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    directions = [optuna.study.StudyDirection[direction.upper()] for direction in objective.directions]
+    study = optuna.create_study(directions=directions, sampler=Seeded(algorithm, 0))
+    study.ask(dict(space.distributions))
 
 
 def run_trials(

@@ -193,6 +193,18 @@ class SearchSpace:
         architecture = Architecture(stages=tuple(stages), **resolve(self._network))
         return architecture.with_(name=f"{self.name}_{architecture.digest[:8]}")
 
+    def decisions_of(self, architecture: Architecture) -> Decisions | None:
+        """The canonical decisions that build the network; None: it is none of the space."""
+        if len(architecture.stages) != len(self._stages):
+            return None
+        found = {name: labels[0] for name, labels in self.choices.items()}  # stays where a decision has no effect
+        for owner, row in [(architecture, self._network), *zip(architecture.stages, self._stages, strict=True)]:
+            for key, (decision, _) in row.items():
+                if decision and getattr(owner, key) in self._values[decision]:
+                    place = self._values[decision].index(getattr(owner, key))
+                    found[decision] = self.choices[decision][place]
+        return self.canonical(found) if self.build(found).digest == architecture.digest else None
+
     def canonical(self, decisions: Mapping[str, Any]) -> Decisions:
         """The decision vector that stands for all those that build the same network."""
         result = self.check(decisions)

@@ -13,8 +13,12 @@ from synthetic import TESTS, Synthetic, calls, own_folder, read_csv, search
 
 from effnas import cost, load_architecture, load_space, run_search
 from effnas.cli import main
+from effnas.evaluate.accel_nasbench import AccelNASBench
+from effnas.evaluate.tabular import Tabular
 from effnas.search.evolution import Evolution
-from effnas.search.objective import Accuracy
+from effnas.search.infeasible import CMAES
+from effnas.search.objective import Accuracy, Pareto
+from effnas.search.ordinal import Ordinal
 from effnas.space.errors import UserError
 
 
@@ -201,3 +205,14 @@ def test_a_search_on_digits(
     assert main([*words, "family=0..1", "--json"]) == 0
     family = json.loads(capsys.readouterr().out)
     assert [member["macs"] for member in family] == [summary["best"]["macs"], grid["best"]["macs"]]
+
+
+def test_what_cannot_work_is_found_out_before_the_folder_is_made(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="CMA-ES knows one objective, the study has 2"):
+        search(tmp_path / "o", algorithm=partial(Ordinal, CMAES), objective=Pareto())
+    (tmp_path / "empty.csv").write_text("")
+    with pytest.raises(UserError, match=r"empty\.csv"):
+        search(tmp_path / "o", Tabular(str(tmp_path / "empty.csv"), "tiny"))
+    with pytest.raises(UserError, match="no such file"):
+        search(tmp_path / "o", AccelNASBench(str(tmp_path / "missing")))
+    assert not (tmp_path / "o").exists()

@@ -468,3 +468,14 @@ def test_mistakes_in_a_users_yaml(text, message, tmp_path):
         load_space(path)
     assert str(caught.value).startswith("space")
     assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("name", ["tiny", "mobile_cifar", "mnasnet", "accel_nasbench"])
+def test_decisions_of_is_the_inverse_of_build(name: str) -> None:
+    space = load_space(name)
+    for seed in range(30):
+        decisions = space.sample(np.random.default_rng(seed))
+        assert space.decisions_of(space.build(decisions)) == decisions
+    network = space.build(decisions)
+    assert space.decisions_of(network.with_(resolution=network.resolution + 2)) is None
+    assert space.decisions_of(network.with_(stages=network.stages[1:])) is None
