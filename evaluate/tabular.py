@@ -157,6 +157,11 @@ class Tabular:
         """
         self.rows  # noqa: B018  # kept by its being read
 
+    def describe(self) -> dict[str, Any]:
+        """For the record of a search: how many networks and rows there are."""
+        counts = {"networks": len(self.rows), "rows": sum(map(len, self.rows.values()))}
+        return {"accuracy_is": f"in {Path(self.path).name}", **counts}
+
     def _decisions(self, cells: Mapping[str, Any], where: str) -> Decisions:
         found: Decisions = {}
         for name, cell in cells.items():

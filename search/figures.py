@@ -65,7 +65,7 @@ def search_figure(
     resolutions = {best["architecture"]["resolution"]}
     side = f" at {resolutions.pop()}² pixels"
     axes.set_xlabel(f"million MACs{side} (log scale)")
-    axes.set_ylabel("accuracy on held-out images (%)")
+    axes.set_ylabel(f"accuracy {summary['evaluator_details'].get('accuracy_is', 'on held-out images')} (%)")
     axes.set_title(
         f"{summary['space']}: {len(done)} candidate{'s' * (len(done) > 1)}, {summary['algorithm']}",
         loc="left",

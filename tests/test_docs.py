@@ -69,3 +69,18 @@ def test_every_evaluator_of_the_table_is_there() -> None:
     names = re.findall(r"^\| `(\w+)` \|", EVALUATORS, re.M)
     assert {"proxy", "tabular"} <= set(names)
     assert {path.stem for path in (ROOT / "conf" / "evaluator").glob("*.yaml")} <= set(names)
+
+
+def test_a_sampler_in_a_study_of_ones_own(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "docs" / "search.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S)
+    found: dict[str, object] = {}
+    exec(compile(code, "search.md", "exec"), found)
+    assert len(found["study"].trials) == 12  # type: ignore[attr-defined]
+
+
+def test_the_page_names_every_algorithm() -> None:
+    text = (ROOT / "docs" / "search.md").read_text(encoding="utf-8")
+    table = text.partition("| `algorithm=` |")[2].partition("\n\n")[0]
+    named = set(re.findall(r"`([a-z0-9_]+)`", "\n".join(line.split("|")[1] for line in table.splitlines()[2:])))
+    assert named == {path.stem for path in (ROOT / "conf" / "algorithm").glob("*.yaml")}

@@ -357,6 +357,7 @@ def test_the_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*words, "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
     assert summary["evaluator"] == "Tabular"
+    assert summary["evaluator_details"]["networks"] >= 1
     assert summary["best"]["latency"] == 40.0
     assert summary["best"]["score"] == pytest.approx(0.8 * (40 / 20) ** -0.07)
     assert main([*words, "trials=12", "--json"]) == 0  # goes on
