@@ -37,7 +37,7 @@ ACTIVE = 320
 #: Random members that are compared for the initial design and for the scale of the known features.
 DRAWS = 256
 #: Of the local search: parents whose neighbours it looks at, climbers, and their steps.
-PARENTS, CLIMBERS, STEPS = 8, 6, 8
+PARENTS, CLIMBERS, STEPS = 12, 10, 8
 
 
 class Predictor(BaseSampler):
