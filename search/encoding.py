@@ -15,8 +15,6 @@ Array = NDArray[np.float64]
 
 #: Levels that a numeric parameter of more values is searched on.
 LEVELS = 33
-#: Weight of a number's bend beside its line: levels that go up and down can be learned, most do not.
-BEND = 0.2
 
 
 class Encoding:
@@ -30,6 +28,7 @@ class Encoding:
         names: of the columns.
         levels: of each column.
         sizes: number of levels of each column, shape (d,).
+        bends: which features are the bends of numbers, shape (f,).
     """
 
     def __init__(self, distributions: Mapping[str, BaseDistribution]) -> None:
@@ -39,6 +38,9 @@ class Encoding:
         self.levels = tuple(_levels(distribution) for distribution in self._distributions)
         self.sizes = np.array([len(levels) for levels in self.levels])
         self._tables = [_table(levels) for levels in self.levels]
+        self.bends = np.array(
+            [i == 1 and table.shape[1] == 2 for table in self._tables for i in range(table.shape[1])], np.bool_
+        )
 
     def rows(self, params: Sequence[Mapping[str, Any]]) -> Rows:
         """Level numbers, shape (n, d); a number between two levels gets the nearest."""
@@ -114,7 +116,7 @@ def _table(levels: Sequence[Any]) -> Array:
         return line
     square = line[:, 0] ** 2
     slope = (square * line[:, 0]).mean()
-    return np.hstack([line, BEND * _standardised((square - slope * line[:, 0])[:, None])])
+    return np.hstack([line, _standardised((square - slope * line[:, 0])[:, None])])
 
 
 def _standardised(table: Array) -> Array:

@@ -19,18 +19,19 @@ JITTER = 1e-6
 class Kernel:
     """A Matérn 5/2 kernel with a length scale a feature, a linear one, noise (Rasmussen and Williams, ch. 4 and 5).
 
-    The linear part carries what adds up, which is most of what decisions do to a network; the other what does not.
+    The linear part carries what adds up, which is most of what decisions do to a network; the other what does not. A
+    feature matters to both parts alike.
 
     Args:
-        scales: squared inverse length scale of each feature, shape (f,), divided by f.
+        scales: squared inverse length scale of each feature, shape (f,).
+        slopes: variance of the linear part's weight of each feature, shape (f,), in proportion to the scales.
         amplitude: variance of the Matérn part.
-        linear: variance of the linear part at a row whose features are all 1.
         noise: variance of one evaluation.
     """
 
     scales: Array
+    slopes: Array
     amplitude: float
-    linear: float
     noise: float
 
     def between(self, first: Array, second: Array) -> Array:
@@ -40,50 +41,45 @@ class Kernel:
         squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)[None] - 2 * (a @ b.T)
         distance = np.sqrt(5 * np.maximum(squares, 0.0))
         near = (1 + distance + distance**2 / 3) * np.exp(-distance)
-        return np.asarray(self.amplitude * near + self.linear / first.shape[1] * (first @ second.T))
+        return np.asarray(self.amplitude * near + (first * self.slopes) @ second.T)
 
     def variances(self, rows: Array) -> Array:
         """Of the noise-free values, shape (n,)."""
-        return np.asarray(self.amplitude + self.linear / rows.shape[1] * (rows**2).sum(axis=1))
+        return np.asarray(self.amplitude + rows**2 @ self.slopes)
 
 
-def learn_kernel(rows: Array, values: Array, start: Kernel | None = None, steps: int = 40) -> Kernel:
+def learn_kernel(rows: Array, values: Array, bends: NDArray[np.bool_] | None = None, steps: int = 40) -> Kernel:
     """The kernel that makes the values likeliest, under broad log-normal priors (maximum a posteriori, by L-BFGS).
 
     Args:
         rows: features, standardised, shape (n, f).
         values: standardised, shape (n,).
-        start: begin there; None: at the priors' centre.
+        bends: features that are expected to matter less than the others, by one factor that is learned, shape (f,).
         steps: of the optimiser.
     """
     count = rows.shape[1]
     table, target = torch.from_numpy(rows), torch.from_numpy(values)
-    center = torch.tensor([-3.0, 0.0, 0.0, -5.0], dtype=torch.float64)
-    width = torch.tensor([3.0, 3.0, 3.0, 2.0], dtype=torch.float64)
-    # log of the common scale, amplitude, linear, noise; then each feature's deviation from the common scale
-    point = torch.zeros(4 + count, dtype=torch.float64)
-    point[:4] = center
-    if start is not None:
-        logs = np.log(np.maximum(start.scales * count, 1e-12))
-        point[0] = float(logs.mean())
-        point[1:4] = torch.tensor(np.log([start.amplitude, start.linear, start.noise]))
-        point[4:] = torch.from_numpy(logs - logs.mean())
+    center = torch.tensor([-3.0, 0.0, 0.0, -5.0, -3.0], dtype=torch.float64)
+    width = torch.tensor([3.0, 3.0, 3.0, 2.0, 2.0], dtype=torch.float64)
+    bent = torch.from_numpy((np.zeros(count) if bends is None else bends).astype(np.float64))
+    # log of the common scale, amplitude, linear, noise, the bends' factor; then each feature's own deviation
+    point = torch.zeros(5 + count, dtype=torch.float64)
+    point[:5] = center
     point.requires_grad_(True)
     identity = torch.eye(len(rows), dtype=torch.float64)
-    gram = table @ table.T / count
 
     def loss() -> torch.Tensor:
-        common, amplitude, linear, noise = point[:4]
-        scaled = table * torch.exp((common + point[4:]) / 2) / count**0.5
-        norms = (scaled**2).sum(dim=1)
-        squares = (norms[:, None] + norms[None] - 2 * scaled @ scaled.T).clamp_min(1e-12)
+        common, amplitude, linear, noise, bend = point[:5]
+        weighed = table * torch.exp((point[5:] + bend * bent) / 2) / count**0.5
+        gram, norms = weighed @ weighed.T, (weighed**2).sum(dim=1)
+        squares = (torch.exp(common) * (norms[:, None] + norms[None] - 2 * gram)).clamp_min(1e-12)
         distance = torch.sqrt(5 * squares)
         near = (1 + distance + distance**2 / 3) * torch.exp(-distance)
         covariance = torch.exp(amplitude) * near + torch.exp(linear) * gram
         factor = torch.linalg.cholesky(covariance + (torch.exp(noise) + JITTER) * identity)
         solved = torch.cholesky_solve(target[:, None], factor)[:, 0]
         fit = 0.5 * target @ solved + torch.log(torch.diagonal(factor)).sum()
-        return fit + 0.5 * (((point[:4] - center) / width) ** 2).sum() + 0.3 * (point[4:] ** 2).sum()
+        return fit + 0.5 * (((point[:5] - center) / width) ** 2).sum() + 0.3 * (point[5:] ** 2).sum()
 
     optimizer = torch.optim.LBFGS([point], max_iter=steps, line_search_fn="strong_wolfe")
 
@@ -100,10 +96,9 @@ def learn_kernel(rows: Array, values: Array, start: Kernel | None = None, steps:
             best = point.detach().clone()
     except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # a step went where the matrix is singular
         pass
-    common, amplitude, linear, noise = best[:4].tolist()
-    scales = np.exp(np.clip(best[4:].numpy() + common, -20, 10)) / count
-    amplitude, linear, noise = (float(np.exp(np.clip(v, -20, 10))) for v in (amplitude, linear, noise))
-    return Kernel(scales, amplitude, linear, noise)
+    relevance = np.exp(np.clip((best[5:] + best[4] * bent).numpy(), -20, 10)) / count
+    common, amplitude, linear, noise = np.exp(np.clip(best[:4].numpy(), -20, 10)).tolist()
+    return Kernel(scales=common * relevance, slopes=linear * relevance, amplitude=amplitude, noise=noise)
 
 
 class GaussianProcess:

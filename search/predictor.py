@@ -156,11 +156,13 @@ class Predictor(BaseSampler):
             return np.arange(max(0, count - active), count)
 
         processes = {
-            j: self._process(study, ("objective", j), past.numbers, view.features, values, keep)
+            j: self._process(study, members, ("objective", j), past.numbers, view.features, values, keep)
             for j, values in learned
         }
         limits = {
-            name: self._process(study, ("limit", name), numbers, members.look(rows).features, excess, last(len(rows)))
+            name: self._process(
+                study, members, ("limit", name), numbers, members.look(rows).features, excess, last(len(rows))
+            )
             for name, (numbers, rows, excess) in past.limits.items()
         }
         if len(past.pending):
@@ -171,6 +173,7 @@ class Predictor(BaseSampler):
     def _process(
         self,
         study: Study,
+        members: _Members,
         what: tuple[Any, ...],
         numbers: tuple[int, ...],
         features: Array,
@@ -178,11 +181,13 @@ class Predictor(BaseSampler):
         keep: NDArray[np.int64],
     ) -> GaussianProcess:
         count = _milestone(len(values), self._startup)
+        bends = np.zeros(features.shape[1], np.bool_)
+        bends[: len(members.encoding.bends)] = members.encoding.bends
 
         def learn() -> Kernel:
             young = slice(max(0, count - LEARN), count)
             target = values[young] - values[young].mean()
-            return learn_kernel(features[young], target / (target.std() or 1.0))
+            return learn_kernel(features[young], target / (target.std() or 1.0), bends)
 
         kernel = self._memory.get((study.study_name, *what, numbers[:count]), learn)
         return GaussianProcess(kernel, features[keep], values[keep])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from effnas.search.encoding import BEND, LEVELS, Encoding
+from effnas.search.encoding import LEVELS, Encoding
 
 SPACE: dict[str, BaseDistribution] = {
     "expand": CategoricalDistribution([1, 4, 6]),
@@ -64,7 +64,8 @@ def test_features_are_standardised_numbers_logarithms_and_one_hot() -> None:
     logs = np.log([1, 4, 6])
     line, bend = features[:, 0], features[:, 1]
     assert line == pytest.approx((logs - logs.mean()) / logs.std())
-    assert [bend.mean(), bend.std(), (line * bend).mean()] == pytest.approx([0, BEND, 0], abs=1e-12)
+    assert [bend.mean(), bend.std(), (line * bend).mean()] == pytest.approx([0, 1, 0], abs=1e-12)
+    assert encoding.bends.tolist() == [False, True, False, False, False, False, False]
     assert features[0, 2:4].tolist() == [-1.0, 1.0]
     assert features[0, 4:] == pytest.approx([math.sqrt(2), -math.sqrt(0.5), -math.sqrt(0.5)])
 

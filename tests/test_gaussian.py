@@ -7,7 +7,7 @@ from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct, Matern
 
 from effnas.search.gaussian import JITTER, GaussianProcess, Kernel, learn_kernel
 
-KERNEL = Kernel(scales=np.array([0.5, 0.1, 0.02]), amplitude=0.7, linear=0.9, noise=0.05)
+KERNEL = Kernel(scales=np.array([0.5, 0.1, 0.02]), slopes=np.array([0.3, 0.3, 0.3]), amplitude=0.7, noise=0.05)
 
 
 def rows(count: int, seed: int = 0) -> np.ndarray:
@@ -45,7 +45,7 @@ def test_it_predicts_better_than_a_straight_line_where_there_is_a_bend() -> None
     def truth(x: np.ndarray) -> np.ndarray:
         return np.asarray(x[:, 0] + np.abs(x[:, 1]))
 
-    values = truth(table)
+    values = truth(table) + 0.1 * np.random.default_rng(2).standard_normal(80)
     process = GaussianProcess(learn_kernel(table, (values - values.mean()) / values.std()), table, values)
     mean, deviation = process.predict(new)
     line = np.linalg.lstsq(np.c_[table, np.ones(80)], values, rcond=None)[0]
@@ -68,3 +68,18 @@ def test_equal_values_and_repeated_rows_do_not_break_it() -> None:
     mean, deviation = GaussianProcess(kernel, table, np.full(15, 2.0)).predict(rows(4))
     assert mean == pytest.approx(np.full(4, 2.0))
     assert np.isfinite(deviation).all()
+
+
+def test_bends_count_little_until_the_values_show_one() -> None:
+    rng = np.random.default_rng(0)
+    line = rng.standard_normal((60, 4))
+    table = np.hstack([line, line**2 - 1])
+    bends = np.arange(8) >= 4
+
+    def relevance(values: np.ndarray) -> float:
+        kernel = learn_kernel(table, (values - values.mean()) / values.std(), bends)
+        return float(kernel.slopes[bends].sum() / kernel.slopes.sum())
+
+    straight = line @ np.array([1.0, -1.0, 0.5, 0.5]) + 0.1 * rng.standard_normal(60)
+    assert relevance(straight) < 0.1
+    assert relevance(straight + 2 * (line**2).sum(axis=1)) > 0.4
