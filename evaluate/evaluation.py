@@ -53,7 +53,7 @@ class Evaluator(Protocol):
 
     Two more methods are called where they are there: ``prepare()`` before a search makes its folder, so that a file
     that cannot be read is found out then, and ``describe()``, which returns what is to stand in the ``summary.json``
-    under ``evaluator_details``.
+    under ``evaluator_details`` (its ``note`` is printed, and ``accuracy_is`` says of what the accuracy is).
     """
 
     def __call__(self, architecture: Architecture, *, seed: int, report: Report) -> Evaluation:

@@ -248,6 +248,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         f"accuracy {summary['evaluator_details'].get('accuracy_is', 'on held-out images')} against MACs, the front:",
         text_table(header, rows),
         *([f"... and {len(summary['front']) - len(front)} more in pareto.csv"] if more else []),
+        *([note] if (note := summary["evaluator_details"].get("note")) else []),
         "",
         f"baseline: trial {best['number']}, score {best['score']:.4f}"
         + (f" (mean of {len(best['scores'])}: {best['mean_score']:.4f})" if "scores" in best else "")

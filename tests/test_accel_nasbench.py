@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import pickle
+import re
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from effnas import load_architecture, load_space, run_search
 from effnas.evaluate.accel_nasbench import ARCHIVE, DEVICES, AccelNASBench, benchmark_space, read_archive
 from effnas.evaluate.evaluation import EvaluationError
 from effnas.search.objective import Accuracy, MnasNetReward, Pareto
+from effnas.search.report import summary_text
 from effnas.space.cost import cost
 from effnas.space.errors import UserError
 
@@ -178,6 +180,9 @@ def test_a_search_over_it(small: Path, tmp_path: Path) -> None:
     assert summary["best"]["macs"] <= 400e6
     assert summary["best"]["latency"] <= 3e-3
     assert summary["evaluator_details"]["surrogates"]["accuracy"]["networks"] == 120
+    assert re.search(
+        r"predicted: accuracy with Kendall tau 0\.\d+ and R2 0\.\d+, latency_zcu102", summary_text(summary)
+    )
     both = Pareto(metrics=["accuracy", "latency"])
     assert run_search("accel_nasbench", evaluator, both, trials=5, output=tmp_path / "p", quiet=True)["front"]
 
