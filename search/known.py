@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from optuna.distributions import CategoricalDistribution
 from optuna.samplers import BaseSampler
 
 from ..space.cost import cost_batch
@@ -43,6 +44,10 @@ class Known(Protocol):
     def limits(self) -> tuple[str, ...]:
         """The constraints of a trial that :attr:`Facts.excess` covers."""
 
+    @property
+    def distributions(self) -> Mapping[str, CategoricalDistribution]:
+        """The parameters, for a study that has no trial to tell them."""
+
     def facts(self, choices: Mapping[str, NDArray[np.int64]]) -> Facts:
         """Of the members whose parameters are these choice numbers, n by name; a parameter left out has choice 0."""
 
@@ -61,6 +66,11 @@ class SpaceKnown:
     def limits(self) -> tuple[str, ...]:
         """Those on costs."""
         return COSTS
+
+    @property
+    def distributions(self) -> Mapping[str, CategoricalDistribution]:
+        """The space's."""
+        return self.space.distributions
 
     def facts(self, choices: Mapping[str, NDArray[np.int64]]) -> Facts:
         """By :func:`~effnas.space.cost.cost_batch`: thousands of members in milliseconds."""

@@ -90,7 +90,12 @@ class Predictor(BaseSampler):
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """What the trials with values have in common (before there are some: those of any state)."""
         shared = {name: d for name, d in self._space.calculate(study).items() if not d.single()}
-        return shared or common([t for t in history(study, trial) if t.distributions][-DRAWS:])
+        shared = shared or common([t for t in history(study, trial) if t.distributions][-DRAWS:])
+        if not shared and self._known is not None:  # the first trial: no limit should be broken by it either
+            space = {name: d for name, d in sorted(self._known.distributions.items()) if not d.single()}
+            if self._members(space, study).limited:
+                return dict(space)
+        return shared
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -243,12 +248,14 @@ class _Members:
         self.encoding = encoding
         self.known = known
         self.signs = signs
+        self.limited = False
         self._finished: dict[int, _Seen] = {}
         self._center = self._width = np.zeros(0)
         if known is not None:
-            drawn = known.facts(encoding.columns(encoding.random(DRAWS, np.random.default_rng(0)))).features
-            width = drawn.std(axis=0)
-            self._center, self._width = drawn.mean(axis=0), np.where(width > 0, width, 1.0)
+            drawn = known.facts(encoding.columns(encoding.random(DRAWS, np.random.default_rng(0))))
+            width = drawn.features.std(axis=0)
+            self._center, self._width = drawn.features.mean(axis=0), np.where(width > 0, width, 1.0)
+            self.limited = bool((drawn.excess > -1).any())
 
     def seen(self, trials: list[FrozenTrial]) -> list[_Seen]:
         """The trials that have these parameters, as far as they matter; finished ones are looked at once."""
