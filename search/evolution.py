@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import secrets
-import zlib
 from typing import Any
 
 import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from ..space.errors import check_int, check_number
 from .history import common, draw, history, occurs, parents, sort_keys
-from .seeded import derive_seed, trial_rank
+from .sampler import RankedSampler
+from .seeded import trial_rank
 
 
-class Evolution(BaseSampler):
+class Evolution(RankedSampler):
     """Ageing evolution as an Optuna sampler (algorithm 1 of the paper), for any study and any search space.
 
     The population is the ``population`` youngest completed trials: the oldest dies when a new one completes, however
@@ -55,18 +53,12 @@ class Evolution(BaseSampler):
             check_int("startup", startup, 1)
         check_number("repeat_prob", repeat_prob, 0, 1, open_high=True)
         check_int("attempts", attempts, 0)
-        if seed is not None:
-            check_int("seed", seed, 0, 2**32 - 1)
+        super().__init__(seed)
         self._population = population
         self._tournament = tournament
         self._startup = population if startup is None else startup
         self._repeat_prob = repeat_prob
         self._attempts = attempts
-        self._seed = secrets.randbits(32) if seed is None else seed
-
-    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        """Rank the trial."""
-        trial_rank(study, trial)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """What the possible parents have in common (before there is one: the youngest trials of any state)."""
@@ -97,16 +89,6 @@ class Evolution(BaseSampler):
                 base = child
             child = self._mutated(study, trial, base, search_space, rng)
         return child
-
-    def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        """A random value: the parameter is new, or not one that the possible parents share."""
-        seed = derive_seed(self._seed, trial_rank(study, trial), zlib.crc32(param_name.encode()))
-        return RandomSampler(seed).sample_independent(study, trial, param_name, param_distribution)
-
-    def reseed_rng(self) -> None:
-        """Nothing to do: Optuna asks for it so that parallel trials differ, and ranks already do."""
 
     def _parents(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
         return parents(trials)[-self._population :]

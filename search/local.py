@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import secrets
 import threading
-import zlib
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, RandomSampler
-from optuna.search_space import IntersectionSearchSpace
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from ..space.errors import check_int
 from .encoding import Rows
-from .history import common, crowding, history
+from .history import crowding, history
 from .objective import non_dominated
-from .seeded import Memory, derive_seed, trial_rank
+from .sampler import SharedSpaceSampler
+from .seeded import trial_rank
 from .table import Columns, Table
 
 #: Random vectors tried for one that no trial has.
 ATTEMPTS = 100
 
 
-class LocalSearch(BaseSampler):
+class LocalSearch(SharedSpaceSampler):
     """Tries the neighbours of the best network, which differ in one decision, as an Optuna sampler.
 
     After ``startup`` random trials each trial is a neighbour, not proposed before, of the best trial that has one:
@@ -49,23 +46,8 @@ class LocalSearch(BaseSampler):
 
     def __init__(self, startup: int = 10, seed: int | None = None) -> None:
         check_int("startup", startup, 1)
-        if seed is not None:
-            check_int("seed", seed, 0, 2**32 - 1)
+        super().__init__(seed, youngest=startup)
         self._startup = startup
-        self._seed = secrets.randbits(32) if seed is None else seed
-        self._space = IntersectionSearchSpace(include_pruned=True)
-        self._memory = Memory()
-
-    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        """Rank the trial."""
-        trial_rank(study, trial)
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """What the evaluated trials have in common (before there is one: the youngest trials of any state)."""
-        space = self._space.calculate(study)
-        if not space:
-            return common([t for t in history(study, trial) if t.distributions][-self._startup :])
-        return {name: distribution for name, distribution in space.items() if not distribution.single()}
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -90,16 +72,6 @@ class LocalSearch(BaseSampler):
                 return encoding.params(new[rng.integers(len(new))])
         draws = encoding.random(ATTEMPTS, rng)
         return encoding.params(draws[_taken(draws, past.rows).argmin()])
-
-    def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        """A random value: the parameter is new, or not one that the trials share."""
-        seed = derive_seed(self._seed, trial_rank(study, trial), zlib.crc32(param_name.encode()))
-        return RandomSampler(seed).sample_independent(study, trial, param_name, param_distribution)
-
-    def reseed_rng(self) -> None:
-        """Nothing to do: Optuna asks for it so that parallel trials differ, and ranks already do."""
 
 
 def _best(past: Columns, parents: NDArray[np.int64], open_: NDArray[np.int64]) -> int:

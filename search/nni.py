@@ -8,10 +8,8 @@ from __future__ import annotations
 import functools
 import logging
 import random
-import secrets
 import threading
 import warnings
-import zlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -20,20 +18,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, RandomSampler
-from optuna.search_space import IntersectionSearchSpace
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from ..space.errors import UserError, check_int, check_number
-from .history import common, history, sort_keys
-from .seeded import Memory, derive_seed, trial_rank
+from .history import history, sort_keys
+from .sampler import SharedSpaceSampler
+from .seeded import derive_seed, trial_rank
 from .table import Table
 
 #: System attribute: the number of the trial that lost its place to this one (naive evolution).
 REPLACED = "effnas:nni:replaced"
-#: The space is inferred from so many of the youngest trials as long as none was evaluated.
-YOUNGEST = 20
 
 Levels = dict[str, int]
 _LOCK = threading.Lock()
@@ -96,7 +91,7 @@ class Past:
     seed: int
 
 
-class NNI(BaseSampler, ABC):
+class NNI(SharedSpaceSampler, ABC):
     """What the adapters share: the way between Optuna and NNI.
 
     NNI's algorithms know one value; those used here compare values and do no more. So they are told minus the place
@@ -110,26 +105,11 @@ class NNI(BaseSampler, ABC):
 
     def __init__(self, seed: int | None) -> None:
         load_nni()
-        if seed is not None:
-            check_int("seed", seed, 0, 2**32 - 1)
-        self._seed = secrets.randbits(32) if seed is None else seed
-        self._space = IntersectionSearchSpace(include_pruned=True)
-        self._memory = Memory()
+        super().__init__(seed)
 
     @abstractmethod
     def propose(self, study: Study, trial: FrozenTrial, past: Past) -> Levels | None:
         """The choices that NNI's algorithm makes; None: it has no more."""
-
-    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        """Rank the trial."""
-        trial_rank(study, trial)
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """What the evaluated trials have in common (before there is one: the youngest trials of any state)."""
-        space = self._space.calculate(study)
-        if not space:
-            return common([t for t in history(study, trial) if t.distributions][-YOUNGEST:])
-        return {name: distribution for name, distribution in space.items() if not distribution.single()}
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -170,16 +150,6 @@ class NNI(BaseSampler, ABC):
         else:
             row = np.array([chosen[name] for name in names])
         return table.encoding.params(row)
-
-    def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        """A random value: the parameter is new, or not one that the trials share."""
-        seed = derive_seed(self._seed, trial_rank(study, trial), zlib.crc32(param_name.encode()))
-        return RandomSampler(seed).sample_independent(study, trial, param_name, param_distribution)
-
-    def reseed_rng(self) -> None:
-        """Nothing to do: Optuna asks for it so that parallel trials differ, and ranks already do."""
 
 
 class NNIRegularizedEvolution(NNI):

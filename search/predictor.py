@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import secrets
-import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.samplers import BaseSampler, RandomSampler
 from optuna.search_space import IntersectionSearchSpace
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -25,7 +22,8 @@ from .gaussian import GaussianProcess, Kernel, learn_kernel
 from .history import common, history
 from .known import Facts, Known
 from .objective import non_dominated
-from .seeded import Memory, derive_seed, trial_rank
+from .sampler import RankedSampler
+from .seeded import Memory, trial_rank
 
 Array = NDArray[np.float64]
 
@@ -40,7 +38,7 @@ DRAWS = 256
 PARENTS, CLIMBERS, STEPS = 12, 10, 8
 
 
-class Predictor(BaseSampler):
+class Predictor(RankedSampler):
     """Randomised upper confidence bounds of Gaussian processes, maximised by local search, as an Optuna sampler.
 
     A Gaussian process (:mod:`effnas.search.gaussian`) learns each objective from the decisions and from what is
@@ -74,18 +72,12 @@ class Predictor(BaseSampler):
     ) -> None:
         check_int("startup", startup, 1)
         check_number("exploration", exploration, 0, 100)
-        if seed is not None:
-            check_int("seed", seed, 0, 2**32 - 1)
+        super().__init__(seed)
         self._startup = startup
         self._exploration = exploration
         self._known = known
-        self._seed = secrets.randbits(32) if seed is None else seed
         self._memory = Memory()
         self._space = IntersectionSearchSpace()
-
-    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        """Rank the trial."""
-        trial_rank(study, trial)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """What the trials with values have in common (before there are some: those of any state)."""
@@ -111,16 +103,6 @@ class Predictor(BaseSampler):
                 return members.encoding.params(_spread(members, past, rng))
             model = self._model(study, past, members)
             return members.encoding.params(_propose(members, past, model, self._exploration, rng))
-
-    def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        """A random value: the parameter is new, or not one that the trials share."""
-        seed = derive_seed(self._seed, trial_rank(study, trial), zlib.crc32(param_name.encode()))
-        return RandomSampler(seed).sample_independent(study, trial, param_name, param_distribution)
-
-    def reseed_rng(self) -> None:
-        """Nothing to do: Optuna asks for it so that parallel trials differ, and ranks already do."""
 
     def estimates(self, study: Study) -> dict[int, float]:
         """The model's mean of the first objective's noise-free value, for each trial with values, by its number.

@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-import secrets
 import threading
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, RandomSampler
-from optuna.search_space import IntersectionSearchSpace
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from scipy.stats import rankdata
 
 from ..evaluate.device import torch_threads
 from ..space.errors import check_int, check_number
-from .history import common, history, sort_keys, violation
+from .history import history, sort_keys, violation
 from .policy import PPO, Learner
-from .seeded import Memory, derive_seed, trial_rank
+from .sampler import SharedSpaceSampler
+from .seeded import trial_rank
 from .table import Columns, Table
 
 #: Vectors drawn from the policy at once: the first that no trial has is proposed.
 DRAWS = 64
-#: Of so many youngest trials the space is what they have in common, as long as none was evaluated.
-YOUNGEST = 20
 
 
-class Reinforce(BaseSampler):
+class Reinforce(SharedSpaceSampler):
     """Proximal policy optimisation (Tan et al. 2019, MnasNet, section 4.2; Schulman et al. 2017) as an Optuna sampler.
 
     An LSTM reads the decisions made so far and gives the probabilities of the next one. At first all are equal; after
@@ -74,25 +69,10 @@ class Reinforce(BaseSampler):
         check_number("clip", clip, 0, 1, open_low=True)
         check_number("entropy", entropy, 0, 100)
         check_int("hidden", hidden, 1)
-        if seed is not None:
-            check_int("seed", seed, 0, 2**32 - 1)
+        super().__init__(seed)
         self._batch = batch
         self._hidden = hidden
         self._ppo = PPO(epochs, learning_rate, clip, entropy)
-        self._seed = secrets.randbits(32) if seed is None else seed
-        self._space = IntersectionSearchSpace(include_pruned=True)
-        self._memory = Memory()
-
-    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        """Rank the trial."""
-        trial_rank(study, trial)
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """What the evaluated trials have in common (before there is one: the youngest trials of any state)."""
-        space = self._space.calculate(study)
-        if not space:
-            return common([t for t in history(study, trial) if t.distributions][-YOUNGEST:])
-        return {name: distribution for name, distribution in space.items() if not distribution.single()}
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -106,16 +86,6 @@ class Reinforce(BaseSampler):
             lambda: _Controller(search_space, study.directions, self._batch, self._hidden, self._ppo),
         )
         return controller.propose(history(study, trial), rng)
-
-    def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        """A random value: the parameter is new, or not one that the trials share."""
-        seed = derive_seed(self._seed, trial_rank(study, trial), zlib.crc32(param_name.encode()))
-        return RandomSampler(seed).sample_independent(study, trial, param_name, param_distribution)
-
-    def reseed_rng(self) -> None:
-        """Nothing to do: Optuna asks for it so that parallel trials differ, and ranks already do."""
 
 
 class _Controller:
