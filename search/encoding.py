@@ -76,15 +76,20 @@ class Encoding:
 
     def neighbours(self, row: NDArray[np.int64]) -> Rows:
         """All rows that differ in one level, shape (sum of sizes - d, d)."""
-        changes = [(i, level) for i, size in enumerate(self.sizes) for level in range(size) if level != row[i]]
-        moves = np.repeat(row[None], len(changes), axis=0)
-        moves[np.arange(len(changes)), [i for i, _ in changes]] = [level for _, level in changes]
-        return moves
+        return neighbours(row, self.sizes)
 
     def crossed(self, parents: Rows, count: int, rng: np.random.Generator) -> Rows:
         """Children of random pairs, each level from one parent or the other, shape (count, d)."""
         first, second = (parents[rng.integers(len(parents), size=count)] for _ in range(2))
         return np.where(rng.random(first.shape) < 0.5, first, second)
+
+
+def neighbours(row: NDArray[np.int64], sizes: Sequence[int] | NDArray[np.int64]) -> Rows:
+    """All rows that differ from one in one of its levels, of which there are ``sizes``: shape (sum of sizes - d, d)."""
+    changes = [(i, level) for i, size in enumerate(sizes) for level in range(size) if level != row[i]]
+    moves = np.repeat(row[None], len(changes), axis=0)
+    moves[np.arange(len(changes)), [i for i, _ in changes]] = [level for _, level in changes]
+    return moves
 
 
 def _levels(distribution: BaseDistribution) -> tuple[Any, ...]:

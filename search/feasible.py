@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +13,7 @@ from ..space.architecture import Architecture
 from ..space.cost import Cost, CostBatch, cost, cost_batch
 from ..space.errors import UserError
 from ..space.space import Decisions, SearchSpace
+from .encoding import Rows, neighbours
 from .objective import COSTS, Objective
 
 DRAWS = 4096
@@ -49,13 +50,18 @@ def feasible_member(space: Space, objective: Objective, rng: np.random.Generator
     """
     if not isinstance(space, SearchSpace):
         return _drawn(space, objective, rng)
+
+    def excess_at(indices: Rows) -> NDArray[np.float64]:
+        return excess_of(objective, cost_batch(space.batch(indices)))
+
     indices = space.sample_indices(DRAWS, rng)
-    excess = _excess(objective, cost_batch(space.batch(indices)))
+    excess = excess_at(indices)
     if (excess <= 0).any():
         return space.decisions(indices[int(np.argmax(excess <= 0))])
+    sizes = [len(labels) for labels in space.choices.values()]
     best, nearest = np.inf, indices[0]
     for start in np.argsort(excess, kind="stable")[:STARTS]:
-        row, value = _descend(space, objective, indices[start], excess[start])
+        row, value = descend(indices[start], float(excess[start]), sizes, excess_at)
         if value <= 0:
             return space.decisions(row)
         if value < best:
@@ -90,8 +96,8 @@ def _out_of_reach(space: Space, objective: Objective, member: Cost) -> UserError
     return UserError(f"objective: no network of the space {space.name} meets {wanted}; the nearest found has {has}")
 
 
-def _excess(objective: Objective, costs: CostBatch) -> NDArray[np.float64]:
-    """The largest ``cost / limit - 1`` of each network; at most 0 where all limits hold."""
+def excess_of(objective: Objective, costs: CostBatch) -> NDArray[np.float64]:
+    """The largest ``cost / limit - 1`` of each network; at most 0 where all limits hold, minus infinity without any."""
     violations = list(objective.violations(costs).values())  # type: ignore[arg-type]  # columns instead of numbers
     if not violations:
         return np.full(len(costs.macs), -np.inf)
@@ -99,20 +105,25 @@ def _excess(objective: Objective, costs: CostBatch) -> NDArray[np.float64]:
     return excess
 
 
-def _descend(
-    space: SearchSpace, objective: Objective, row: NDArray[np.int64], value: float
+def descend(
+    row: NDArray[np.int64],
+    value: float,
+    sizes: Sequence[int] | NDArray[np.int64],
+    excess: Callable[[Rows], NDArray[np.float64]],
 ) -> tuple[NDArray[np.int64], float]:
-    """Change the one decision that lowers the excess most, until the limits hold or nothing helps."""
-    sizes = [len(labels) for labels in space.choices.values()]
+    """Change the one level that lowers the excess most, until the limits hold or nothing helps.
+
+    Args:
+        row: level numbers to begin with, shape (d,).
+        value: its excess.
+        sizes: number of levels of each column.
+        excess: of rows, shape (n, d) to (n,).
+    """
     while value > 0:
-        moves = np.repeat(row[None], sum(sizes), axis=0)
-        at = 0
-        for column, size in enumerate(sizes):
-            moves[at : at + size, column] = np.arange(size)
-            at += size
-        excess = _excess(objective, cost_batch(space.batch(moves)))
-        best = int(np.argmin(excess))
-        if excess[best] >= value:
+        moves = neighbours(row, sizes)
+        values = excess(moves)
+        best = int(np.argmin(values))
+        if values[best] >= value:
             break
-        row, value = moves[best], float(excess[best])
+        row, value = moves[best], float(values[best])
     return row, value

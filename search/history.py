@@ -64,6 +64,11 @@ def violation(trial: FrozenTrial) -> float:
     return sum(value for value in trial.constraints.values() if value > 0)
 
 
+def loss_signs(directions: Sequence[StudyDirection]) -> NDArray[np.float64]:
+    """What values are multiplied by so that smaller is better, shape (m,)."""
+    return np.array([-1.0 if direction == StudyDirection.MAXIMIZE else 1.0 for direction in directions])
+
+
 def sort_keys(trials: list[FrozenTrial], directions: Sequence[StudyDirection]) -> list[tuple[float, ...]]:
     """The smallest key wins: by violation, then by loss or, of several, by front and crowding distance.
 
@@ -72,7 +77,7 @@ def sort_keys(trials: list[FrozenTrial], directions: Sequence[StudyDirection]) -
     violations = [violation(t) for t in trials]
     if any(t.values is None for t in trials):  # pruned ones, as long as there is nothing else
         return [(v,) for v in violations]
-    signs = np.array([-1.0 if d == StudyDirection.MAXIMIZE else 1.0 for d in directions])
+    signs = loss_signs(directions)
     losses = np.array([t.values for t in trials]).reshape(len(trials), len(signs)) * signs
     if losses.shape[1] == 1:
         return [(v, float(loss)) for v, loss in zip(violations, losses[:, 0], strict=True)]

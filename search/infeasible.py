@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, NSGAIIISampler, NSGAIISampler
-from optuna.study import Study, StudyDirection
+from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from ..evaluate.device import torch_threads
 from ..space.errors import UserError
-from .history import draw, history, occurs, violation
+from .history import draw, history, loss_signs, occurs, violation
 from .view import View
 
 #: Random steps, at most, away from what was proposed before.
@@ -101,7 +101,7 @@ class CMAES(Infeasible, CmaEsSampler):
 
 def _with_infeasible(study: Study, trials: list[FrozenTrial]) -> list[FrozenTrial]:
     complete = [t for t in trials if t.state == TrialState.COMPLETE]
-    signs = np.array([-1.0 if d == StudyDirection.MAXIMIZE else 1.0 for d in study.directions])
+    signs = loss_signs(study.directions)
     losses = np.array([t.values for t in complete]).reshape(len(complete), len(signs)) * signs
     worst = np.where(np.isfinite(losses), losses, -np.inf).max(axis=0, initial=-np.inf)
     worst = np.where(np.isfinite(worst), worst, 0.0)

@@ -15,6 +15,7 @@ from optuna.samplers import BaseSampler
 
 from ..space.cost import cost_batch
 from ..space.space import SearchSpace
+from .feasible import excess_of
 from .objective import COSTS, Objective
 
 Array = NDArray[np.float64]
@@ -26,7 +27,7 @@ class Facts:
 
     Args:
         features: what helps to predict the rest, shape (n, f).
-        excess: the largest ``cost / limit - 1``, shape (n,); at most 0 where all limits hold.
+        excess: the largest ``cost / limit - 1``, shape (n,); at most 0 where all limits hold, at most -1 without any.
         exact: values that need no evaluation, shape (n, m); NaN elsewhere.
         factors: ``value / factor`` is what an evaluation adds, shape (n, m); above 0.
     """
@@ -78,15 +79,13 @@ class SpaceKnown:
         nothing = np.zeros(count, np.int64)
         indices = np.stack([choices.get(name, nothing) for name in self.space.choices], axis=1)
         costs = cost_batch(self.space.batch(indices))
-        violations = self.objective.violations(costs)  # type: ignore[arg-type]  # columns instead of numbers
-        excess = np.max([np.full(count, -1.0), *(np.asarray(v) for v in violations.values())], axis=0)
         width = len(self.objective.directions)
         exact, factors = np.full((count, width), np.nan), np.ones((count, width))
         before_training = getattr(self.objective, "before_training", None)
         if before_training is not None:  # an objective of the user's own need not have it
             exact, factors = before_training(costs)
         features = np.log(np.stack([costs.macs, costs.params, costs.activations], axis=1))
-        return Facts(features, excess, exact, factors)
+        return Facts(features, excess_of(self.objective, costs), exact, factors)
 
     def canonical(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """The space's canonical decisions."""

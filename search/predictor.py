@@ -11,15 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.search_space import IntersectionSearchSpace
-from optuna.study import Study, StudyDirection
+from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from scipy.special import ndtr
 
 from ..evaluate.device import torch_threads
 from ..space.errors import check_int, check_number
 from .encoding import Encoding, Rows
+from .feasible import descend
 from .gaussian import GaussianProcess, Kernel, learn_kernel
-from .history import common, history
+from .history import common, history, loss_signs
 from .known import Facts, Known
 from .objective import non_dominated
 from .sampler import RankedSampler
@@ -126,7 +127,7 @@ class Predictor(RankedSampler):
         known = self._known
         if known is not None and not all(isinstance(d, CategoricalDistribution) for d in space.values()):
             known = None
-        signs = np.array([1.0 if d == StudyDirection.MAXIMIZE else -1.0 for d in study.directions])
+        signs = -loss_signs(study.directions)
         key = ("members", study.study_name, repr(space))  # the repr: 1 and true are equal, and other choices
         return self._memory.get(key, lambda: _Members(Encoding(space), known, signs))
 
@@ -381,7 +382,13 @@ def _spread(members: _Members, past: _Past, rng: np.random.Generator) -> NDArray
     view = members.look(drawn)
     inside = view.facts.excess <= 0
     if not inside.any():
-        row = _descend(members, drawn[int(np.argmin(view.facts.excess))])
+        nearest = int(np.argmin(view.facts.excess))
+        row, _ = descend(
+            drawn[nearest],
+            float(view.facts.excess[nearest]),
+            members.encoding.sizes,
+            lambda rows: members.look(rows).facts.excess,
+        )
         drawn = np.concatenate([row[None], members.encoding.neighbours(row)])
         view = members.look(drawn)
         inside = view.facts.excess <= 0
@@ -394,21 +401,8 @@ def _spread(members: _Members, past: _Past, rng: np.random.Generator) -> NDArray
     if not len(others):
         return members.canonical(drawn[0])
     seen = members.look(others).features
-    nearest = ((features[:, None] - seen[None]) ** 2).sum(axis=2).min(axis=1)
-    return members.canonical(drawn[int(np.argmax(nearest))])
-
-
-def _descend(members: _Members, row: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Change the one level that lowers the excess most, until the limits hold or nothing helps."""
-    excess = members.look(row[None]).facts.excess[0]
-    while excess > 0:
-        moves = members.encoding.neighbours(row)
-        values = members.look(moves).facts.excess
-        best = int(np.argmin(values))
-        if values[best] >= excess:
-            break
-        row, excess = moves[best], values[best]
-    return row
+    distance = ((features[:, None] - seen[None]) ** 2).sum(axis=2).min(axis=1)
+    return members.canonical(drawn[int(np.argmax(distance))])
 
 
 def _propose(

@@ -14,7 +14,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from .encoding import Encoding, Rows
-from .history import violation
+from .history import loss_signs, violation
 
 _START = datetime(1970, 1, 1)
 
@@ -64,7 +64,7 @@ class Table:
 
     def __init__(self, space: Mapping[str, BaseDistribution], directions: Sequence[StudyDirection]) -> None:
         self.encoding = Encoding(space)
-        self._signs = np.array([-1.0 if d == StudyDirection.MAXIMIZE else 1.0 for d in directions])
+        self._signs = loss_signs(directions)
         self._trials: list[FrozenTrial] = []
         self._columns = self._read([])
         self._lock = threading.Lock()
