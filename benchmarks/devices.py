@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from effnas import cost, load_architecture, run_search
-from effnas.evaluate.accel_nasbench import DEVICES, AccelNASBench
+from effnas.evaluate.accel_archive import DEVICES
+from effnas.evaluate.accel_nasbench import AccelNASBench
 from effnas.search.objective import MnasNetReward
 
 
@@ -26,7 +27,7 @@ def main() -> None:
     """Search twice, compare, draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--archive", type=Path, default=Path("../shared/data/accel_nasbench"))
-    parser.add_argument("--device", choices=tuple(DEVICES), default="latency_zcu102")
+    parser.add_argument("--device", choices=DEVICES, default="latency_zcu102")
     parser.add_argument("--trials", type=int, default=150)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("outputs/devices"))

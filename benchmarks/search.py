@@ -63,7 +63,8 @@ import optuna
 from numpy.typing import NDArray
 from search_peers import METHODS, Spent
 
-from effnas.evaluate.accel_nasbench import AccelNASBench, benchmark_space
+from effnas.evaluate.accel_archive import benchmark_space
+from effnas.evaluate.accel_nasbench import AccelNASBench
 from effnas.evaluate.tabular import Tabular
 from effnas.search.objective import MnasNetReward, Pareto, non_dominated
 from effnas.space.cost import cost_batch

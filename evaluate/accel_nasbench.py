@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import math
 import os
-import tarfile
 import time
-import zlib
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -22,161 +17,21 @@ from numpy.typing import NDArray
 from ..space.architecture import Architecture
 from ..space.cost import cost, cost_batch
 from ..space.errors import UserError, check_choice, check_number
-from ..space.space import Decisions, SearchSpace, load_space
+from ..space.space import Decisions
+from .accel_archive import ARCHIVE, DEVICES, Archive, archive_digest, benchmark_space, read_archive
 from .evaluation import Evaluation, EvaluationError, Report
 from .surrogate import Surrogate, fit
 
 log = logging.getLogger(__name__)
 
-#: The name under which the archive is distributed.
-ARCHIVE = "anb_dataset_jsons.tar.gz"
-#: Columns of ``platform_perf``: seconds an image from milliseconds, or from images a second.
-DEVICES = {
-    "latency_zcu102": lambda value: value / 1e3,
-    "latency_vck190": lambda value: value / 1e3,
-    "throughput_zcu102": lambda value: 1 / value,
-    "throughput_vck190": lambda value: 1 / value,
-    "throughput_a100": lambda value: 1 / value,
-    "throughput_3090": lambda value: 1 / value,
-    "throughput_tpuv2": lambda value: 1 / value,
-    "throughput_tpuv3": lambda value: 1 / value,
-}
-#: Members of the archive above this are not what it says it is.
-MAX_MEMBER = 100_000
 #: Part of the name of a cached fit: raised when the way of fitting changes.
 VERSION = 1
 
 
-@dataclass(frozen=True)
-class Archive:
-    """The measurements, repeats of one network averaged.
-
-    Args:
-        path: of the file, for messages.
-        digest: SHA-256 of the file.
-        indices: choice indices in the space ``accel_nasbench``, shape (n, 28), no two rows equal.
-        accuracy: top-1 under the benchmark's shortened recipe, a fraction, shape (n,).
-        devices: seconds an image by column, shape (n,), NaN where not measured.
-        repeat_sd: standard deviation of the accuracies of one network trained twice; NaN where none was.
-    """
-
-    path: Path
-    digest: str
-    indices: NDArray[np.int64]
-    accuracy: NDArray[np.float64]
-    devices: Mapping[str, NDArray[np.float64]]
-    repeat_sd: float
-
-
-@cache
-def benchmark_space() -> SearchSpace:
-    """The space that the benchmark's networks were drawn from."""
-    return load_space("accel_nasbench")
-
-
 @cache
 def _first() -> Architecture:
-    """Its first member: all have its skeleton."""
+    """The space's first member: all have its skeleton."""
     return benchmark_space().build({name: labels[0] for name, labels in benchmark_space().choices.items()})
-
-
-def read_archive(path: str | Path) -> Archive:
-    """The archive as it is distributed (a tar of one JSON document a network), or the folder that it lies in.
-
-    Nothing is unpacked.
-
-    Raises:
-        UserError: no such file, cut short, not such an archive, a network without accuracy, with illegal decisions, or
-            with a number that is none; the message names the member.
-    """
-    file = Path(path)
-    file = file / ARCHIVE if file.is_dir() else file
-    if not file.is_file():
-        raise UserError(f"evaluator.path: no such file: {file} (the archive of Accel-NASBench, {ARCHIVE}, is expected)")
-    space = benchmark_space()
-    decisions: list[Mapping[str, Any]] = []
-    rows: list[list[float]] = []
-    for name, document in _documents(file):
-        where = f"{file}: {name}"
-        try:
-            decisions.append(space.check(_mapping(document, "architecture", where)))
-        except UserError as error:
-            raise UserError(f"{where}: {error}" if where not in str(error) else str(error)) from None
-        top1 = _number(_mapping(document, "metrics", where), "val_top1", where)
-        if top1 is None:
-            raise UserError(f"{where}: val_top1 is missing")
-        if not 0 <= top1 <= 100:
-            raise UserError(f"{where}: val_top1 must be a percentage between 0 and 100, got {top1}")
-        perf = document.get("platform_perf") or {}
-        rows.append([top1 / 100, *(_device(perf, device, where) for device in DEVICES)])
-    if len(rows) < 100:
-        raise UserError(f"{file}: 100 or more networks are needed to predict the others, found {len(rows)}")
-    table = np.array(rows)
-    unique, place = np.unique(space.indices(decisions), axis=0, return_inverse=True)
-    place = place.reshape(-1)
-    known = ~np.isnan(table)
-    counts = np.stack([np.bincount(place, column) for column in known.T.astype(float)], axis=1)
-    sums = np.stack([np.bincount(place, column) for column in np.where(known, table, 0.0).T], axis=1)
-    means = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
-    repeated = counts[place, 0] > 1
-    freedom = repeated.sum() - len(np.unique(place[repeated]))
-    squares = float(((table[repeated, 0] - means[place[repeated], 0]) ** 2).sum())
-    return Archive(
-        path=file,
-        digest=hashlib.sha256(file.read_bytes()).hexdigest(),
-        indices=unique,
-        accuracy=means[:, 0],
-        devices={device: means[:, i] for i, device in enumerate(DEVICES, start=1)},
-        repeat_sd=math.sqrt(squares / freedom) if freedom else math.nan,
-    )
-
-
-def _documents(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    try:
-        with tarfile.open(file, "r:*") as archive:
-            for member in archive:
-                if not member.isfile() or not member.name.endswith(".json"):
-                    continue
-                stream = archive.extractfile(member)
-                if member.size > MAX_MEMBER or stream is None:
-                    raise UserError(f"{file}: {member.name} has {member.size:,} bytes, more than {MAX_MEMBER:,}")
-                try:
-                    document = json.loads(stream.read())
-                except ValueError as error:
-                    raise UserError(f"{file}: {member.name} is not JSON: {error}") from None
-                if not isinstance(document, dict):
-                    raise UserError(f"{file}: {member.name} must hold a mapping, got {type(document).__name__}")
-                yield member.name, document
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        raise UserError(f"{file}: cut short, or not a tar archive: {error}") from None
-
-
-def _mapping(document: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
-    if not isinstance(value := document.get(key), Mapping):
-        raise UserError(f"{where}: {key!r} is missing; there is {', '.join(map(str, document)) or 'nothing'}")
-    return value
-
-
-def _number(mapping: Mapping[str, Any], key: str, where: str) -> float | None:
-    value = mapping.get(key)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise UserError(f"{where}: {key} must be a finite number, got {value!r:.60}")
-    return float(value)
-
-
-def _device(perf: Any, device: str, where: str) -> float:
-    """Seconds an image; NaN where the network was not measured."""
-    row = perf.get(device) if isinstance(perf, Mapping) else None
-    if not isinstance(row, Mapping):
-        return math.nan
-    value = _number(row, f"{device.partition('_')[0]}_mean", f"{where}: {device}")
-    if value is None:
-        return math.nan
-    if value <= 0:
-        raise UserError(f"{where}: {device} must be above 0, got {value}")
-    return float(DEVICES[device](value))
 
 
 def features(indices: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -188,11 +43,10 @@ def features(indices: NDArray[np.int64]) -> NDArray[np.float64]:
     space = benchmark_space()
     costs = cost_batch(space.batch(indices))
     values = {n: np.array(labels, np.float64)[indices[:, i]] for i, (n, labels) in enumerate(space.choices.items())}
-    blocks = [
+    expand, layers, kernel, gate = (
         np.stack([values[name] for name in space.choices if name.endswith(f"_{suffix}")], axis=1)
         for suffix in ("e", "l", "k", "se")
-    ]
-    expand, layers, kernel, gate = blocks
+    )
     known = np.stack([costs.macs, costs.params, costs.activations], axis=1)
     return np.hstack([np.log(expand), np.log(layers), np.log(expand * layers), kernel, gate, np.log(known)])
 
@@ -230,7 +84,7 @@ class AccelNASBench:
         if not isinstance(self.path, str | os.PathLike):
             raise UserError(f"evaluator.path must name the archive of Accel-NASBench ({ARCHIVE}), got {self.path!r}")
         if self.device is not None:
-            check_choice("evaluator.device", self.device, tuple(DEVICES))
+            check_choice("evaluator.device", self.device, DEVICES)
         check_number("evaluator.noise", self.noise, 0, 1)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -247,12 +101,12 @@ class AccelNASBench:
 
     @cached_property
     def _digest(self) -> str:
-        file = Path(self.path)
-        file = file / ARCHIVE if file.is_dir() else file
-        try:
-            return hashlib.sha256(file.read_bytes()).hexdigest()
-        except OSError:
-            return self.archive.digest  # which says what is wrong with the file
+        return archive_digest(self.path)
+
+    @property
+    def _columns(self) -> tuple[str, ...]:
+        """Of the surrogates in use."""
+        return ("accuracy",) if self.device is None else ("accuracy", self.device)
 
     def surrogate(self, column: str = "accuracy") -> Surrogate:
         """The fit of one column: accuracy as a fraction, a device's seconds an image as their logarithm."""
@@ -285,9 +139,8 @@ class AccelNASBench:
 
     def describe(self) -> dict[str, Any]:
         """For the record of a search: how good the surrogates in use are on networks they have not seen."""
-        columns = ["accuracy", *([self.device] if self.device is not None else [])]
         quality = {}
-        for column in columns:
+        for column in self._columns:
             found = self.surrogate(column)
             quality[column] = {
                 "kernel": found.kernel,
@@ -314,7 +167,7 @@ class AccelNASBench:
         Raises:
             UserError: as :func:`read_archive`, or too few networks were measured on the device.
         """
-        for column in ("accuracy", *([self.device] if self.device is not None else [])):
+        for column in self._columns:
             self.surrogate(column)
 
     def decisions(self, architecture: Architecture) -> Decisions:

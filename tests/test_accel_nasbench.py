@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from effnas import load_architecture, load_space, run_search
-from effnas.evaluate.accel_nasbench import ARCHIVE, DEVICES, AccelNASBench, benchmark_space, read_archive
+from effnas.evaluate.accel_archive import ARCHIVE, DEVICES, benchmark_space, read_archive
+from effnas.evaluate.accel_nasbench import AccelNASBench
 from effnas.evaluate.evaluation import EvaluationError
 from effnas.search.objective import Accuracy, MnasNetReward, Pareto
 from effnas.search.report import summary_text
