@@ -21,10 +21,11 @@ from .seeded import INTERRUPTED
 _MISSING = object()
 
 
-def history(study: Study, trial: FrozenTrial) -> list[FrozenTrial]:
-    """The other trials, oldest first, as if the interrupted ones had never been."""
+def history(study: Study, trial: FrozenTrial | None = None) -> list[FrozenTrial]:
+    """The trials, but for one, oldest first, as if the interrupted ones had never been."""
+    aside = None if trial is None else trial.number
     trials = study.get_trials(deepcopy=False)
-    return [t for t in trials if t.number != trial.number and not t.user_attrs.get(INTERRUPTED)]
+    return [t for t in trials if t.number != aside and not t.user_attrs.get(INTERRUPTED)]
 
 
 def common(trials: list[FrozenTrial]) -> dict[str, BaseDistribution]:

@@ -124,7 +124,7 @@ class NNI(SharedSpaceSampler, ABC):
         trials = history(study, trial)
         columns = table.read(trials)
         parents = columns.parents()
-        legal = columns.rows.min(axis=1) >= 0
+        legal = columns.legal
         closed = legal & columns.finished
         closed[parents] = False
         keys = sort_keys([trials[i] for i in parents], study.directions)

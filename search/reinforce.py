@@ -145,7 +145,7 @@ class _Controller:
 def _batches(past: Columns, size: int) -> list[NDArray[np.int64]]:
     """The numbers of the trials that teach something, in the order in which they ended, in full batches."""
     pruned = (past.states == TrialState.PRUNED.value) & (past.violations > 0)
-    teach = np.flatnonzero(((past.states == TrialState.COMPLETE.value) | pruned) & (past.rows.min(axis=1) >= 0))
+    teach = np.flatnonzero(((past.states == TrialState.COMPLETE.value) | pruned) & past.legal)
     teach = teach[np.argsort(past.ended[teach], kind="stable")]
     return [teach[start : start + size] for start in range(0, len(teach) - size + 1, size)]
 

@@ -26,6 +26,8 @@ class Columns:
     Args:
         rows: level numbers, shape (n, d); -1 in a trial that has not all the parameters.
         losses: smaller is better, shape (n, m); NaN where the trial is not complete.
+        numbers: of the trials, shape (n,).
+        constraints: of each trial, by name, shape (n,).
         violations: of constraints, summed, shape (n,).
         states: of the trials, as Optuna numbers them, shape (n,).
         ended: seconds, by the clock of the machine that told the trial, shape (n,); infinite where none has.
@@ -33,9 +35,16 @@ class Columns:
 
     rows: Rows
     losses: NDArray[np.float64]
+    numbers: NDArray[np.int64]
+    constraints: NDArray[np.object_]
     violations: NDArray[np.float64]
     states: NDArray[np.int64]
     ended: NDArray[np.float64]
+
+    @property
+    def legal(self) -> NDArray[np.bool_]:
+        """Shape (n,): whether the trial has all the parameters."""
+        return np.asarray(self.rows.min(axis=1, initial=0) >= 0)
 
     @property
     def finished(self) -> NDArray[np.bool_]:
@@ -44,11 +53,10 @@ class Columns:
 
     def parents(self) -> NDArray[np.int64]:
         """The numbers of the trials that :func:`effnas.search.history.parents` names."""
-        legal = self.rows.min(axis=1, initial=0) >= 0
-        complete = np.flatnonzero(legal & (self.states == TrialState.COMPLETE.value))
+        complete = np.flatnonzero(self.legal & (self.states == TrialState.COMPLETE.value))
         if len(complete):
             return complete
-        return np.flatnonzero(legal & (self.states == TrialState.PRUNED.value) & (self.violations > 0))
+        return np.flatnonzero(self.legal & (self.states == TrialState.PRUNED.value) & (self.violations > 0))
 
 
 class Table:
@@ -75,7 +83,8 @@ class Table:
             known, columns = self._trials, self._columns
             count = min(len(known), len(trials))
             # Storages do not change finished trials: the same object is the same trial.
-            fresh = np.array([known[i] is not trials[i] for i in range(count)] + [True] * (len(trials) - count))
+            fresh = np.ones(len(trials), np.bool_)
+            fresh[:count] = [known[i] is not trials[i] for i in range(count)]
             fresh[:count] |= ~columns.finished[:count]
             new = self._read([trials[i] for i in np.flatnonzero(fresh)])
             arrays = []
@@ -97,8 +106,10 @@ class Table:
                 rows[i] = self.encoding.rows([trial.params])
             if trial.state == TrialState.COMPLETE:
                 losses[i] = np.array(trial.values) * self._signs
+        numbers = np.array([trial.number for trial in trials], np.int64)
+        constraints = np.array([trial.constraints for trial in trials], np.object_)
         violations = np.array([violation(trial) for trial in trials], np.float64)
         states = np.array([trial.state.value for trial in trials], np.int64)
         times = [trial.datetime_complete for trial in trials]
         ended = np.array([np.inf if time is None else (time - _START).total_seconds() for time in times])
-        return Columns(rows, losses, violations, states, ended)
+        return Columns(rows, losses, numbers, constraints, violations, states, ended)
