@@ -9,9 +9,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.samplers import BaseSampler
 
 from effnas.evaluate.evaluation import Evaluation, EvaluationError, Report
 from effnas.search.evolution import Evolution
@@ -176,3 +182,19 @@ def start(words: list[str], cwd: Path) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     line = [sys.executable, "-c", "from effnas.cli import main; raise SystemExit(main())", *words]
     return subprocess.Popen(line, cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def changed(one: Mapping[str, Any], other: Mapping[str, Any]) -> int:
+    """How many of the parameters of ``other`` have another value in ``one``."""
+    return sum(one[name] != other[name] for name in other)
+
+
+def best_after(sampler: BaseSampler, seed: int, trials: int) -> float:
+    """Share of the best possible value that a search of 20 independent decisions has found."""
+    weights = np.random.default_rng(seed).normal(size=(20, 3))
+    space: dict[str, BaseDistribution] = {f"d{i:02}": CategoricalDistribution([0, 1, 2]) for i in range(20)}
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    for _ in range(trials):
+        trial = study.ask(space)
+        study.tell(trial, sum(weights[i, trial.params[f"d{i:02}"]] for i in range(20)))
+    return study.best_value / weights.max(axis=1).sum()

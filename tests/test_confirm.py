@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from synthetic import calls, chance, read_csv
 
 from effnas import load_space, run_search
 from effnas.evaluate.evaluation import Evaluation, Report
@@ -21,7 +22,6 @@ from effnas.search.record import RESULT
 from effnas.space.architecture import Architecture
 from effnas.space.cost import cost
 from effnas.space.errors import UserError
-from tests.synthetic import calls, chance, read_csv
 
 
 @dataclass(frozen=True)

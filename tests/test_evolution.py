@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -8,8 +7,9 @@ import numpy as np
 import optuna
 import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler, RandomSampler
+from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
+from synthetic import best_after, changed
 
 from effnas.search.evolution import Evolution
 from effnas.search.seeded import Seeded
@@ -19,27 +19,12 @@ TWO = {name: CategoricalDistribution([0, 1, 2]) for name in "ab"}
 SIX = {name: CategoricalDistribution([0, 1, 2, 3]) for name in "abcdef"}
 
 
-def changed(one: Mapping[str, Any], other: Mapping[str, Any]) -> int:
-    return sum(one[name] != other[name] for name in other)
-
-
 def add(study: optuna.Study, params: dict[str, int], state: TrialState = TrialState.COMPLETE, **result: Any) -> None:
     study.add_trial(optuna.trial.create_trial(state=state, params=params, distributions=dict(SIX), **result))
 
 
 def vector(value: int) -> dict[str, int]:
     return dict.fromkeys(SIX, value)
-
-
-def best_after(sampler: BaseSampler, seed: int, trials: int) -> float:
-    """Share of the best possible value that a search of 20 independent decisions has found."""
-    weights = np.random.default_rng(seed).normal(size=(20, 3))
-    space: dict[str, BaseDistribution] = {f"d{i:02}": CategoricalDistribution([0, 1, 2]) for i in range(20)}
-    study = optuna.create_study(direction="maximize", sampler=sampler)
-    for _ in range(trials):
-        trial = study.ask(space)
-        study.tell(trial, sum(weights[i, trial.params[f"d{i:02}"]] for i in range(20)))
-    return study.best_value / weights.max(axis=1).sum()
 
 
 def test_beats_random_search():

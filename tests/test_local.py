@@ -1,14 +1,13 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import optuna
 import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
+from synthetic import best_after, changed
 
 from effnas.search.local import LocalSearch
 from effnas.search.seeded import Seeded
@@ -16,10 +15,6 @@ from effnas.space.errors import UserError
 
 FOUR: dict[str, BaseDistribution] = {name: CategoricalDistribution([0, 1, 2]) for name in "abcd"}
 NEIGHBOURS = 8
-
-
-def changed(one: Mapping[str, Any], other: Mapping[str, Any]) -> int:
-    return sum(one[name] != other[name] for name in other)
 
 
 def vector(value: int) -> dict[str, int]:
@@ -143,20 +138,9 @@ def test_threads_share_a_sampler():
     assert len({tuple(sorted(t.params.items())) for t in study.trials}) == 30
 
 
-def best_after(sampler: optuna.samplers.BaseSampler, seed: int, trials: int = 100) -> float:
-    """Share of the best possible value that a search of 20 independent decisions has found."""
-    weights = np.random.default_rng(seed).normal(size=(20, 3))
-    space: dict[str, BaseDistribution] = {f"d{i:02}": CategoricalDistribution([0, 1, 2]) for i in range(20)}
-    study = optuna.create_study(direction="maximize", sampler=sampler)
-    for _ in range(trials):
-        trial = study.ask(space)
-        study.tell(trial, sum(weights[i, trial.params[f"d{i:02}"]] for i in range(20)))
-    return study.best_value / weights.max(axis=1).sum()
-
-
 def test_beats_random_search():
-    local = [best_after(Seeded(LocalSearch, seed), seed) for seed in range(3)]
-    random = [best_after(Seeded(RandomSampler, seed), seed) for seed in range(3)]
+    local = [best_after(Seeded(LocalSearch, seed), seed, 100) for seed in range(3)]
+    random = [best_after(Seeded(RandomSampler, seed), seed, 100) for seed in range(3)]
     assert min(local) > max(random) + 0.1
 
 

@@ -7,8 +7,9 @@ import optuna
 import pytest
 import torch
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler, RandomSampler
+from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
+from synthetic import best_after
 
 from effnas.search.policy import PPO, Learner, Policy
 from effnas.search.reinforce import Reinforce, _advantages
@@ -155,17 +156,6 @@ def test_define_by_run_and_threads():
     study = optuna.create_study(sampler=Reinforce(batch=5, seed=0))
     study.optimize(objective, n_trials=40, n_jobs=2)
     assert study.best_value == 8
-
-
-def best_after(sampler: BaseSampler, seed: int, trials: int) -> float:
-    """Share of the best possible value that a search of 20 independent decisions has found."""
-    weights = np.random.default_rng(seed).normal(size=(20, 3))
-    space: dict[str, BaseDistribution] = {f"d{i:02}": CategoricalDistribution([0, 1, 2]) for i in range(20)}
-    study = optuna.create_study(direction="maximize", sampler=sampler)
-    for _ in range(trials):
-        trial = study.ask(space)
-        study.tell(trial, sum(weights[i, trial.params[f"d{i:02}"]] for i in range(20)))
-    return study.best_value / weights.max(axis=1).sum()
 
 
 def test_beats_random_search():
