@@ -34,8 +34,7 @@ class Encoding:
     def __init__(self, distributions: Mapping[str, BaseDistribution]) -> None:
         self.space = dict(distributions)
         self.names = tuple(distributions)
-        self._distributions = tuple(distributions.values())
-        self.levels = tuple(_levels(distribution) for distribution in self._distributions)
+        self.levels = tuple(_levels(distribution) for distribution in distributions.values())
         self.sizes = np.array([len(levels) for levels in self.levels])
         self._tables = [_table(levels) for levels in self.levels]
         self.bends = np.array(
@@ -45,7 +44,7 @@ class Encoding:
     def rows(self, params: Sequence[Mapping[str, Any]]) -> Rows:
         """Level numbers, shape (n, d); a number between two levels gets the nearest."""
         rows = np.empty((len(params), len(self.names)), np.int64)
-        for column, (name, space) in enumerate(zip(self.names, self._distributions, strict=True)):
+        for column, (name, space) in enumerate(self.space.items()):
             if isinstance(space, CategoricalDistribution):
                 rows[:, column] = [space.to_internal_repr(vector[name]) for vector in params]
             elif len(params):

@@ -16,7 +16,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from ..space.files import write_text
-from .confirm import Standing, standings, winner
+from .confirm import standings, winner
 from .feasible import Space
 from .figures import search_figure
 from .objective import Objective, non_dominated
@@ -90,13 +90,8 @@ def front_trials(study: Study, objective: Objective) -> list[FrozenTrial]:
     return sorted((t for t, keep in zip(trials, mask, strict=True) if keep), key=lambda t: result_of(t)["macs"])
 
 
-def best_trial(study: Study, objective: Objective, named: Standing | None = None) -> FrozenTrial | None:
-    """The best score; of several objectives, the front's member that is best in the first one.
-
-    Where networks were evaluated again, the one ``named`` (:mod:`effnas.search.confirm`).
-    """
-    if named is not None:
-        return named.trial
+def best_trial(study: Study, objective: Objective) -> FrozenTrial | None:
+    """The best score; of several objectives, the front's member that is best in the first one."""
     sign = 1 if objective.directions[0] == "maximize" else -1
     trials = usable_trials(study) if len(objective.names) == 1 else front_trials(study, objective)
     return max(trials, key=lambda t: (sign * t.values[0], -t.number), default=None)
@@ -126,7 +121,7 @@ def write_search(
     write_csv(output / "trials.csv", rows)
     write_csv(output / "pareto.csv", _rows(front, objective), like=rows)
     named = winner(standings(trials, study.direction, estimates)) if len(objective.names) == 1 else None
-    best = best_trial(study, objective, named)
+    best = best_trial(study, objective) if named is None else named.trial  # where networks were evaluated again
     scores = [row["score"] for row in rows if row["state"] == "complete" and row["duplicate_of"] is None]
     summary: dict[str, Any] = {"best": None}
     if best is not None:
