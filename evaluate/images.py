@@ -45,22 +45,29 @@ class ImageSet(Protocol):
     """Labelled images that a model trains on or is measured on."""
 
     num_classes: int
+    pixels: Pixels
 
     def __len__(self) -> int: ...
 
     def batches(
         self,
         batch_size: int,
-        resolution: int,
         *,
         device: str | torch.device,
-        generator: torch.Generator | None = None,
+        shuffle: int | None = None,
         drop_last: bool = False,
+        start: int = 0,
+        shard: tuple[int, int] = (0, 1),
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield ``(images, labels)``: float32 (B, C, resolution, resolution), normalised; int64 (B,).
+        """Yield ``(images, labels)``: uint8 (B, C, size, size) as they are stored, and int64 (B,), on ``device``.
 
-        With a ``generator`` the images come shuffled and augmented, both drawn from it alone; without one they come
-        in order and as they are. ``drop_last`` leaves out an incomplete last batch, unless it is the only one.
+        Args:
+            batch_size: images a batch, all shards together.
+            device: where the tensors are to be.
+            shuffle: seed of a random order; None: as they come.
+            drop_last: leave out an incomplete last batch, unless it is the only one.
+            start: batches to leave out at the beginning: where a pass goes on that was cut short.
+            shard: ``(i, n)``: of every batch the images i, i + n, i + 2n, …
 
         Raises:
             UserError: more images than ``max_corrupt`` allows turn out unreadable (streamed sets only).
@@ -70,11 +77,14 @@ class ImageSet(Protocol):
 
 @dataclass(frozen=True)
 class Pixels:
-    """What every image of a data set goes through: stored as ``channels`` × ``size`` × ``size`` uint8, then normalised.
+    """What the images of a data set are: stored as ``channels`` × ``size`` × ``size`` uint8, read through a crop.
 
     Args:
         mean, std: of the training images, per channel, in units of 0 to 255.
-        flip, crop: augmentation: horizontal flip at rate 1/2; shift by up to ``crop`` stored pixels each way, zeros in.
+        flip, crop: augmentation that suits them: horizontal flip at rate 1/2; shift by up to ``crop`` stored pixels
+            each way, zeros in.
+        center_crop: side of the centre square that is measured, as a fraction of the stored side.
+        interpolation: ``bilinear`` or ``bicubic``, always antialiased.
     """
 
     channels: int
@@ -83,29 +93,33 @@ class Pixels:
     std: tuple[float, ...] = ()
     flip: bool = False
     crop: int = 0
+    center_crop: float = 1.0
+    interpolation: str = "bilinear"
 
-    def prepare(self, images: Tensor, resolution: int, generator: torch.Generator | None) -> Tensor:
-        """Augment (with a generator), resize (antialiased bilinear) and normalise uint8 (B, C, size, size)."""
-        if generator is not None:
-            images = self._augment(images, generator)
-        if images.device.type != "cpu":
-            images = images.float()  # on a CPU uint8 resizes three times as fast, elsewhere not at all
-        if images.shape[-1] != resolution:
-            images = F.interpolate(images, size=(resolution, resolution), mode="bilinear", antialias=True)
+    def prepare(self, images: Tensor, resolution: int) -> Tensor:
+        """Uint8 (B, C, size, size) as a model is measured on it: float32 (B, C, resolution, resolution), normalised."""
+        side = images.shape[-1]
+        inner = max(1, round(self.center_crop * side))
+        if inner < side:
+            at = (side - inner) // 2
+            images = images[..., at : at + inner, at : at + inner]
+        return self.normalize(resize(images, resolution, self.interpolation))
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """(B, C, h, w) in units of 0 to 255 to float32 of mean 0 and standard deviation 1."""
         mean = torch.tensor(self.mean, device=images.device).view(1, -1, 1, 1)
         std = torch.tensor(self.std, device=images.device).view(1, -1, 1, 1)
         return images.float().sub(mean).div_(std)
 
-    def _augment(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        count, side, where = len(images), images.shape[-1], generator.device
-        if self.crop:
-            shift = torch.randint(2 * self.crop + 1, (2, count), generator=generator, device=where).to(images.device)
-            windows = F.pad(images, [self.crop] * 4).unfold(2, side, 1).unfold(3, side, 1)
-            images = windows[torch.arange(count, device=images.device), :, shift[0], shift[1]]
-        if self.flip:
-            chosen = torch.rand(count, generator=generator, device=where).to(images.device) < 0.5
-            images = torch.where(chosen.view(-1, 1, 1, 1), images.flip(-1), images)
+
+def resize(images: Tensor, resolution: int, interpolation: str = "bilinear") -> Tensor:
+    """(B, C, h, w) in units of 0 to 255 to (B, C, resolution, resolution), antialiased; uint8 stays so on a CPU."""
+    if images.device.type != "cpu":
+        images = images.float()  # on a CPU uint8 resizes three times as fast, elsewhere not at all
+    if tuple(images.shape[-2:]) == (resolution, resolution):
         return images
+    resized = F.interpolate(images, size=(resolution, resolution), mode=interpolation, antialias=True)
+    return resized.clamp_(0, 255) if interpolation == "bicubic" and resized.is_floating_point() else resized
 
 
 class Unreadable:
@@ -130,7 +144,7 @@ class Unreadable:
             )
 
 
-def decode(encoded: Encoded, channels: int, size: int) -> npt.NDArray[np.uint8]:
+def decode(encoded: Encoded, channels: int, size: int, interpolation: str = "bilinear") -> npt.NDArray[np.uint8]:
     """One image as (channels, size, size): turned upright, shorter side to ``size``, the centre square of it.
 
     Grey, palette, transparent (alpha dropped), CMYK and 16-bit images (upper 8 bits) are converted.
@@ -148,7 +162,7 @@ def decode(encoded: Encoded, channels: int, size: int) -> npt.NDArray[np.uint8]:
         side = min(width, height)
         left, top = (width - side) // 2, (height - side) // 2
         box = (left, top, left + side, top + side)
-        picture = picture.resize((size, size), Image.Resampling.BILINEAR, box=box)
+        picture = picture.resize((size, size), Image.Resampling[interpolation.upper()], box=box)
     pixels = np.asarray(picture, dtype=np.uint8)
     return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
@@ -185,7 +199,7 @@ def _decode_rows(
 
     def one(i: int, item: tuple[str, Encoded]) -> Failure | None:
         try:
-            out[i] = decode(item[1], pixels.channels, pixels.size)
+            out[i] = decode(item[1], pixels.channels, pixels.size, pixels.interpolation)
         except Exception as error:  # Pillow's readers raise anything on a broken file, SyntaxError and struct.error too
             reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)[:200]
             return item[0], reason or type(error).__name__
@@ -225,11 +239,12 @@ class MemorySet:
     def batches(
         self,
         batch_size: int,
-        resolution: int,
         *,
         device: str | torch.device,
-        generator: torch.Generator | None = None,
+        shuffle: int | None = None,
         drop_last: bool = False,
+        start: int = 0,
+        shard: tuple[int, int] = (0, 1),
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """As :meth:`ImageSet.batches`."""
         device = torch.device(device)
@@ -237,9 +252,9 @@ class MemorySet:
             images, labels = self._copies[torch.device("cpu")]
             self._copies[device] = images.to(device), labels.to(device)
         images, labels = self._copies[device]
-        for rows in _batches(len(labels), batch_size, generator, drop_last):
+        for rows in _batches(len(labels), batch_size, shuffle, drop_last, start, shard):
             chosen = rows.to(device)
-            yield self.pixels.prepare(images.index_select(0, chosen), resolution, generator), labels[chosen]
+            yield images.index_select(0, chosen), labels[chosen]
 
 
 class StreamSet:
@@ -281,21 +296,21 @@ class StreamSet:
     def batches(
         self,
         batch_size: int,
-        resolution: int,
         *,
         device: str | torch.device,
-        generator: torch.Generator | None = None,
+        shuffle: int | None = None,
         drop_last: bool = False,
+        start: int = 0,
+        shard: tuple[int, int] = (0, 1),
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """As :meth:`ImageSet.batches`."""
         device = torch.device(device)
-        batches = _batches(len(self), batch_size, generator, drop_last)
+        batches = _batches(len(self), batch_size, shuffle, drop_last, start, shard)
         self._order[:] = [self._rows[rows.numpy()] for rows in batches]
         for images, labels, failures in self._loader:
             self._note(failures)
             if len(labels):
-                images = images.to(device, non_blocking=True)
-                yield self.pixels.prepare(images, resolution, generator), labels.to(device, non_blocking=True)
+                yield images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
 
     def _note(self, failures: Sequence[Failure]) -> None:
         for name, reason in failures:
@@ -316,10 +331,15 @@ class _Decoder(Dataset[Any]):
         return torch.from_numpy(images[good]), torch.from_numpy(self.table.labels[rows][good]), failures
 
 
-def _batches(count: int, size: int, generator: torch.Generator | None, drop_last: bool) -> list[Tensor]:
-    if generator is None:
+def _batches(
+    count: int, size: int, shuffle: int | None, drop_last: bool, start: int, shard: tuple[int, int]
+) -> list[Tensor]:
+    if shuffle is None:
         order = torch.arange(count)
     else:
-        order = torch.randperm(count, generator=generator, device=generator.device).cpu()
-    batches = [order[start : start + size] for start in range(0, count, size)]
-    return batches[:-1] if drop_last and len(batches) > 1 and len(batches[-1]) < size else batches
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(shuffle))
+    batches = list(order.split(size))
+    if drop_last and len(batches) > 1 and len(batches[-1]) < size:
+        batches.pop()
+    mine, of = shard
+    return [batch[mine::of] for batch in batches[start:]]

@@ -16,6 +16,7 @@ from ..space.errors import UserError, check_choice, check_int, check_number
 from .data import ImageSet
 from .device import autocast, out_of_memory
 from .evaluation import EvaluationError, Report
+from .images import Pixels
 from .optimizers import OPTIMIZERS, MovingAverage, make_optimizer, staircase
 
 SCHEDULES = ("cosine", "exponential")
@@ -201,14 +202,15 @@ def _train(
         weight_decay=training.weight_decay,
     )
     average = MovingAverage(model, training.ema_decay) if training.ema_decay else None
-    order = torch.Generator().manual_seed(seed)
     step, seen, trained, train_loss = 0, 0, 0.0, math.nan
     accuracy = loss = None
     for epoch in range(1, training.epochs + 1):
         model.train()
         begin = time.perf_counter()
         losses = _Losses(epoch, steps_per_epoch)
-        for images, labels in train.batches(batch_size, resolution, device=device, generator=order, drop_last=True):
+        order = seed * 1_000_003 + epoch
+        for stored, labels in train.batches(batch_size, device=device, shuffle=order, drop_last=True):
+            images = train.pixels.prepare(_augment(stored, train.pixels), resolution)
             lr = training.lr_at(step, steps_per_epoch, batch_size)
             for group in optimizer.param_groups:
                 group["lr"] = lr
@@ -244,6 +246,18 @@ def _train(
         seconds=time.perf_counter() - start,
         images_per_second=seen / trained,
     )
+
+
+def _augment(images: Tensor, pixels: Pixels) -> Tensor:
+    count, side, where = len(images), images.shape[-1], images.device
+    if pixels.crop:
+        shift = torch.randint(2 * pixels.crop + 1, (2, count), device=where)
+        windows = functional.pad(images, [pixels.crop] * 4).unfold(2, side, 1).unfold(3, side, 1)
+        images = windows[torch.arange(count, device=where), :, shift[0], shift[1]]
+    if pixels.flip:
+        chosen = torch.rand(count, device=where) < 0.5
+        images = torch.where(chosen.view(-1, 1, 1, 1), images.flip(-1), images)
+    return images
 
 
 def _step(
@@ -314,9 +328,9 @@ def measure(
     total = torch.zeros((), dtype=torch.float64, device="cpu" if device.type == "mps" else device)
     count = 0
     try:
-        for batch, labels in images.batches(batch_size, resolution, device=device):
+        for stored, labels in images.batches(batch_size, device=device):
             with autocast(precision, device):
-                logits = model(batch.contiguous(memory_format=layout))
+                logits = model(images.pixels.prepare(stored, resolution).contiguous(memory_format=layout))
             logits = logits.float()
             hits += (logits.argmax(1) == labels).sum()
             total += functional.cross_entropy(logits, labels, reduction="sum").to(total)

@@ -6,6 +6,7 @@ import io
 import re
 import tarfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,21 +69,14 @@ def files(path: Path | str, **fields: Any) -> ImageData:
 
 
 def all_of(images: Any, resolution: int = 8, batch_size: int = 64, **more: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    batches = list(images.batches(batch_size, resolution, device="cpu", **more))
-    return torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches])
+    """Every image as it is measured, and its label."""
+    batches = list(images.batches(batch_size, device="cpu", **more))
+    return torch.cat([images.pixels.prepare(x, resolution) for x, _ in batches]), torch.cat([y for _, y in batches])
 
 
 def stored(*sets: Any) -> list[bytes]:
-    """The pixels of every image as they were before normalising."""
-    out = []
-    for part in sets:
-        mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (part.pixels.mean, part.pixels.std))
-        out += [(x * std + mean).round().to(torch.uint8) for x in all_of(part, part.pixels.size)[0]]
-    return [x.numpy().tobytes() for x in out]
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+    """The pixels of every image."""
+    return [x.numpy().tobytes() for part in sets for batch, _ in part.batches(64, device="cpu") for x in batch]
 
 
 def network(num_classes: int) -> Architecture:
@@ -139,13 +133,13 @@ def test_resolution_is_what_is_asked_and_the_picture_stays() -> None:
     assert torch.corrcoef(torch.stack([small.flatten(), back.flatten()]))[0, 1] > 0.97
 
 
-def test_only_a_generator_shuffles_and_augments() -> None:
-    train = ImageData(crop=1).load(1).train
+def test_a_seed_shuffles() -> None:
+    train = ImageData().load(1).train
     plain, order = all_of(train)
     assert torch.equal(plain, all_of(train)[0])
-    first, labels = all_of(train, generator=generator(1))
-    again, same = all_of(train, generator=generator(1))
-    other, _ = all_of(train, generator=generator(2))
+    first, labels = all_of(train, shuffle=1)
+    again, same = all_of(train, shuffle=1)
+    other, _ = all_of(train, shuffle=2)
     assert torch.equal(first, again)
     assert torch.equal(labels, same)
     assert not torch.equal(first, other)
@@ -153,33 +147,52 @@ def test_only_a_generator_shuffles_and_augments() -> None:
     assert torch.equal(labels.sort().values, order.sort().values)
 
 
-def test_flip_mirrors_about_half_of_the_images(tmp_path: Path) -> None:
-    train = files(write_folder(tmp_path, each=50, kind="png"), flip=True).load(1).train
-    plain, moved = all_of(train, 32)[0], all_of(train, 32, generator=generator())[0]
-    known = {image.numpy().tobytes() for image in plain}
-    mirrored = {image.flip(-1).numpy().tobytes() for image in plain}
-    kept = sum(image.numpy().tobytes() in known for image in moved)
-    assert kept + sum(image.numpy().tobytes() in mirrored for image in moved) == len(train) == 80
-    assert 22 < kept < 58
+def test_a_pass_can_begin_where_another_was_cut_short() -> None:
+    train = ImageData().load(1).train
+    whole = [y for _, y in train.batches(100, device="cpu", shuffle=3, drop_last=True)]
+    rest = [y for _, y in train.batches(100, device="cpu", shuffle=3, drop_last=True, start=4)]
+    assert len(rest) == len(whole) - 4
+    assert all(torch.equal(a, b) for a, b in zip(rest, whole[4:], strict=True))
 
 
-def test_crop_shifts_by_at_most_so_many_pixels(tmp_path: Path) -> None:
-    for name in ("a", "b"):  # one white pixel in the middle of black
+def test_shards_part_every_batch_among_them() -> None:
+    train = ImageData().load(1).train
+    whole = [y for _, y in train.batches(100, device="cpu", shuffle=3)]
+    shards = [[y for _, y in train.batches(100, device="cpu", shuffle=3, shard=(i, 3))] for i in range(3)]
+    for batch, *parts in zip(whole, *shards, strict=True):
+        assert [len(part) for part in parts] == [len(batch[i::3]) for i in range(3)]
+        assert torch.equal(torch.cat(parts).sort().values, batch.sort().values)
+
+
+def test_a_centre_crop_is_what_is_left_of_the_border_and_resized(tmp_path: Path) -> None:
+    for name in ("a", "b"):  # white, but for a black border of 4 pixels
         (tmp_path / name).mkdir()
-        for i in range(50):
-            pixels = np.zeros((16, 16), dtype=np.uint8)
-            pixels[8, 8] = 255
+        for i in range(4):
+            pixels = np.pad(np.full((24, 24), 255, dtype=np.uint8), 4)
             Image.fromarray(pixels).save(tmp_path / name / f"{i}.png")
-    moved, _ = all_of(files(tmp_path, crop=2).load(1).train, 16, generator=generator())
-    where = moved.flatten(1).argmax(1)
-    assert set((where // 16).tolist()) == set((where % 16).tolist()) == {6, 7, 8, 9, 10}
+    train: Any = files(tmp_path).load(1).train
+    inner = replace(train.pixels, center_crop=0.75, mean=(0.0,), std=(1.0,))
+    images = next(train.batches(8, device="cpu"))[0]
+    assert inner.prepare(images, 24).min() == 255
+    assert replace(inner, center_crop=1.0).prepare(images, 32)[0, 0, 3, 3] == 0
+    assert inner.prepare(images, 48).shape[-1] == 48
+
+
+def test_bicubic_stays_within_the_range_of_pixels() -> None:
+    train: Any = ImageData().load(1).train
+    cubic = replace(train.pixels, interpolation="bicubic", mean=(0.0,), std=(1.0,))
+    images = next(train.batches(64, device="cpu"))[0]
+    large = cubic.prepare(images, 29)
+    assert large.min() >= 0
+    assert large.max() <= 255
+    assert not torch.equal(large, replace(cubic, interpolation="bilinear").prepare(images, 29))
 
 
 def test_drop_last_leaves_out_an_incomplete_batch_but_not_the_only_one() -> None:
     train = ImageData().load(1).train
-    sizes = [len(y) for _, y in train.batches(100, 8, device="cpu", drop_last=True)]
+    sizes = [len(y) for _, y in train.batches(100, device="cpu", drop_last=True)]
     assert sizes == [100] * (len(train) // 100)
-    assert [len(y) for _, y in train.batches(5000, 8, device="cpu", drop_last=True)] == [len(train)]
+    assert [len(y) for _, y in train.batches(5000, device="cpu", drop_last=True)] == [len(train)]
 
 
 def test_equal_fields_share_one_decoded_copy() -> None:
@@ -312,9 +325,9 @@ def test_sets_above_memory_mb_stream_the_same_images(tmp_path: Path, monkeypatch
     kept, streamed = files(path, crop=2).load(3), files(path, crop=2, memory_mb=0).load(3)
     assert all_of(kept.heldout)[1].tolist() == all_of(streamed.heldout)[1].tolist()
     for seed in (None, 1, 2):  # the workers stay between passes, and a pass given up leaves nothing behind
-        next(streamed.train.batches(4, 16, device="cpu", generator=generator()))
-        ours = all_of(streamed.train, 16, 5, generator=None if seed is None else generator(seed), drop_last=True)
-        theirs = all_of(kept.train, 16, 5, generator=None if seed is None else generator(seed), drop_last=True)
+        next(streamed.train.batches(4, device="cpu", shuffle=0))
+        ours = all_of(streamed.train, 16, 5, shuffle=seed, drop_last=True)
+        theirs = all_of(kept.train, 16, 5, shuffle=seed, drop_last=True)
         assert torch.equal(ours[1], theirs[1])
         assert torch.allclose(ours[0], theirs[0], atol=1e-4)
 
@@ -323,7 +336,7 @@ def test_a_streamed_set_leaves_the_global_random_numbers_alone(tmp_path: Path) -
     train = files(write_folder(tmp_path), memory_mb=0, workers=0).load(3).train
     assert isinstance(train._loader, DataLoader)  # type: ignore[attr-defined]
     state = torch.get_rng_state()
-    all_of(train, generator=generator())
+    all_of(train, shuffle=0)
     assert torch.equal(state, torch.get_rng_state())
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from effnas.evaluate.device import find_device
 from effnas.evaluate.evaluation import EvaluationError, Stopped
+from effnas.evaluate.images import Pixels
 from effnas.evaluate.optimizers import MovingAverage, RMSpropTF, make_optimizer, parameter_groups
 from effnas.evaluate.training import Training, TrainingResult, measure, train
 from effnas.space.architecture import Architecture, Stage
@@ -23,6 +24,8 @@ from effnas.space.network import build
 
 class Images:
     """An ImageSet of tensors."""
+
+    pixels = Pixels(1, 8, mean=(0.0,), std=(1.0,))
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         self.images, self.labels = images, labels
@@ -35,19 +38,23 @@ class Images:
     def batches(
         self,
         batch_size: int,
-        resolution: int,
         *,
         device: str | torch.device,
-        generator: torch.Generator | None = None,
+        shuffle: int | None = None,
         drop_last: bool = False,
+        start: int = 0,
+        shard: tuple[int, int] = (0, 1),
     ) -> Iterator[tuple[Tensor, Tensor]]:
         n = len(self)
-        order = torch.arange(n) if generator is None else torch.randperm(n, generator=generator)
-        for part in torch.split(order, batch_size):
+        order = (
+            torch.arange(n) if shuffle is None else torch.randperm(n, generator=torch.Generator().manual_seed(shuffle))
+        )
+        for part in torch.split(order, batch_size)[start:]:
             if drop_last and len(part) < batch_size:
                 return
             self.served.append(len(part))
-            yield self.images[part].to(device), self.labels[part].to(device)
+            rows = part[shard[0] :: shard[1]]
+            yield self.images[rows].to(device), self.labels[rows].to(device)
 
 
 def stripes(n: int, seed: int = 0) -> Images:
