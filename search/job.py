@@ -17,10 +17,11 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study
 
 from ..evaluate.evaluation import EvaluationError, Evaluator
+from ..evaluate.folder import folder_lock
+from ..evaluate.interrupt import Interrupts
 from ..space.errors import UserError, check_int, check_number
 from ..space.space import load_space
 from .feasible import Space, feasible_member
-from .interrupt import Interrupts
 from .known import informed
 from .objective import MnasNetReward, Objective
 from .predictor import Predictor
@@ -28,7 +29,7 @@ from .progress import Progress
 from .record import interrupt_running
 from .report import write_search
 from .seeded import Seeded, derive_seed
-from .storage import folder_lock, open_study
+from .storage import open_study
 from .study import Candidate, Loop, Problem
 from .workers import make_workers
 

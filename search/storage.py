@@ -6,12 +6,10 @@ import json
 import time
 import warnings
 from collections.abc import Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import optuna
-from filelock import FileLock, Timeout
 from optuna.storages import BaseStorage
 from optuna.study import Study, StudyDirection
 from optuna.trial import TrialState
@@ -23,28 +21,6 @@ from .seeded import INTERRUPTED
 JOURNAL = "study.journal"
 #: Study attribute: what the search is, so that a folder is not continued as another search.
 JOB = "job"
-
-
-@contextmanager
-def folder_lock(folder: Path) -> Any:
-    """Hold a run's output folder; it is free again when the process ends, however it ends.
-
-    Raises:
-        UserError: another process holds it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(str(folder / ".lock"))
-    try:
-        lock.acquire(timeout=5)  # a run killed a moment ago may still be going
-    except Timeout:
-        raise UserError(
-            f"{folder}: another effnas process is running in this folder; wait for it, or choose another with "
-            "hydra.run.dir=DIR"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _connect(url: str) -> BaseStorage:

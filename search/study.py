@@ -18,11 +18,11 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ..evaluate.evaluation import Evaluation, EvaluationError
+from ..evaluate.interrupt import Interrupts
 from ..space.architecture import Architecture
 from ..space.cost import Cost, cost
 from ..space.errors import UserError
 from .confirm import REPEAT, next_repeat, standings
-from .interrupt import Interrupts
 from .objective import COSTS, Objective
 from .record import RESULT, close_interrupted, is_counted, result_of
 from .seeded import INTERRUPTED, derive_seed

@@ -17,9 +17,9 @@ from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from ..evaluate.evaluation import Evaluation, EvaluationError, Evaluator, Stopped
+from ..evaluate.interrupt import Interrupts
 from ..space.architecture import Architecture
 from ..space.errors import UserError
-from .interrupt import Interrupts
 
 #: ``on_report(number, step, accuracy) -> stop?``
 OnReport = Callable[[int, int, float], bool]

@@ -16,7 +16,7 @@ from optuna.samplers import RandomSampler
 from synthetic import TESTS, Parent, Synthetic, calls, four_networks, gone, read_csv, search, wait_for
 
 from effnas.evaluate.evaluation import Evaluation
-from effnas.search.interrupt import Interrupts
+from effnas.evaluate.interrupt import Interrupts
 from effnas.search.workers import Outcome, Processes, Task, cores, make_workers
 from effnas.space.cost import cost
 from effnas.space.errors import UserError
