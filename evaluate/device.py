@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Iterator
 
 import torch
@@ -30,11 +31,22 @@ def find_device(name: object) -> torch.device:
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """A context: bf16 where ``precision`` is ``bf16``, or ``auto`` on a GPU that computes it; else fp32 as always."""
-    on = precision == "bf16"
-    if precision == "auto" and device.type == "cuda":
-        on = torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=on)
+    """A context: bf16 where ``precision`` is ``bf16``, fp32 as always where it is ``fp32``."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory was lacking, of a GPU or of the machine."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and "llocate memory" in str(error)
+    )
+
+
+def free_memory(device: torch.device) -> None:
+    """Give back what the allocator holds for nobody."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 @contextlib.contextmanager
@@ -42,10 +54,10 @@ def out_of_memory(batch_size: int, resolution: int) -> Iterator[None]:
     """What runs out of memory inside, or cannot be normalised, is a candidate without a value: EvaluationError."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise EvaluationError(f"out of memory at batch size {batch_size}, resolution {resolution}") from error
-    except RuntimeError as error:
-        if isinstance(error, EvaluationError) or "llocate memory" not in str(error):
+    except EvaluationError:
+        raise
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
             raise
         raise EvaluationError(f"out of memory at batch size {batch_size}, resolution {resolution}") from error
     except ValueError as error:

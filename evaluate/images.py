@@ -338,7 +338,7 @@ def _batches(
         order = torch.arange(count)
     else:
         order = torch.randperm(count, generator=torch.Generator().manual_seed(shuffle))
-    batches = list(order.split(size))
+    batches = list(torch.split(order, size))
     if drop_last and len(batches) > 1 and len(batches[-1]) < size:
         batches.pop()
     mine, of = shard

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
-OPTIMIZERS = ("sgd", "rmsprop", "adamw")
+from .recipe import Training
 
 
 class RMSpropTF(Optimizer):
@@ -76,27 +76,44 @@ class RMSpropTF(Optimizer):
         return loss
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Two groups: kernels and matrices, which decay; biases and BatchNorm (vectors), which do not."""
-    weights = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in weights if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in weights if p.ndim <= 1], "weight_decay": 0.0},
+def parameter_groups(model: nn.Module, weight_decay: float, layer_decay: float = 1.0) -> list[dict[str, Any]]:
+    """Groups of the parameters that train, each with its ``weight_decay`` and ``lr_scale``.
+
+    Kernels and matrices decay; biases and BatchNorm (vectors) do not. The learning rate of a stage is ``layer_decay``
+    times that of the next one towards the classifier (Howard & Ruder 2018, section 3.2: discriminative fine-tuning).
+    """
+    found: dict[tuple[float, bool], list[Tensor]] = {}
+    depths = {name: _depth(name) for name, _ in model.named_parameters()}
+    top = max((depth for depth in depths.values() if depth < math.inf), default=-1) + 1
+    for name, p in model.named_parameters():
+        if p.requires_grad:
+            scale = layer_decay ** (top - min(depths[name], top))
+            found.setdefault((scale, p.ndim > 1), []).append(p)
+    return [
+        {"params": params, "weight_decay": weight_decay if decays else 0.0, "lr_scale": scale}
+        for (scale, decays), params in sorted(found.items(), key=lambda item: item[0], reverse=True)
     ]
-    return [group for group in groups if group["params"]]
 
 
-def make_optimizer(name: str, model: nn.Module, *, lr: float, momentum: float, weight_decay: float) -> Optimizer:
-    """The optimizer ``name`` of :data:`OPTIMIZERS` over the parameters of ``model`` that train.
+def _depth(name: str) -> float:
+    """0 for the stem, i + 1 for stage i; head and classifier, or whatever else a model has, are on top."""
+    parts = name.split(".")
+    if parts[0] == "stem":
+        return 0
+    return int(parts[1]) + 1 if parts[0] == "stages" else math.inf
+
+
+def make_optimizer(recipe: Training, model: nn.Module) -> Optimizer:
+    """The recipe's optimizer over the parameters of ``model`` that train.
 
     ``momentum`` is Nesterov's for sgd, the step's for rmsprop and beta1 for adamw; the decay of adamw is decoupled.
     """
-    groups = parameter_groups(model, weight_decay)
-    if name == "sgd":
-        return SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0)
-    if name == "rmsprop":
-        return RMSpropTF(groups, lr=lr, momentum=momentum)
-    return AdamW(groups, lr=lr, betas=(momentum, 0.999))
+    groups = parameter_groups(model, recipe.weight_decay, recipe.layer_decay)
+    if recipe.optimizer == "sgd":
+        return SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
+    if recipe.optimizer == "rmsprop":
+        return RMSpropTF(groups, lr=recipe.lr, momentum=recipe.momentum)
+    return AdamW(groups, lr=recipe.lr, betas=(recipe.momentum, 0.999))
 
 
 class MovingAverage:
@@ -129,7 +146,11 @@ class MovingAverage:
         for averaged, live in self._counters:
             averaged.copy_(live)
 
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"updates": self.updates, "weights": self.model.state_dict()}
 
-def staircase(epoch: float, rate: float, every: float) -> float:
-    """``rate ** ⌊epoch / every⌋``; the tiny term keeps ``every`` = 2.4 exact at epochs 2.4, 4.8, …."""
-    return float(rate ** math.floor(epoch / every + 1e-9))
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Inverse of :meth:`state`."""
+        self.updates = state["updates"]
+        self.model.load_state_dict(state["weights"])

@@ -12,24 +12,11 @@ from ..space.cost import cost
 from ..space.errors import UserError, check_int
 from ..space.network import build
 from .data import ImageData
-from .device import find_device, torch_threads
+from .device import find_device
 from .evaluation import Evaluation, Report
 from .profile import profile
-from .training import Training, train
-
-#: MACs of one step's forward pass that are worth a thread: below, threads wait for each other longer than they work.
-MACS_PER_THREAD = 250e6
-
-
-def useful_threads(architecture: Architecture, batch_size: int) -> int:
-    """Threads that training this network at this batch size can use on the CPU, at most those torch has now.
-
-    A function of the network alone, not of a measurement: the number of threads changes sums in the last digit, and two
-    runs must agree. (tiny at batch 64, 2 cores: 800 images/s with one thread, 300 to 700 with two; mobile_cifar: 215
-    and 335.)
-    """
-    work = cost(architecture).macs * batch_size
-    return max(1, min(torch.get_num_threads(), round(work / MACS_PER_THREAD)))
+from .recipe import Training
+from .training import train
 
 
 @dataclass(frozen=True)
@@ -45,7 +32,7 @@ class Proxy:
         training: the recipe.
         device: ``auto`` (the first GPU, else the CPU), ``cpu``, ``cuda``, ``cuda:1``, …
         latency_batch: batch size at which latency is measured on that device too; None: it is not.
-        threads: of the CPU; None: as many as the network can use (:func:`useful_threads`), at most those torch has.
+        threads: of the CPU; None: chosen by timed steps, at most those torch has.
 
     Raises:
         UserError: a field is of the wrong kind, or the machine lacks the device.
@@ -83,17 +70,17 @@ class Proxy:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)  # the CPU's alone: torch.manual_seed would change the GPUs' too
             model = build(architecture)
-        with torch_threads(self.threads or useful_threads(architecture, self.training.batch_size)):
-            result = train(
-                model,
-                split.train,
-                split.heldout,
-                self.training,
-                resolution=architecture.resolution,
-                seed=seed,
-                report=report,
-                device=device,
-            )
+        result = train(
+            model,
+            split.train,
+            split.heldout,
+            self.training,
+            resolution=architecture.resolution,
+            seed=seed,
+            report=report,
+            device=device,
+            threads=self.threads,
+        )
         assert result.accuracy is not None  # there are held-out images
         assert result.loss is not None
         latency = None
@@ -101,7 +88,7 @@ class Proxy:
             latency = profile(
                 architecture,
                 batch_size=self.latency_batch,
-                threads=self.threads or useful_threads(architecture, self.latency_batch),
+                threads=self.threads,
                 device=str(device),
                 repeats=20,
                 fvcore=False,

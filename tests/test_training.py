@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from effnas.evaluate.device import find_device
 from effnas.evaluate.evaluation import EvaluationError, Stopped
 from effnas.evaluate.images import Pixels
+from effnas.evaluate.measure import measure
 from effnas.evaluate.optimizers import MovingAverage, RMSpropTF, make_optimizer, parameter_groups
-from effnas.evaluate.training import Training, TrainingResult, measure, train
+from effnas.evaluate.recipe import Training
+from effnas.evaluate.training import TrainingResult, train
 from effnas.space.architecture import Architecture, Stage
 from effnas.space.errors import UserError
 from effnas.space.network import build
@@ -140,17 +142,31 @@ def test_biases_and_batchnorm_do_not_decay() -> None:
 def test_a_frozen_weight_is_not_trained() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)).requires_grad_(True)
     model[0].requires_grad_(False)
-    assert len(make_optimizer("adamw", model, lr=1, momentum=0.9, weight_decay=0).param_groups[0]["params"]) == 1
+    assert len(make_optimizer(Training(optimizer="adamw"), model).param_groups[0]["params"]) == 1
 
 
 @pytest.mark.parametrize(
     ("name", "kind", "expected"),
-    [("sgd", torch.optim.SGD, {"nesterov": True}), ("adamw", torch.optim.AdamW, {"betas": (0.9, 0.999)})],
+    [
+        ("sgd", torch.optim.SGD, {"nesterov": True, "weight_decay": 0.3}),
+        ("adamw", torch.optim.AdamW, {"betas": (0.9, 0.999), "weight_decay": 0.3}),
+        ("rmsprop", RMSpropTF, {"decay": 0.9, "momentum": 0.9, "eps": 1e-3}),
+    ],
 )
 def test_optimizers_by_name(name: str, kind: type, expected: dict[str, Any]) -> None:
-    optimizer = make_optimizer(name, build(tiny()), lr=0.1, momentum=0.9, weight_decay=0)
+    optimizer = make_optimizer(Training(optimizer=name, weight_decay=0.3), build(tiny()))
     assert isinstance(optimizer, kind)
     assert {key: optimizer.param_groups[0][key] for key in expected} == expected
+
+
+def test_learning_rates_fall_towards_the_input() -> None:
+    two = (Stage("mbconv", 8, expand_ratio=2), Stage("mbconv", 16, 2, expand_ratio=2))
+    model = build(tiny(stages=two))
+    scale = {id(p): g["lr_scale"] for g in parameter_groups(model, 0.1, 0.5) for p in g["params"]}
+    for part, expected in ((model.classifier, 1), (model.head, 1), (model.stages[1], 0.5), (model.stages[0], 0.25)):
+        assert {scale[id(p)] for p in part.parameters()} == {expected}
+    assert {scale[id(p)] for p in model.stem.parameters()} == {0.125}
+    assert len(scale) == len(list(model.parameters()))
 
 
 # -- schedules --------------------------------------------------------------------------------------
@@ -239,7 +255,7 @@ def test_what_is_measured_is_the_average_and_the_model_ends_as_it() -> None:
     "training",
     [
         Training(epochs=6, batch_size=16, lr=0.4),
-        Training(epochs=6, batch_size=16, lr=0.05, optimizer="adamw", clip_norm=1.0, channels_last=False),
+        Training(epochs=6, batch_size=16, lr=0.05, optimizer="adamw", clip_norm=1.0, memory_format="contiguous"),
         Training(epochs=6, batch_size=16, lr=0.1, optimizer="rmsprop", schedule="exponential", ema_decay=0.9),
         Training(epochs=6, batch_size=16, lr=0.4, precision="bf16", label_smoothing=0.1),
     ],
@@ -495,7 +511,23 @@ def test_measure_counts_every_image_once_and_restores_the_mode() -> None:
         ("clip_norm", 0, "clip_norm must be in"),
         ("precision", "fp16", "precision: unknown 'fp16'.*auto, fp32, bf16"),
         ("bn_momentum", 0, "bn_momentum must be in"),
-        ("channels_last", "yes", "channels_last must be true or false, got 'yes'"),
+        ("memory_format", "nhwc", "memory_format: unknown 'nhwc'.*auto, channels_last, contiguous"),
+        ("compile", "yes", "compile must be auto, true or false, got 'yes'"),
+        ("sync_bn", 1, "sync_bn must be true or false, got 1"),
+        ("accumulate", 65, "accumulate must be between 1 and 64, got 65"),
+        ("augment", "auto", "augment: unknown 'auto'.*none, autoaugment, .*trivialaugment"),
+        ("augment_magnitude", 31, "augment_magnitude must be between 0 and 30, got 31"),
+        ("augment_layers", 0, "augment_layers must be between 1 and 16, got 0"),
+        ("crop_scale", 0.5, r"crop_scale must be two numbers such as \[0.08, 1.0\], or null, got 0.5"),
+        ("crop_scale", [0.5, 0.2], r"crop_scale: highest share of the area must be in \[0.5, 1\], got 0.2"),
+        ("crop_scale", [0, 1], r"crop_scale: lowest share of the area must be in \(0, 1\], got 0"),
+        ("erase", 1.5, r"erase must be in \[0, 1\], got 1.5"),
+        ("mixup", -0.1, "mixup must be in"),
+        ("cutmix", "on", "cutmix must be a finite number, got 'on'"),
+        ("progressive", 0, r"progressive must be in \(0, 1\], got 0"),
+        ("freeze", "stem", "freeze: unknown 'stem'.*none, features, or the number of stages"),
+        ("freeze", -1, "freeze must be between 0 and"),
+        ("layer_decay", 0, r"layer_decay must be in \(0, 1\], got 0"),
         ("eval_every", 0, "eval_every must be at least 1"),
     ],
 )

@@ -1,0 +1,83 @@
+"""What is known of a training while it runs: a row an epoch, and who is told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class EpochRow:
+    """One epoch, in plain numbers.
+
+    Args:
+        epoch: from 1.
+        step: optimizer steps since the beginning.
+        lr: of the epoch's last step.
+        resolution: of the images that were trained on, in pixels.
+        train_loss: mean over the steps, as trained (label smoothing and mixed labels included).
+        loss: held-out cross-entropy; None where it was not measured.
+        accuracy: held-out top-1, a fraction; None where it was not measured.
+        images_per_second: of training alone.
+        seconds: wall clock since the beginning, earlier runs included.
+    """
+
+    epoch: int
+    step: int
+    lr: float
+    resolution: int
+    train_loss: float
+    loss: float | None
+    accuracy: float | None
+    images_per_second: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a training is going to do.
+
+    Args:
+        epochs, steps_per_epoch, batch_size: of the whole of it.
+        note: the settings of the engine, and how they were chosen.
+        step: steps done by earlier runs.
+    """
+
+    epochs: int
+    steps_per_epoch: int
+    batch_size: int
+    note: str
+    step: int = 0
+
+
+class Watcher(Protocol):
+    """Told how a training goes."""
+
+    def begin(self, plan: Plan, history: Sequence[EpochRow]) -> None:
+        """Before the first step; ``history`` has the rows of earlier runs."""
+        ...
+
+    def step(self, step: int, images: int, lr: float, loss: float | None) -> None:
+        """After each step; the loss is given now and then, for reading it would stall a GPU.
+
+        May raise KeyboardInterrupt: the training then keeps a checkpoint.
+        """
+        ...
+
+    def epoch(self, row: EpochRow) -> None:
+        """After each epoch."""
+        ...
+
+
+class Unwatched:
+    """Nobody is told."""
+
+    def begin(self, plan: Plan, history: Sequence[EpochRow]) -> None:
+        """As :meth:`Watcher.begin`."""
+
+    def step(self, step: int, images: int, lr: float, loss: float | None) -> None:
+        """As :meth:`Watcher.step`."""
+
+    def epoch(self, row: EpochRow) -> None:
+        """As :meth:`Watcher.epoch`."""
