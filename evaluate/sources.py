@@ -89,10 +89,11 @@ def file_table(
         path: a ``.parquet`` or ``.tar`` file (all of it is the training part), or a folder of such files, named after
             their parts (``train-0.parquet``, ``test.tar``, ``val/0.parquet``) or not (then all are the training part),
             or a folder of images: ``train/CLASS/…`` and ``test/CLASS/…``, or ``CLASS/…`` alone.
-        part: ``train`` or ``test``.
+        part: ``train`` or ``test``; a test part may be alone (``val/CLASS/…``, ``validation.parquet``).
         image, label: columns; None finds them.
         memory: bytes; larger files are converted once into the cache of ``datasets`` and read from there.
-        classes: of the training part, where another part is read.
+        classes: of the training part, where another part is read. Without them that part's own: of folders the
+            training part's where it is there, and none at all where labels are only numbers.
 
     Returns:
         None where the part does not exist.
@@ -104,7 +105,7 @@ def file_table(
     if root.is_file():
         if root.suffix.lower() not in (".parquet", ".tar"):
             raise UserError(f"data.path: {root} must be a folder, or a .parquet or .tar file")
-        return _packed([root], image, label, memory, classes) if part == "train" else None
+        return _packed([root], part, image, label, memory, classes) if part == "train" else None
     if not root.is_dir():
         raise UserError(f"data.path: no such file or folder: {root}")
     for suffix in (".parquet", ".tar"):
@@ -112,7 +113,7 @@ def file_table(
         packed = [p for p in packed if p.is_file() and not p.name.startswith(".")]
         if packed:
             chosen = _of_part(packed, root, part)
-            return _packed(chosen, image, label, memory, classes) if chosen else None
+            return _packed(chosen, part, image, label, memory, classes) if chosen else None
     return _folder(root, part, image, label, classes)
 
 
@@ -137,7 +138,7 @@ def hub_table(
     names = [n for kind in _order(part) for n in PARTS[kind] if n in splits]
     if not names and part == "train":
         raise UserError(f"data.path: the hub's data set {name!r} has no training part; it has: {', '.join(splits)}")
-    return _table(splits[names[0]], image, label, f"hub data set {name!r}", classes) if names else None
+    return _table(splits[names[0]], part, image, label, f"hub data set {name!r}", classes) if names else None
 
 
 def _order(part: str) -> tuple[str, ...]:
@@ -161,7 +162,7 @@ def _of_part(files: list[Path], root: Path, part: str) -> list[Path]:
 
 
 def _packed(
-    files: list[Path], image: str | None, label: str | None, memory: int, classes: tuple[str, ...] | None
+    files: list[Path], part: str, image: str | None, label: str | None, memory: int, classes: tuple[str, ...] | None
 ) -> ImageTable:
     datasets = _datasets()
     # The builders themselves: load_dataset("parquet", …) would ask a server to count the download.
@@ -187,22 +188,23 @@ def _packed(
             raise UserError(f"data.path: {where} cannot be read: {_reason(error)}") from error
     if empty:
         raise UserError(f"{where}: no images in it")
-    return _table(dataset, image, label, where, classes)
+    return _table(dataset, part, image, label, where, classes)
 
 
 def _folder(
     root: Path, part: str, image: str | None, label: str | None, classes: tuple[str, ...] | None
 ) -> ImageTable | None:
-    parts = {child.name.lower(): child for child in root.iterdir() if child.is_dir()}
+    parts = {folder.name.lower(): folder for folder in _folders(root)}
+    train = next((parts[name] for name in PARTS["train"] if name in parts), None)
     top: Path | None = root
-    if any(name in parts for name in PARTS["train"]):
+    if train is not None or (part != "train" and set(parts) <= {name for names in PARTS.values() for name in names}):
         top = next((parts[name] for kind in _order(part) for name in PARTS[kind] if name in parts), None)
     elif part != "train":
         top = None
     if top is None:
         return None
-    folders = sorted(child for child in top.iterdir() if child.is_dir() and not child.name.startswith("."))
-    names = classes or tuple(folder.name for folder in folders)
+    folders = _folders(top)
+    names = classes or tuple(folder.name for folder in (_folders(train) if train else folders))
     strange = [folder.name for folder in folders if folder.name not in names]
     if strange:
         raise UserError(f"{top}: classes that the training part does not have: {', '.join(strange[:5])}")
@@ -218,7 +220,11 @@ def _folder(
         "label": [i for i, name in enumerate(names) for _ in found.get(name, [])],
     }
     dataset = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
-    return _table(dataset, image, label, str(top), classes)
+    return _table(dataset, part, image, label, str(top), classes)
+
+
+def _folders(top: Path) -> list[Path]:
+    return sorted(child for child in top.iterdir() if child.is_dir() and not child.name.startswith("."))
 
 
 def _images_under(folder: Path) -> list[str]:
@@ -230,7 +236,7 @@ def _is_image(name: str) -> bool:
 
 
 def _table(
-    dataset: Any, image: str | None, label: str | None, where: str, classes: tuple[str, ...] | None
+    dataset: Any, part: str, image: str | None, label: str | None, where: str, classes: tuple[str, ...] | None
 ) -> ImageTable:
     datasets = _datasets()
     kinds = dataset.features
@@ -246,7 +252,7 @@ def _table(
         dataset = dataset.select_columns([image, label]).cast_column(image, datasets.Image(decode=False))
     except Exception as error:  # Arrow's casts raise several kinds
         raise UserError(f"data.image: column {image!r} of {where} holds no images: {_reason(error)}") from error
-    labels, names = _labels(dataset, label, where, classes)
+    labels, names = _labels(dataset, part, label, where, classes)
     return _Arrow(dataset, image, labels, names)
 
 
@@ -262,7 +268,10 @@ def _column(field: str, name: str | None, candidates: Sequence[str], kinds: Any,
     return name
 
 
-def _labels(dataset: Any, column: str, where: str, classes: tuple[str, ...] | None) -> tuple[Indices, tuple[str, ...]]:
+def _labels(
+    dataset: Any, part: str, column: str, where: str, classes: tuple[str, ...] | None
+) -> tuple[Indices, tuple[str, ...]]:
+    """The labels and the names of the classes; no names where a part other than the training one only has numbers."""
     rule = f"{where}: column {column!r} must hold a ClassLabel or whole numbers from 0 to classes − 1"
     kind = dataset.features[column]
     if not isinstance(kind, _datasets().ClassLabel) and not str(getattr(kind, "dtype", "")).startswith(("int", "uint")):
@@ -276,6 +285,10 @@ def _labels(dataset: Any, column: str, where: str, classes: tuple[str, ...] | No
         raise UserError(f"{where}: its classes are not those of the training part")
     if names is None:
         found = np.unique(labels)
+        if part != "train":
+            if found[0] < 0:
+                raise UserError(f"{rule}; it holds {found[0]} to {found[-1]}")
+            return labels, ()
         if found[0] != 0 or found[-1] != len(found) - 1:
             raise UserError(f"{rule} without gaps; it holds {len(found)} values from {found[0]} to {found[-1]}")
         names = tuple(str(value) for value in found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import struct
 import tarfile
 import zlib
 from dataclasses import replace
@@ -17,7 +18,7 @@ import yaml
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from effnas.evaluate.data import ImageData, Split
+from effnas.evaluate.data import ImageData, Part, Split
 from effnas.evaluate.images import decode
 from effnas.space.architecture import Architecture, Stage
 from effnas.space.errors import UserError
@@ -77,6 +78,10 @@ def all_of(images: Any, resolution: int = 8, batch_size: int = 64, **more: Any) 
 def stored(*sets: Any) -> list[bytes]:
     """The pixels of every image."""
     return [x.numpy().tobytes() for part in sets for batch, _ in part.batches(64, device="cpu") for x in batch]
+
+
+def part(data: ImageData, name: str, channels: int = 3, **options: Any) -> Part:
+    return data.load_part(name, channels, **{"resolution": 8, "num_classes": 10, **options})
 
 
 def network(num_classes: int) -> Architecture:
@@ -340,6 +345,140 @@ def test_a_streamed_set_leaves_the_global_random_numbers_alone(tmp_path: Path) -
     assert torch.equal(state, torch.get_rng_state())
 
 
+# -- normalisation -------------------------------------------------------------------------------------
+
+
+def test_normalisation_is_given_or_the_weights_or_measured() -> None:
+    theirs = ((100.0,), (50.0,))
+    measured, weights = ImageData().load(1), ImageData().load(1, theirs)
+    given = ImageData(normalize=[127, 128])  # type: ignore[arg-type]
+    assert given.load(1, theirs).train.pixels.std == (128.0,)
+    assert (weights.heldout.pixels.mean, weights.train.pixels.std) == theirs
+    assert torch.allclose(all_of(given.load(1).train)[0] * 128 + 127, all_of(weights.train)[0] * 50 + 100, atol=1e-3)
+    pixels = torch.frombuffer(bytearray(b"".join(stored(measured.train))), dtype=torch.uint8).double()
+    assert measured.train.pixels.mean == pytest.approx([pixels.mean().item()])
+    assert measured.train.pixels.std == pytest.approx([pixels.std(correction=0).item()])
+    test = ImageData().load_test(1, theirs)
+    assert test is not None
+    assert (test.pixels.mean, test.pixels.std) == theirs
+
+
+def test_imagenets_normalisation_is_torchvisions() -> None:
+    train = ImageData(normalize="imagenet").load(3).train
+    images = next(train.batches(4, device="cpu"))[0]
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    assert torch.allclose(train.pixels.prepare(images, 8), (images / 255 - mean) / std, atol=1e-5)
+
+
+def test_images_are_decoded_once_for_all_normalisations(monkeypatch: pytest.MonkeyPatch) -> None:
+    ImageData(split_seed=7).load(1)
+    monkeypatch.setattr("effnas.evaluate.images.decode", None)
+    assert ImageData(split_seed=7, normalize=[1, 2]).load(1).train.pixels.mean == (1.0,)  # type: ignore[arg-type]
+    assert ImageData(split_seed=7).load(1, ((3.0,), (4.0,))).train.pixels.mean == (3.0,)
+
+
+def test_a_streamed_set_is_normalised_as_asked(tmp_path: Path) -> None:
+    data = files(write_folder(tmp_path), memory_mb=0, workers=0, normalize=[0, 1])
+    assert all_of(data.load(3).train, 32)[0].unique().tolist() == list(range(256))
+
+
+# -- one part, to measure a network on -------------------------------------------------------------------
+
+
+def test_the_parts_of_the_training_part_are_those_of_a_training() -> None:
+    data, split = ImageData(limit=200), ImageData(limit=200).load(1)
+    found = {name: part(data, name, 1, normalization=((0.0,), (1.0,))) for name in ("heldout", "train", "all")}
+    assert stored(found["heldout"].images) == stored(split.heldout)
+    assert stored(found["train"].images) == stored(split.train)
+    assert sorted(stored(found["all"].images)) == sorted(stored(split.train, split.heldout))
+    test = part(data, "test", 1)
+    assert stored(test.images) == stored(data.load_test(1))
+    assert test.images.pixels.mean == split.train.pixels.mean  # nothing else is known: measured
+
+
+def test_a_part_that_there_is_not() -> None:
+    with pytest.raises(UserError, match=r"part: unknown 'tests'. Did you mean 'test'\? Choose one of: test, held"):
+        part(ImageData(), "tests", 1)
+
+
+def test_a_lone_test_part_is_enough(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "validation.parquet", [0, 3, 1])
+    write_folder(tmp_path / "folders" / "val", ("a", "b"), 2)
+    numbers = part(files(tmp_path, normalize=[0, 1]), "test", num_classes=5)
+    assert (all_of(numbers.images)[1].tolist(), numbers.classes) == ([0, 3, 1], tuple("01234"))
+    assert list(numbers.names()) == ["row 0", "row 1", "row 2"]
+    folders = part(files(tmp_path / "folders", normalize="imagenet"), "test", num_classes=2)
+    assert (all_of(folders.images)[1].tolist(), folders.classes) == ([0, 0, 1, 1], ("a", "b"))
+    assert [Path(name).name for name in folders.names()] == ["0.jpg", "1.jpg", "0.jpg", "1.jpg"]
+    rule = r"data.normalize: neither it nor the weights say .* cannot be measured \(.*no training part.*\): set data"
+    with pytest.raises(UserError, match=rule):
+        part(files(tmp_path), "test")
+    with pytest.raises(UserError, match="has no training part"):
+        part(files(tmp_path, normalize=[0, 1]), "heldout")
+
+
+def test_classes_are_numbered_as_the_network_does(tmp_path: Path) -> None:
+    write_folder(tmp_path / "test", ("a", "c"), 2)
+    data = files(tmp_path, normalize=[0, 1])
+    known = part(data, "test", num_classes=3, classes=("c", "b", "a"))
+    assert (all_of(known.images)[1].tolist(), known.classes) == ([2, 2, 0, 0], ("c", "b", "a"))
+    assert part(data, "test", num_classes=2, classes=("0", "1")).classes == ("a", "c")
+    with pytest.raises(UserError, match=r"classes that the weights do not have: c; the weights have: a, b$"):
+        part(data, "test", num_classes=2, classes=("a", "b"))
+    write_folder(tmp_path / "train", ("a", "b", "c"), 2)  # now it is the training part that numbers
+    assert all_of(part(data, "test", num_classes=3).images)[1].tolist() == [0, 0, 2, 2]
+
+
+def test_labels_beyond_the_classes(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "test.parquet", [0, 12])
+    assert len(part(files(tmp_path, normalize=[0, 1]), "test").classes) == 13  # more than the network's 10
+    with pytest.raises(UserError, match=r"data.num_classes=5, but the labels of .*, test part go to 12, from 0"):
+        part(files(tmp_path, normalize=[0, 1], num_classes=5), "test")
+    (tmp_path / "below").mkdir()
+    write_parquet(tmp_path / "below" / "test.parquet", [0, -1])
+    with pytest.raises(UserError, match="it holds -1 to 0"):
+        part(files(tmp_path / "below", normalize=[0, 1]), "test")
+
+
+@pytest.mark.parametrize(
+    ("fields", "resolution", "size"),
+    [
+        ({}, 20, 20),  # all is seen: decoded to what is needed
+        ({}, 48, 40),  # and never enlarged before it has to be
+        ({"center_crop": 0.875}, 28, 32),
+        ({"center_crop": 0.875}, 224, 256),
+        ({"center_crop": 0.875}, 260, 297),
+        ({"center_crop": 0.875, "image_size": 30}, 28, 30),
+    ],
+)
+def test_the_centre_crop_has_the_resolution(tmp_path: Path, fields: dict[str, Any], resolution: int, size: int) -> None:
+    (tmp_path / "test").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "test" / name).mkdir()
+        picture(0, (60, 40)).save(tmp_path / "test" / name / "0.png")
+    found = part(files(tmp_path, normalize=[0, 1], **fields), "test", resolution=resolution, num_classes=2)
+    images, _ = next(found.images.batches(2, device="cpu"))
+    assert images.shape == (2, 3, size, size)
+    assert found.images.pixels.prepare(images, resolution).shape[-1] == resolution
+    if "image_size" not in fields and "center_crop" in fields:  # nothing is resized but by decoding
+        at = (size - resolution) // 2
+        inner = images[..., at : at + resolution, at : at + resolution]
+        assert torch.equal(found.images.pixels.prepare(images, resolution), inner.float())
+
+
+@pytest.mark.parametrize("memory_mb", [0, 100])
+def test_names_leave_out_what_cannot_be_read(tmp_path: Path, memory_mb: int) -> None:
+    write_folder(tmp_path / "test", each=10)
+    (tmp_path / "test" / "cat" / "3.jpg").write_bytes(b"junk")
+    data = files(tmp_path, normalize=[0, 1], max_corrupt=0.1, memory_mb=memory_mb, workers=0)
+    found = part(data, "test", num_classes=2)
+    labels = all_of(found.images, 32)[1]
+    names = [Path(name) for name in found.names()]
+    assert len(labels) == len(names) == 19
+    assert [name.parent.name for name in names] == [("cat", "dog")[label] for label in labels]
+    assert tmp_path / "test" / "cat" / "3.jpg" not in names
+
+
 # -- pixels --------------------------------------------------------------------------------------------
 
 
@@ -378,6 +517,64 @@ def test_exif_turns_an_image_upright() -> None:
     upright = decode(out.getvalue(), 1, 8)[0]
     assert upright[0].max() < 50
     assert upright[-1].min() > 200
+
+
+def test_exif_turns_by_a_quarter_before_the_centre_is_taken() -> None:
+    pixels = np.zeros((8, 24, 3), dtype=np.uint8)
+    pixels[:, 8:16] = 255
+    pixels[:4, 8:16] = 100
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "JPEG", exif=exif, quality=100, subsampling=0)
+    upright = decode(out.getvalue(), 1, 8)[0]
+    assert upright[:, 5:].max() < 130
+    assert upright[:, :3].min() > 225
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 50), (50, 1), (3, 2)])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_the_smallest_images(size: tuple[int, int], kind: str) -> None:
+    for channels in (1, 3):
+        pixels = decode(encode(Image.new("RGB", size, (200, 200, 200)), kind), channels, 9)
+        assert pixels.shape == (channels, 9, 9)
+        assert set(pixels.flatten().tolist()) <= {199, 200, 201}
+
+
+def test_a_jpeg_in_cmyk() -> None:
+    red = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
+    assert decode(encode(red, "JPEG"), 3, 8)[:, 4, 4].tolist() == pytest.approx([255, 0, 0], abs=8)
+
+
+def test_sixteen_bits_of_colour_and_of_the_other_byte_order() -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0)  # 2 × 2, 16 bits, RGB
+    row = b"\x00" + struct.pack(">HHH", 0x80FF, 0x1000, 0xFFFF) * 2
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(row * 2)) + chunk(b"IEND", b"")
+    assert decode(png, 3, 2)[:, 0, 0].tolist() == [0x80, 0x10, 0xFF]
+    big = Image.frombytes("I;16B", (2, 2), b"\x80\xff" * 4)
+    assert np.unique(decode(encode(big, "TIFF"), 1, 2)).tolist() == [0x80]
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        (lambda: encode(picture(0))[:-100], "image file is truncated"),
+        (lambda: encode(picture(0), "JPEG")[:-300], "image file is truncated"),
+        (lambda: encode(picture(0), "JPEG")[:40], ""),
+        (lambda: encode(Image.new("F", (4, 4)), "TIFF"), "floating-point pixels have no known range"),
+        (lambda: b"", "not an image"),
+        (lambda: b"GIF89a", ""),
+    ],
+)
+def test_what_cannot_be_read_is_reported_by_name(tmp_path: Path, broken: Any, reason: str) -> None:
+    write_folder(tmp_path, each=4)
+    (tmp_path / "cat" / "3.jpg").write_bytes(broken())
+    data = files(tmp_path, max_corrupt=0)
+    fails(data, "1 of 8 images cannot be read", f"{tmp_path}/cat/3.jpg: {reason}")
+    assert files(tmp_path, max_corrupt=0.2).load(3).skipped == (str(tmp_path / "cat" / "3.jpg"),)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
@@ -425,6 +622,20 @@ def test_images_of_one_colour_give_finite_numbers(tmp_path: Path) -> None:
         ({"num_classes": 1}, r"data.num_classes must be at least 2, got 1"),
         ({"num_classes": 100}, r"data.num_classes=100, but digits has 10 classes: 0, 1, 2, 3, 4, …"),
         ({"image_size": 0}, r"data.image_size must be between 1 and 8192, got 0"),
+        ({"center_crop": 0}, r"data.center_crop must be in \(0, 1\], got 0"),
+        ({"interpolation": "nearest"}, r"data.interpolation: unknown 'nearest'. Choose one of: bilinear, bicubic"),
+        (
+            {"normalize": "cifar"},
+            r"data.normalize must be null, imagenet, or \[mean, std\] in .*; got 'cifar'",
+        ),
+        ({"normalize": [1, 2, 3]}, r"data.normalize must be null, imagenet, or .*; got \[1, 2, 3\]"),
+        ({"normalize": [[1, 2], 3]}, r"data.normalize must be null, imagenet, or .*; got \[\[1, 2\], 3\]"),
+        ({"normalize": [300, 1]}, r"data.normalize: mean must be in \[0, 255\], got 300"),
+        ({"normalize": [127, 0]}, r"data.normalize: std must be in \(0, inf\], got 0"),
+        (
+            {"normalize": "imagenet"},
+            r"data.normalize has 3 channels, the architecture takes images of 1: give",
+        ),
         ({"flip": "yes"}, r"data.flip must be true or false, got 'yes'"),
         ({"crop": -1}, r"data.crop must be at least 0, got -1"),
         ({"crop": 8}, r"data.crop must be less than the stored image's side, 8 pixels, got 8"),
@@ -496,10 +707,12 @@ def test_a_test_class_that_training_lacks(tmp_path: Path) -> None:
 
 
 def test_no_test_part(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"has no test part \(test or val beside train"):
-        files(write_folder(tmp_path)).load_test(3)
-    with pytest.raises(UserError, match="has no test part"):
-        files(write_parquet(tmp_path / "train.parquet", [0, 1] * 3)).load_test(3)
+    folder = files(write_folder(tmp_path / "a"))
+    file = files(write_parquet(tmp_path / "train.parquet", [0, 1] * 3))
+    for data in (folder, file):
+        assert data.load_test(3) is None
+        with pytest.raises(UserError, match=r"has no test part \(test or val beside train.*: part=all measures all of"):
+            part(data, "test", num_classes=2)
 
 
 def test_no_training_part(tmp_path: Path) -> None:
