@@ -67,7 +67,7 @@ class ImageSet(Protocol):
             shuffle: seed of a random order; None: as they come.
             drop_last: leave out an incomplete last batch, unless it is the only one.
             start: batches to leave out at the beginning: where a pass goes on that was cut short.
-            shard: ``(i, n)``: of every batch the images i, i + n, i + 2n, …
+            shard: ``(i, n)``: the i-th of n parts, as equal as can be, of every batch.
 
         Raises:
             UserError: more images than ``max_corrupt`` allows turn out unreadable (streamed sets only).
@@ -342,4 +342,4 @@ def _batches(
     if drop_last and len(batches) > 1 and len(batches[-1]) < size:
         batches.pop()
     mine, of = shard
-    return [batch[mine::of] for batch in batches[start:]]
+    return [torch.tensor_split(batch, of)[mine] for batch in batches[start:]]

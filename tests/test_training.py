@@ -55,7 +55,7 @@ class Images:
             if drop_last and len(part) < batch_size:
                 return
             self.served.append(len(part))
-            rows = part[shard[0] :: shard[1]]
+            rows = torch.tensor_split(part, shard[1])[shard[0]]
             yield self.images[rows].to(device), self.labels[rows].to(device)
 
 
