@@ -11,7 +11,9 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class Mix:
-    """Every image with another one of its batch, by one share λ a batch.
+    """Every image with another one of its batch, which is taken in reverse order for that; by one share λ a batch.
+
+    Everything is drawn from the CPU's default generator, and nothing read back from a GPU.
 
     Args:
         mixup: alpha of Beta(α, α), which λ is drawn from; the images are averaged (Zhang et al. 2018); 0: off.
@@ -48,5 +50,5 @@ def _paste(images: Tensor, share: float) -> tuple[Tensor, float]:
     top, bottom = max(0, y - half[0]), min(height, y + half[0])
     left, right = max(0, x - half[1]), min(width, x + half[1])
     mixed = images.clone()
-    mixed[..., top:bottom, left:right] = images.flip(0)[..., top:bottom, left:right]
+    mixed[..., top:bottom, left:right] = images[..., top:bottom, left:right].flip(0)
     return mixed, 1 - (bottom - top) * (right - left) / (height * width)
