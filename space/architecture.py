@@ -31,6 +31,7 @@ ACTIVATIONS = (
     "softplus",
     "tanh",
 )
+PADDINGS = ("symmetric", "same")
 FORMAT = 1
 
 
@@ -92,6 +93,9 @@ class Architecture:
         stem_stride: its stride; 1 suits 32-pixel images.
         head: channels of the last 1×1 convolution; 0 for none (MobileNetV1).
         activation: one of ``ACTIVATIONS``, everywhere but in the SE gate (a sigmoid).
+        padding: of the convolutions: ``symmetric``, k//2 on all sides, or ``same``, TensorFlow's, with the odd pixel at
+            the bottom and right; checkpoints ported from there need it. Sizes and costs are equal, and the average pool
+            of ``skip: pool`` is symmetric in both.
         dropout: rate before the classifier.
         drop_path: stochastic depth; block i of N is dropped at rate ``drop_path · i / N``.
         bn_eps, bn_momentum: of every BatchNorm, in PyTorch's sense of momentum.
@@ -110,6 +114,7 @@ class Architecture:
     stem_stride: int = 2
     head: int = 1280
     activation: str = "silu"
+    padding: str = "symmetric"
     dropout: float = 0.2
     drop_path: float = 0.2
     bn_eps: float = 1e-3
@@ -131,6 +136,7 @@ class Architecture:
         check_int("stem_stride", self.stem_stride, 1, 8)
         check_int("head", self.head, 0, 1_000_000)
         check_choice("activation", self.activation, ACTIVATIONS)
+        check_choice("padding", self.padding, PADDINGS)
         check_number("dropout", self.dropout, 0, 1, open_high=True)
         check_number("drop_path", self.drop_path, 0, 1, open_high=True)
         check_number("bn_eps", self.bn_eps, 0, 1, open_low=True)
@@ -206,6 +212,8 @@ class Architecture:
         """16 hexadecimal digits that identify the network; the name and skips that cannot act take no part."""
         data = self.to_dict()
         del data["name"]
+        if self.padding == "symmetric":  # records from before there was a choice refer to networks by this digest
+            del data["padding"]
         channels = self.stem
         for stage, row in zip(self.stages, data["stages"], strict=True):
             row["skip"] = stage.effective_skip(channels)

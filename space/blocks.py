@@ -31,8 +31,35 @@ def make_activation(name: str) -> nn.Module:
     return kind() if name in _NOT_IN_PLACE else kind(inplace=True)
 
 
+def _same_total(side: int, kernel_size: int, stride: int) -> int:
+    """Pixels that TensorFlow's SAME adds along one axis, so that ⌈side/stride⌉ come out."""
+    over = 0
+    for rest in range(1, stride):  # a loop, so that torch.compile sees a number where the side is a symbol
+        if (side - 1) % stride == rest:
+            over = rest
+    return max(kernel_size - 1 - over, 0)
+
+
+class SameConv2d(nn.Conv2d):
+    """A convolution padded as TensorFlow's SAME: by what the input needs, the odd pixel at the bottom and right."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, c, h, w) to (n, out_channels, ⌈h/stride⌉, ⌈w/stride⌉)."""
+        rows = _same_total(x.shape[2], self.kernel_size[0], self.stride[0])
+        columns = _same_total(x.shape[3], self.kernel_size[1], self.stride[1])
+        top, left = rows // 2, columns // 2
+        if rows % 2 == 1 or columns % 2 == 1:
+            x = F.pad(x, (left, columns - left, top, rows - top))
+            top, left = 0, 0
+        return F.conv2d(x, self.weight, self.bias, self.stride, (top, left), self.dilation, self.groups)
+
+
 class ConvNormAct(nn.Sequential):
-    """Convolution without bias (padding k//2), BatchNorm and, unless ``activation`` is empty, an activation."""
+    """Convolution without bias, BatchNorm and, unless ``activation`` is empty, an activation.
+
+    ``padding`` is one of :data:`~effnas.space.architecture.PADDINGS`: k//2 on all sides, or TensorFlow's SAME, which is
+    the same where the stride is 1.
+    """
 
     def __init__(
         self,
@@ -43,13 +70,13 @@ class ConvNormAct(nn.Sequential):
         groups: int = 1,
         *,
         activation: str,
+        padding: str,
         bn_eps: float,
         bn_momentum: float,
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(
-            in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=False
-        )
+        kind = SameConv2d if padding == "same" and stride > 1 and kernel_size > 1 else nn.Conv2d
+        self.conv = kind(in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=False)
         self.bn = nn.BatchNorm2d(out_channels, eps=bn_eps, momentum=bn_momentum)
         if activation:
             self.act = make_activation(activation)
@@ -94,7 +121,8 @@ class Block(nn.Sequential):
     """Layers in a row with a shortcut around them.
 
     ``shortcut`` is "none", "identity" (adds the input) or "pool" (adds the input, 3×3 average-pooled with
-    ``stride``, its channels cut or zero-padded to ``out_channels``).
+    ``stride``, its channels cut or zero-padded to ``out_channels``). The pool is padded by 1 on all sides, whatever
+    the padding of the convolutions.
     """
 
     def __init__(self, shortcut: str, stride: int, out_channels: int, drop_path: float) -> None:
@@ -130,6 +158,7 @@ def make_block(
     skip: str,
     drop_path: float,
     activation: str,
+    padding: str,
     bn_eps: float,
     bn_momentum: float,
 ) -> Block:
@@ -147,6 +176,7 @@ def make_block(
                 step,
                 groups,
                 activation=activation if act else "",
+                padding=padding,
                 bn_eps=bn_eps,
                 bn_momentum=bn_momentum,
             ),

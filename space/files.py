@@ -71,11 +71,19 @@ def read_text(path: str | Path, what: str) -> str:
 
 def write_text(path: str | Path, text: str) -> Path:
     """Write a file and its folder; a crash leaves the old file or the new one, never half of it."""
+    return write_bytes(path, text.encode())
+
+
+def write_bytes(path: str | Path, data: bytes) -> Path:
+    """As :func:`write_text`; what is written is on the disk before the old file goes."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        scratch.write_text(text, encoding="utf-8", newline="")
+        with scratch.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
         scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)

@@ -21,7 +21,12 @@ class Network(nn.Module):
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         a = architecture
-        norm = {"activation": a.activation, "bn_eps": a.bn_eps, "bn_momentum": a.bn_momentum}
+        norm = {
+            "activation": a.activation,
+            "padding": a.padding,
+            "bn_eps": a.bn_eps,
+            "bn_momentum": a.bn_momentum,
+        }
         self.stem = ConvNormAct(a.in_channels, a.stem, 3, a.stem_stride, **norm)  # type: ignore[arg-type]
         stages: list[list[nn.Module]] = [[] for _ in a.stages]
         for index, (i, stage, in_channels, stride) in enumerate(iter_layers(a)):

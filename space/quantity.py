@@ -31,3 +31,10 @@ def parse_quantity(what: str, value: Any) -> float:
     if not (math.isfinite(number) and number > 0):
         raise UserError(f'{what} must be a number above 0, like 400e6 or "400M" (K, M, G or T), got {value!r}')
     return number
+
+
+def clock(seconds: float) -> str:
+    """A duration as ``m:ss`` or ``h:mm:ss``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

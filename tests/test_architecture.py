@@ -6,7 +6,6 @@ import dataclasses
 import os
 import pickle
 import random
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -112,12 +111,10 @@ def test_save_replaces_the_file_and_leaves_nothing_else(tmp_path):
 def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
     path = zoo("efficientnet_b0").save(tmp_path / "net.yaml")
 
-    def half(self: Path, text: str, **_: Any) -> int:
-        with self.open("w") as file:
-            file.write(text[: len(text) // 2])
+    def full(number: int) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(Path, "write_text", half)
+    monkeypatch.setattr("effnas.space.files.os.fsync", full)
     with pytest.raises(OSError, match="disk full"):
         zoo("mobilenet_v2").save(path)
     assert os.listdir(tmp_path) == ["net.yaml"]
@@ -138,9 +135,29 @@ def test_frozen_hashable_and_picklable():
     assert pickle.loads(pickle.dumps(network)) == network
 
 
-def test_the_digest_of_b0_stays():
+@pytest.mark.parametrize(
+    ("name", "digest"),
+    [
+        ("efficientnet_b0", "3dccb2c1e1bddf9a"),
+        ("efficientnet_b7", "49d9c4e4bde25736"),
+        ("efficientnet_lite2", "3e486780e67dfad8"),
+        ("mnasnet_a1", "9b439b0002baf25b"),
+        ("mobilenet_v1", "4d08467bd92acfe2"),
+    ],
+)
+def test_digests_stay(name, digest):
     """Records of searches refer to networks by digest: it must not change between versions."""
-    assert zoo("efficientnet_b0").digest == "3dccb2c1e1bddf9a"
+    assert zoo(name).digest == digest
+
+
+def test_files_from_before_there_was_a_choice_of_padding():
+    lines = zoo("efficientnet_lite1").to_yaml().splitlines(keepends=True)
+    assert "padding: symmetric\n" in lines
+    old = read("".join(line for line in lines if not line.startswith("padding")))
+    assert (old, old.digest) == (zoo("efficientnet_lite1"), zoo("efficientnet_lite1").digest)
+    ported = old.with_(padding="same")
+    assert read(ported.to_yaml()) == ported != old
+    assert ported.digest != old.digest
 
 
 def test_equal_networks_have_equal_digests():
@@ -162,6 +179,7 @@ CHANGES: dict[str, Any] = {
     "stem_stride": 1,
     "head": 0,
     "activation": "relu",
+    "padding": "same",
     "dropout": 0.3,
     "drop_path": 0.1,
     "bn_eps": 1e-5,
@@ -283,6 +301,7 @@ def test_illegal_stages(fields, message):
         ({"stem_stride": 9}, r"stem_stride must be between 1 and 8, got 9"),
         ({"head": -1}, r"head must be between 0 and 1000000, got -1"),
         ({"activation": "swish"}, r"activation: unknown 'swish'.* Choose one of: relu, relu6, silu, "),
+        ({"padding": "valid"}, r"padding: unknown 'valid'\. Choose one of: symmetric, same"),
         ({"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1\.0"),
         ({"drop_path": -0.1}, r"drop_path must be in \[0, 1\), got -0\.1"),
         ({"bn_eps": 0}, r"bn_eps must be in \(0, 1\], got 0"),

@@ -12,6 +12,7 @@ from torch import nn
 
 from effnas.space.architecture import ACTIVATIONS, Architecture, Stage
 from effnas.space.blocks import Block, ConvNormAct, DropPath, SqueezeExcite
+from effnas.space.cost import cost
 from effnas.space.network import build
 from effnas.space.space import SHIPPED, load_space
 from effnas.space.zoo import zoo
@@ -33,6 +34,10 @@ MIXED = Architecture(
     in_channels=2,
     num_classes=5,
 )
+
+
+#: the same with TensorFlow's padding; kernels of 3, 5 and 7, strides of 1, 2 and 3, odd and even sides
+PORTED = MIXED.with_(padding="same")
 
 
 def seeded(architecture: Architecture, seed: int = 0) -> Any:
@@ -129,9 +134,10 @@ def test_reset_classifier(classes):
 # -- forms of deployment --------------------------------------------------------------------------------
 
 
-def test_channels_last_gives_the_same():
-    model = alive(seeded(MIXED)).eval()
-    x = images(MIXED)
+@pytest.mark.parametrize("network", [MIXED, PORTED], ids=["symmetric", "same"])
+def test_channels_last_gives_the_same(network):
+    model = alive(seeded(network)).eval()
+    x = images(network, side=38)
     with torch.no_grad():
         plain = model(x)
         model = model.to(memory_format=torch.channels_last)
@@ -141,21 +147,22 @@ def test_channels_last_gives_the_same():
     assert plain.abs().max() > 0.01
 
 
-@pytest.mark.parametrize("network", [MIXED, zoo("mobilenet_v1").with_(resolution=33)], ids=["mixed", "mobilenet_v1"])
+@pytest.mark.parametrize(
+    "network", [MIXED, PORTED, zoo("mobilenet_v1").with_(resolution=33)], ids=["mixed", "same", "mobilenet_v1"]
+)
 def test_scripted_gives_the_same(network):
     model = alive(seeded(network)).eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         scripted = torch.jit.script(model)
     with torch.no_grad():
-        for side in (network.resolution, network.resolution + 6):
+        for side in (network.resolution, network.resolution + 7):
             x = images(network, side=side)
             assert torch.allclose(scripted(x), model(x), atol=1e-6)
 
 
-@pytest.mark.parametrize("activation", ["silu", "gelu"])
-def test_exported_gives_the_same(activation):
-    network = MIXED.with_(activation=activation)
+@pytest.mark.parametrize("network", [MIXED, MIXED.with_(activation="gelu"), PORTED.with_(resolution=38)])
+def test_exported_gives_the_same(network):
     model = alive(seeded(network)).eval()
     batch = torch.export.Dim("batch", min=1)
     exported = torch.export.export(model, (images(network),), dynamic_shapes={"x": {0: batch}}).module()
@@ -267,6 +274,91 @@ def test_batch_norm_settings():
         len(norms) == 2 + 2 + 2 * 2 + 3 * 3 + 2 + 1 == len([m for m in model.modules() if isinstance(m, ConvNormAct)])
     )
     assert {(m.eps, m.momentum) for m in norms} == {(1e-5, 0.25)}
+
+
+# -- TensorFlow's padding -------------------------------------------------------------------------------
+
+
+def same_by_hand(x: torch.Tensor, weight: torch.Tensor, stride: int) -> torch.Tensor:
+    """One channel, output by output: tensorflow.org, "tf.nn: Notes on padding". The first window begins before the image
+    by half of what is missing, rounded down."""
+    k, sides = weight.shape[-1], x.shape
+    outputs = [-(-side // stride) for side in sides]
+    before = [max((n - 1) * stride + k - side, 0) // 2 for n, side in zip(outputs, sides, strict=True)]
+    y = torch.zeros(*outputs, dtype=x.dtype)
+    for row in range(outputs[0]):
+        for column in range(outputs[1]):
+            for i in range(k):
+                for j in range(k):
+                    r, c = row * stride - before[0] + i, column * stride - before[1] + j
+                    if 0 <= r < sides[0] and 0 <= c < sides[1]:
+                        y[row, column] += weight[i, j] * x[r, c]
+    return y
+
+
+@pytest.mark.parametrize("sides", [(8, 8), (7, 7), (8, 7), (9, 6), (1, 2)], ids=str)
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (5, 2), (5, 3), (3, 4), (1, 2), (7, 2)])
+def test_same_padding_by_hand(kernel, stride, sides):
+    layer = ConvNormAct(1, 1, kernel, stride, activation="", padding="same", bn_eps=1e-3, bn_momentum=0.1).double()
+    x = torch.randn(1, 1, *sides, dtype=torch.float64)
+    found = layer.conv(x)[0, 0]
+    assert torch.allclose(found, same_by_hand(x[0, 0], layer.conv.weight[0, 0], stride), atol=1e-12)
+
+
+@pytest.mark.parametrize("side", [1, 2, 7, 32, 33, 37])
+def test_padding_changes_no_shape_and_no_name(side):
+    symmetric, same = seeded(MIXED).eval(), seeded(PORTED).eval()
+    same.load_state_dict(symmetric.state_dict())
+    x = images(MIXED, side=side)
+    with torch.no_grad():
+        assert same.forward_features(x).shape == symmetric.forward_features(x).shape
+
+
+def test_padding_matters_where_a_stride_meets_an_even_side():
+    """On odd sides a stride of 2 needs as much on both ends."""
+    network = Architecture((Stage("mbconv", 8, stride=2, kernel_size=5), Stage("ds", 8)), stem=8, resolution=33)
+    symmetric, same = seeded(network).eval(), seeded(network.with_(padding="same")).eval()
+    same.load_state_dict(symmetric.state_dict())
+    with torch.no_grad():
+        for side, equal in ((33, True), (32, False), (34, False)):
+            x = images(network, side=side)
+            a, b = symmetric.forward_features(x), same.forward_features(x)
+            assert torch.allclose(a, b, atol=1e-6) == equal
+
+
+def test_same_padding_pads_apart_only_where_the_ends_differ(monkeypatch):
+    padded = []
+    original = nn.functional.pad
+    monkeypatch.setattr(nn.functional, "pad", lambda x, pads: padded.append(pads) or original(x, pads))
+    conv = ConvNormAct(1, 1, 3, 2, activation="", padding="same", bn_eps=1e-3, bn_momentum=0.1).conv
+    for sides in ((7, 7), (7, 8), (8, 8)):
+        conv(torch.zeros(1, 1, *sides))
+    assert padded == [(0, 1, 1, 1), (0, 1, 0, 1)]
+    one = ConvNormAct(1, 1, 3, 1, activation="", padding="same", bn_eps=1e-3, bn_momentum=0.1).conv
+    assert type(one) is nn.Conv2d
+
+
+def test_same_padding_is_counted_by_fvcore():
+    from fvcore.nn import FlopCountAnalysis
+
+    found = FlopCountAnalysis(seeded(PORTED).eval(), images(PORTED, 1)).unsupported_ops_warnings(False)
+    counts = found.uncalled_modules_warnings(False).by_operator()
+    assert counts["conv"] + counts["linear"] == cost(PORTED).macs == cost(MIXED).macs
+
+
+def test_same_padding_compiles_without_a_break():
+    model = alive(seeded(PORTED)).eval()
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    with torch.no_grad():
+        for side in (37, 64, 50):
+            x = images(PORTED, side=side)
+            assert torch.allclose(compiled(x), model(x), atol=1e-6)
+
+
+def test_same_padding_on_the_meta_device():
+    with torch.device("meta"):
+        model = build(PORTED)
+        assert model.eval()(torch.empty(3, 2, 50, 26)).shape == (3, 5)
 
 
 # -- initial values -------------------------------------------------------------------------------------
