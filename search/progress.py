@@ -15,6 +15,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
+from ..space.quantity import clock
 from .objective import Objective, non_dominated
 from .record import is_counted, result_of
 from .study import Candidate
@@ -97,7 +98,7 @@ class Progress:
         self._rank(trial)
         rate = (time.monotonic() - self._start) / self._here
         left = rate * max(0, self._trials - self._finished)
-        self._bar.update(self._task, completed=self._finished, left=f"{_clock(left)} left")
+        self._bar.update(self._task, completed=self._finished, left=f"{clock(left)} left")
         if self._live is None and not self._quiet:
             self._line(trial, left)
 
@@ -129,7 +130,7 @@ class Progress:
         best = self._best
         if best is not None and len(self._objective.names) == 1:
             text += f"; best {best.values[0]:.4f} (trial {best.number})"
-        print(f"{text}; {_clock(left)} left", file=sys.stderr, flush=True)
+        print(f"{text}; {clock(left)} left", file=sys.stderr, flush=True)
 
     def __rich__(self) -> RenderableType:
         parts: list[RenderableType] = [self._bar]
@@ -156,9 +157,3 @@ class Progress:
 def _size(trial: Trial) -> str:
     result = result_of(trial)
     return f"{result.get('macs', 0) / 1e6:,.2f} M MACs, {result.get('params', 0) / 1e6:,.3f} M parameters"
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
