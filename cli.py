@@ -55,6 +55,20 @@ def _grid_schema() -> type:
     return GridJob
 
 
+def _evaluate(cfg: DictConfig, output: Path, command: str) -> str:
+    from .evaluate.evaluate_job import run_evaluate_job
+    from .evaluate.evaluation_report import summary_text
+
+    summary = run_evaluate_job(cfg, output, command)
+    return json.dumps(summary, indent=2) if cfg.json else summary_text(summary)
+
+
+def _evaluate_schema() -> type:
+    from .evaluate.evaluate_job import EvaluateJob
+
+    return EvaluateJob
+
+
 def _scale(cfg: DictConfig, output: Path, command: str) -> str:
     from omegaconf import OmegaConf
 
@@ -117,6 +131,18 @@ COMMANDS = {
             "effnas scale --preset b3 --json",
             "effnas scale --target-macs 1.5G",
             "effnas scale --explain",
+        ),
+    ),
+    "evaluate": _Command(
+        "evaluate",
+        "measure a trained network: accuracy, each class, calibration, latency",
+        _evaluate,
+        _evaluate_schema,
+        (
+            "effnas evaluate --weights outputs/train/weights.safetensors",
+            "effnas evaluate --weights outputs/train/weights.safetensors --part heldout --json",
+            "effnas evaluate --architecture efficientnet_lite0 --weights lite0.pth --data parquet --data.path imagenet"
+            " --data.center-crop 0.875 --data.interpolation bicubic",
         ),
     ),
 }

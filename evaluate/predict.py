@@ -1,0 +1,73 @@
+"""What a trained network says of many images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from .device import autocast, free_memory, is_out_of_memory
+from .images import ImageSet
+from .inference import folded
+from .metrics import Collector, Predictions
+from .settings import Settings
+
+
+@torch.inference_mode()
+def predict(
+    model: nn.Module,
+    images: ImageSet,
+    *,
+    batch_size: int,
+    resolution: int,
+    device: torch.device,
+    settings: Settings,
+    seen: Callable[[int], None],
+) -> tuple[Predictions, int]:
+    """Predictions for all ``images`` in their order, and the batch size that fitted; the model is left as it is.
+
+    What is run is a copy of it with BatchNorm folded into the convolutions; a batch that does not fit is halved.
+
+    Args:
+        model: on ``device``.
+        images: what it is asked.
+        batch_size: images a forward pass.
+        resolution: side of the square input in pixels.
+        device: where the model is.
+        settings: memory format and precision.
+        seen: told after each batch how many images were looked at.
+
+    Raises:
+        UserError: no images, or output that is not finite.
+        RuntimeError, MemoryError: out of memory even with one image at a time.
+    """
+    fast = folded(model).to(memory_format=settings.layout)  # type: ignore[call-overload]
+    while True:
+        try:
+            return _predict(fast, images, batch_size, resolution, device, settings, seen), batch_size
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or batch_size == 1:
+                raise
+        batch_size //= 2
+        free_memory(device)
+
+
+def _predict(
+    model: nn.Module,
+    images: ImageSet,
+    batch_size: int,
+    resolution: int,
+    device: torch.device,
+    settings: Settings,
+    seen: Callable[[int], None],
+) -> Predictions:
+    collector, count = Collector(images.num_classes), 0
+    for stored, labels in images.batches(batch_size, device=device):
+        prepared = images.pixels.prepare(stored, resolution).contiguous(memory_format=settings.layout)
+        with autocast(settings.precision, device):
+            logits = model(prepared)
+        collector.add(logits, labels)
+        count += len(labels)
+        seen(count)
+    return collector.result()
