@@ -14,6 +14,7 @@ from ..space.network import build
 from .data import ImageData
 from .device import find_device
 from .evaluation import Evaluation, Report
+from .initial import read_initial
 from .profile import profile
 from .recipe import Training
 from .training import train
@@ -33,6 +34,9 @@ class Proxy:
         device: ``auto`` (the first GPU, else the CPU), ``cpu``, ``cuda``, ``cuda:1``, …
         latency_batch: batch size at which latency is measured on that device too; None: it is not.
         threads: of the CPU; None: chosen by timed steps, at most those torch has.
+        initial: file of the weights (``weights.safetensors`` of ``effnas train``) of a smaller member of the family
+            that each candidate starts from, grown by :func:`~effnas.space.grow.grow`; None: from random weights.
+            Trained with the same ``data`` and ``data.split_seed``, so that it has not seen the held-out images.
 
     Raises:
         UserError: a field is of the wrong kind, or the machine lacks the device.
@@ -43,6 +47,7 @@ class Proxy:
     device: str = "auto"
     latency_batch: int | None = None
     threads: int | None = None
+    initial: str | None = None
 
     def __post_init__(self) -> None:
         for name, value, kind in (("data", self.data, ImageData), ("training", self.training, Training)):
@@ -54,22 +59,39 @@ class Proxy:
             check_int("latency_batch", self.latency_batch, 1, 1_000_000)
         if self.threads is not None:
             check_int("threads", self.threads, 1, 4096)
+        if self.initial is not None and (not isinstance(self.initial, str) or not self.initial):
+            raise UserError(f"initial must be a file of weights or null, got {self.initial!r}")
+
+    def prepare(self) -> None:
+        """Read the file that candidates start from, where there is one.
+
+        Raises:
+            UserError: it cannot be read, or does not say which network it is of.
+        """
+        if self.initial is not None:
+            read_initial(self.initial)
 
     def __call__(self, architecture: Architecture, *, seed: int, report: Report) -> Evaluation:
         """Train and measure one network; ``seed`` sets its first weights and everything random in its training.
 
         Raises:
             EvaluationError: the loss is not finite, or there is not enough memory.
-            UserError: the images cannot be read or do not fit the network's classes or channels.
+            UserError: the images cannot be read or do not fit the network's classes or channels; with ``initial``, the
+                network is not of that family, or the images are of other classes.
             Stopped: from ``report``.
         """
         start = time.perf_counter()
         device = find_device(self.device)
-        split = self.data.load(architecture.in_channels)
+        initial = None if self.initial is None else read_initial(self.initial)
+        split = self.data.load(architecture.in_channels, None if initial is None else initial.normalization)
         split.check(architecture)
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)  # the CPU's alone: torch.manual_seed would change the GPUs' too
-            model = build(architecture)
+        if initial is not None:
+            initial.check(split)
+            model = initial.grown(architecture, seed).network
+        else:
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(seed)  # the CPU's alone: torch.manual_seed changes the GPUs' too
+                model = build(architecture)
         result = train(
             model,
             split.train,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +14,13 @@ from effnas.evaluate.data import ImageData
 from effnas.evaluate.evaluation import Evaluation, Stopped
 from effnas.evaluate.proxy import Proxy
 from effnas.evaluate.recipe import Training
+from effnas.evaluate.training import train
 from effnas.space.architecture import Architecture, Stage
 from effnas.space.cost import cost
 from effnas.space.errors import UserError
+from effnas.space.multipliers import apply_multipliers
+from effnas.space.network import build
+from effnas.space.weights import load_into, read_weights, save_weights
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 DIGITS = ImageData(source="digits")
@@ -117,6 +122,7 @@ def test_making_it_loads_nothing() -> None:
         ({"device": "gpu"}, "unknown 'gpu'.*Choose one of: auto, .*cpu"),
         ({"device": "cuda:99"}, "unknown 'cuda:99'"),
         ({"latency_batch": 0}, "latency_batch must be between 1 and"),
+        ({"initial": 3}, "initial must be a file of weights or null, got 3"),
     ],
 )
 def test_mistakes(arguments: dict[str, object], message: str) -> None:
@@ -159,3 +165,92 @@ def test_a_fixed_number_of_threads_is_used_and_given_back() -> None:
 def test_threads_must_be_a_number() -> None:
     with pytest.raises(UserError, match="threads must be between 1 and 4096, got 0"):
         Proxy(DIGITS, Training(), threads=0)
+
+
+# -- starting from a smaller member of the family -------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def smaller(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of NET after six epochs, as ``effnas train`` writes them."""
+    split = DIGITS.load(1)
+    torch.manual_seed(0)
+    model = build(NET)
+    settings = {"resolution": NET.resolution, "seed": 0, "report": quiet}
+    train(model, split.train, split.heldout, replace(SHORT, epochs=6), **settings)  # type: ignore[arg-type]
+    pixels = split.train.pixels
+    return save_weights(
+        tmp_path_factory.mktemp("smaller") / "weights.safetensors",
+        model,
+        architecture=NET,
+        normalization=(pixels.mean, pixels.std),
+        classes=split.classes,
+    )
+
+
+GROWN = apply_multipliers(NET, 1.5, 1.5, NET.resolution)
+
+
+def test_candidates_start_from_a_smaller_member(smaller: Path) -> None:
+    """At a learning rate of nearly nothing a candidate is what it starts from, and another seed the same network."""
+    still = replace(SHORT, epochs=1, lr=1e-9, warmup_epochs=0, bn_momentum=1e-9)
+    start = Proxy(DIGITS, still, initial=str(smaller))(NET, seed=0, report=quiet)
+    assert start.accuracy > 0.8
+    for seed in (0, 1):
+        found = Proxy(DIGITS, still, initial=str(smaller))(GROWN, seed=seed, report=quiet)
+        assert found.accuracy == start.accuracy
+        assert found.metrics["loss"] == pytest.approx(start.metrics["loss"], rel=1e-4)
+    cold = Proxy(DIGITS, SHORT)(GROWN, seed=0, report=quiet)
+    warm = Proxy(DIGITS, SHORT, initial=str(smaller))(GROWN, seed=0, report=quiet)
+    assert warm.metrics["loss"] < cold.metrics["loss"]
+    assert warm.cost == cold.cost
+
+
+def test_the_images_are_normalised_as_the_weights_want_them(smaller: Path, tmp_path: Path) -> None:
+    model = build(NET)
+    load_into(model, read_weights(smaller))
+    other = save_weights(tmp_path / "w.safetensors", model, architecture=NET, normalization=((0.0,), (1000.0,)))
+    still = replace(SHORT, epochs=1, lr=1e-9, warmup_epochs=0, bn_momentum=1e-9)
+    right, wrong = (Proxy(DIGITS, still, initial=str(file))(NET, seed=0, report=quiet) for file in (smaller, other))
+    assert wrong.accuracy < right.accuracy - 0.2
+
+
+def test_a_file_that_is_written_again_is_read_again(smaller: Path, tmp_path: Path) -> None:
+    file = tmp_path / "weights.safetensors"
+    file.write_bytes(smaller.read_bytes())
+    proxy = Proxy(DIGITS, SHORT, initial=str(file))
+    proxy.prepare()
+    file.write_bytes(smaller.read_bytes()[:1000])
+    os.utime(file, ns=(1, 1))
+    with pytest.raises(UserError, match="is not a whole safetensors file"):
+        proxy.prepare()
+
+
+def test_weights_that_candidates_cannot_start_from(smaller: Path, tmp_path: Path) -> None:
+    def call(file: Path, network: Architecture = NET, data: ImageData = DIGITS) -> None:
+        Proxy(data, SHORT, initial=str(file))(network, seed=0, report=quiet)
+
+    missing = tmp_path / "none.safetensors"
+    with pytest.raises(UserError, match=f"^weights: no such file: {missing}$"):
+        Proxy(DIGITS, SHORT, initial=str(missing)).prepare()
+    with pytest.raises(UserError) as error:
+        call(smaller, NET.with_(stages=(replace(NET.stages[0], kernel_size=5), NET.stages[1])))
+    assert str(error.value).startswith(
+        f"initial: the network cannot start from {smaller}: the networks are not a smaller and a larger one of one "
+        "family: stage 0: kernel_size is 3 in the smaller and 5 in the larger. Only"
+    )
+    nameless = tmp_path / "state.pt"
+    torch.save(build(NET).state_dict(), nameless)
+    with pytest.raises(UserError) as error:
+        Proxy(DIGITS, SHORT, initial=str(nameless)).prepare()
+    assert str(error.value) == (
+        f"initial: {nameless} (effnas format) does not say which network it is of; give a file that effnas train wrote "
+        "(weights.safetensors)"
+    )
+    letters = save_weights(tmp_path / "letters.safetensors", build(NET), architecture=NET, classes=list("abcdefghij"))
+    with pytest.raises(UserError) as error:
+        call(letters)
+    assert str(error.value) == (
+        f"initial: {letters} was trained on other classes (a, b, c, d, e, f, g, h, i, j) than the data has (0, 1, 2, "
+        "3, 4, 5, 6, 7, 8, 9): train the smaller network on the same data"
+    )
