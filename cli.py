@@ -55,6 +55,21 @@ def _grid_schema() -> type:
     return GridJob
 
 
+def _train(cfg: DictConfig, output: Path, command: str) -> str:
+    from .evaluate.train_job import run_train_job, summary_text
+
+    summary = run_train_job(cfg, output, command)
+    if not summary:  # one of torchrun's processes, but not the first
+        return ""
+    return json.dumps(summary, indent=2) if cfg.json else summary_text(summary)
+
+
+def _train_schema() -> type:
+    from .evaluate.train_job import TrainJob
+
+    return TrainJob
+
+
 def _evaluate(cfg: DictConfig, output: Path, command: str) -> str:
     from .evaluate.evaluate_job import run_evaluate_job
     from .evaluate.evaluation_report import summary_text
@@ -118,6 +133,19 @@ COMMANDS = {
         (
             "effnas grid-alpha-beta-gamma --baseline outputs/search/baseline.yaml",
             "effnas grid-alpha-beta-gamma --seeds 3 --workers 2",
+        ),
+    ),
+    "train": _Command(
+        "train",
+        "train one network, from scratch or from pretrained weights",
+        _train,
+        _train_schema,
+        (
+            "effnas train --architecture outputs/search/baseline.yaml",
+            "effnas train --architecture efficientnet_lite0 --weights lite0.pth --training finetune --data folder"
+            " --data.path photos",
+            "effnas train -m training=paper,modern seed=0,1,2 architecture=baseline.yaml",
+            "torchrun --nproc-per-node 2 -m effnas train --architecture efficientnet_b0 --training paper",
         ),
     ),
     "scale": _Command(
@@ -223,7 +251,10 @@ def _run(name: str, words: list[str]) -> int:
                 raise  # the other jobs of the sweep still run
             raise _JobFailed from error
 
-    return _hydra(name, to_hydra(arguments, options), job, failed)
+    composed = to_hydra(arguments, options)
+    if os.environ.get("RANK", "0") != "0":  # torchrun's: the folder is the first process's
+        composed.append("hydra.output_subdir=null")
+    return _hydra(name, composed, job, failed)
 
 
 def _options(name: str, words: Sequence[str]) -> Options:
@@ -252,7 +283,8 @@ def _job(command: _Command, cfg: DictConfig, typed: str) -> None:
         print(f"job {settings.job.num}: {_job_name()} -> {output}", file=sys.stderr)
     with contextlib.redirect_stdout(sys.stderr):
         text = command.run(cfg, output, typed)
-    print(text, flush=True)
+    if text:
+        print(text, flush=True)
 
 
 def _store(command: _Command, schema: type | dict[str, object]) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from effnas.evaluate.device import find_device
 from effnas.evaluate.evaluation import EvaluationError, Stopped
@@ -435,6 +437,77 @@ def test_out_of_memory_fails_the_candidate(error: Exception) -> None:
 
     with pytest.raises(EvaluationError, match="out of memory at batch size 16, resolution 8"):
         train(Greedy(), stripes(32), None, Training(batch_size=16), resolution=8, seed=0, report=quiet)
+
+
+@pytest.mark.parametrize("fits", [1, 3, 8])
+def test_a_batch_that_does_not_fit_goes_through_in_parts(fits: int, caplog: pytest.LogCaptureFixture) -> None:
+    class Small(Line):
+        def forward(self, x: Tensor) -> Tensor:
+            if len(x) > fits:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            return super().forward(x)
+
+    plain, tight = Line(), Small()
+    training = Training(epochs=2, batch_size=16, lr=0.3)
+    one = train(plain, stripes(64), stripes(32), training, resolution=8, seed=0, report=quiet)
+    two = train(tight, stripes(64), stripes(32), training, resolution=8, seed=0, report=quiet)
+    assert torch.allclose(plain.linear.weight, tight.linear.weight, atol=1e-6)
+    assert two.accuracy == one.accuracy
+    assert two.loss == pytest.approx(one.loss, rel=1e-5)
+    parts = {1: 16, 3: 8, 8: 2}[fits]
+    assert f"out of memory: batches of 16 go through the network in {parts} parts" in caplog.text
+
+
+def test_accumulation_is_the_whole_batch_where_nothing_looks_across_it() -> None:
+    whole, parted = Line(), Line()
+    training = Training(epochs=2, batch_size=30, lr=0.3, label_smoothing=0.1)
+    train(whole, stripes(64), None, training, resolution=8, seed=0, report=quiet)
+    train(parted, stripes(64), None, replace(training, accumulate=4), resolution=8, seed=0, report=quiet)
+    assert torch.allclose(whole.linear.weight, parted.linear.weight, atol=1e-6)
+
+
+def test_resolution_rises_over_three_quarters_of_the_epochs() -> None:
+    training = Training(epochs=8, progressive=0.5)
+    assert [training.resolution_at(epoch, 224) for epoch in range(1, 9)] == [112, 128, 152, 168, 184, 208, 224, 224]
+    assert [training.resolution_at(epoch, 8) for epoch in (1, 8)] == [8, 8]
+    assert Training(epochs=1, progressive=0.5).resolution_at(1, 224) == 224  # what is measured was trained on
+    seen = []
+
+    class Sees(Line):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(x.shape[-1])
+            return super().forward(functional.adaptive_avg_pool2d(x, 8))
+
+    result = train(
+        Sees(),
+        stripes(32),
+        None,
+        Training(epochs=4, batch_size=32, progressive=0.4),
+        resolution=40,
+        seed=0,
+        report=quiet,
+    )
+    assert seen == [row.resolution for row in result.history] == [16, 24, 32, 40]
+
+
+@pytest.mark.parametrize("freeze", ["features", 0, 1])
+def test_what_is_frozen_stays_to_the_last_bit_and_trains_again_later(freeze: str | int) -> None:
+    torch.manual_seed(1)
+    model = build(tiny(stages=(Stage("mbconv", 8, expand_ratio=2), Stage("mbconv", 16, expand_ratio=2))))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    training = Training(epochs=1, batch_size=16, freeze=freeze)
+    train(model, stripes(64), None, training, resolution=8, seed=0, report=quiet)
+    kept = {"features": ("stem", "stages", "head"), 0: ("stem",), 1: ("stem", "stages.0")}[freeze]
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]) == name.startswith(kept), name
+    assert all(p.requires_grad for p in model.parameters())
+
+
+def test_there_are_not_so_many_stages_to_freeze() -> None:
+    with pytest.raises(UserError, match="freeze must be at most the number of stages, 1, got 2"):
+        train(build(tiny()), stripes(32), None, Training(freeze=2), resolution=8, seed=0, report=quiet)
+    with pytest.raises(UserError, match="freeze=features needs a network of effnas, got Line"):
+        train(Line(), stripes(32), None, Training(freeze="features"), resolution=8, seed=0, report=quiet)
 
 
 def test_real_allocation_beyond_memory_fails_the_candidate() -> None:
