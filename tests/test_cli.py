@@ -210,7 +210,7 @@ def test_scale_needs_no_torch(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("effnas ", ["search", "grid-alpha-beta-gamma", "scale", "--help", "--version"]),
+        ("effnas ", [*COMMANDS, "--help", "--version"]),
         ("effnas sc", ["scale"]),
         ("effnas scale --pre", ["--preset"]),
         ("effnas scale --phi 3 --target-m", ["--target-macs", "--target-memory"]),
