@@ -8,7 +8,6 @@ import os
 import time
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from ..space.errors import UserError, check_choice, check_number
 from ..space.space import Decisions
 from .accel_archive import ARCHIVE, DEVICES, Archive, archive_digest, benchmark_space, read_archive
 from .evaluation import Evaluation, EvaluationError, Report
+from .folder import cache_folder
 from .surrogate import Surrogate, fit
 
 log = logging.getLogger(__name__)
@@ -49,11 +49,6 @@ def features(indices: NDArray[np.int64]) -> NDArray[np.float64]:
     )
     known = np.stack([costs.macs, costs.params, costs.activations], axis=1)
     return np.hstack([np.log(expand), np.log(layers), np.log(expand * layers), kernel, gate, np.log(known)])
-
-
-def cache_folder() -> Path:
-    """Where fits are kept: ``$EFFNAS_CACHE``, by default ``~/.cache/effnas``."""
-    return Path(os.environ.get("EFFNAS_CACHE") or Path.home() / ".cache" / "effnas")
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
-"""A run's output folder: one process at a time."""
+"""Folders: a run's output, which is one process's at a time, and what is kept between runs."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,3 +32,8 @@ def folder_lock(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def cache_folder() -> Path:
+    """What may be made again but takes a while is kept here: ``$EFFNAS_CACHE``, by default ``~/.cache/effnas``."""
+    return Path(os.environ.get("EFFNAS_CACHE") or Path.home() / ".cache" / "effnas")

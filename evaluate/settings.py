@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
-
-if TYPE_CHECKING:
-    from .recipe import Training
 
 MEMORY_FORMATS = ("channels_last", "contiguous")
 
@@ -35,20 +30,8 @@ class Settings:
         """The memory format as torch calls it."""
         return torch.channels_last if self.memory_format == "channels_last" else torch.contiguous_format
 
-
-def choose(
-    model: nn.Module,
-    shape: tuple[int, int, int, int],
-    device: torch.device,
-    training: Training,
-    *,
-    threads: int | None,
-    steps: int,
-    mode: str,
-) -> tuple[Settings, str]:
-    return Settings(
-        "channels_last" if training.memory_format == "auto" else training.memory_format,
-        "fp32" if training.precision == "auto" else training.precision,
-        training.compile is True,
-        threads,
-    ), ""
+    def __str__(self) -> str:
+        parts = [self.memory_format.replace("_", "-"), self.precision, "compiled" if self.compile else ""]
+        if self.threads is not None:
+            parts.append(f"{self.threads} thread{'s' if self.threads > 1 else ''}")
+        return ", ".join(filter(None, parts))

@@ -22,6 +22,7 @@ from torch import nn
 from ..space.errors import UserError
 from .augment import Augment
 from .checkpoint import Checkpoint
+from .choosing import choose
 from .device import out_of_memory, torch_threads
 from .distributed import ALONE, Group
 from .evaluation import EvaluationError, Report
@@ -32,7 +33,7 @@ from .measure import measure
 from .mixing import Mix
 from .optimizers import MovingAverage, make_optimizer
 from .recipe import Training
-from .settings import Settings, choose
+from .settings import Settings
 from .stepper import Stepper
 from .sync_norm import synchronised
 from .transfer import frozen
@@ -118,7 +119,7 @@ def train(
         steps = training.epochs * (len(train) // batch_size)
         shape = batch_size // group.size // training.accumulate or 1, train.pixels.channels, resolution, resolution
         model.to(device)
-        settings, note = choose(model, shape, device, training, threads=threads, steps=steps, mode="training")
+        settings, note = choose(model, shape, device, training, threads=threads, steps=steps)
         model.to(memory_format=settings.layout)  # type: ignore[call-overload]
         run = _Run(model, train, heldout, training, resolution, seed, device, batch_size, settings, group, checkpoint)
         with torch_threads(settings.threads), synchronised(model, device, on=training.sync_bn and group.size > 1):

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
+import shutil
 import signal
+import tempfile
 from pathlib import Path
 
 # Before torch is loaded: the networks of the tests are small, and two threads would wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# What is timed while tests run side by side says nothing about the machine: it is kept for this run alone, and all of
+# its processes inherit the folder.
+if "EFFNAS_CACHE" not in os.environ:
+    os.environ["EFFNAS_CACHE"] = tempfile.mkdtemp(prefix="effnas-tests-")
+    atexit.register(shutil.rmtree, os.environ["EFFNAS_CACHE"], ignore_errors=True)
 
 import pytest
 

@@ -487,7 +487,7 @@ def test_resolution_rises_over_three_quarters_of_the_epochs() -> None:
         seed=0,
         report=quiet,
     )
-    assert seen == [row.resolution for row in result.history] == [16, 24, 32, 40]
+    assert seen[-4:] == [row.resolution for row in result.history] == [16, 24, 32, 40]  # before them steps were timed
 
 
 @pytest.mark.parametrize("freeze", ["features", 0, 1])
