@@ -67,10 +67,10 @@ def test_the_faster_memory_format(model: Picky, expected: str) -> None:
     assert chosen(model).memory_format == expected
 
 
-def test_the_faster_precision_where_the_hardware_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_faster_precision_where_the_hardware_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for native, expected in ((True, "bf16"), (False, "fp32")):
         monkeypatch.setattr(settings_cache, "_read", {})
-        monkeypatch.setenv("EFFNAS_CACHE", f"{native}")
+        monkeypatch.setenv("EFFNAS_CACHE", str(tmp_path / str(native)))
         monkeypatch.setattr("effnas.evaluate.choosing.native_bf16", lambda device, native=native: native)
         assert chosen(Picky(slow="fp32")).precision == expected
     assert isinstance(native_bf16(CPU), bool)
