@@ -22,7 +22,7 @@ from ..space.network import build
 from ..space.weights import Weights, load_into, read_weights, suited
 from ..space.zoo import load_architecture
 from .data import ImageData
-from .device import find_device, is_out_of_memory
+from .device import find_device, is_out_of_memory, torch_threads
 from .evaluation import EvaluationError
 from .evaluation_report import write_evaluation
 from .folder import folder_lock
@@ -49,6 +49,7 @@ class EvaluateJob:
     padding: str | None = None
     bn_eps: float | None = None
     device: str = "auto"
+    threads: int | None = None
     precision: str = "fp32"
     batch_size: int = 64
     latency_batch: int | None = 1
@@ -66,6 +67,7 @@ def run_evaluate(
     padding: str | None = None,
     bn_eps: float | None = None,
     device: str = "auto",
+    threads: int | None = None,
     precision: str = "fp32",
     batch_size: int = 64,
     latency_batch: int | None = 1,
@@ -83,6 +85,7 @@ def run_evaluate(
         resolution: of the input in pixels; None: the architecture's.
         padding, bn_eps: of the network, where the weights need others than their format says.
         device: as :func:`~effnas.evaluate.device.find_device`.
+        threads: of the CPU; None: as many as torch has.
         precision: ``fp32`` or ``bf16`` (autocast).
         batch_size: images a forward pass; halved where that does not fit into memory.
         latency_batch: batch size at which latency is measured; None: it is not.
@@ -100,6 +103,8 @@ def run_evaluate(
     """
     check_choice("precision", precision, PRECISIONS)
     check_int("batch_size", batch_size, 1, 1_000_000)
+    if threads is not None:
+        check_int("threads", threads, 1, 4096)
     if latency_batch is not None:
         check_int("latency_batch", latency_batch, 1, 1_000_000)
     place, output = find_device(device), Path(output)
@@ -124,7 +129,7 @@ def run_evaluate(
     load_into(model, start.weights)
     model.to(place)
     settings = Settings(precision=precision)
-    with folder_lock(output):
+    with folder_lock(output), torch_threads(threads):
         begin = time.perf_counter()
         with _out_of_memory(network), _bar(len(images.images), quiet) as seen:
             predictions, fitted = predict(
@@ -161,6 +166,7 @@ def run_evaluate(
             "images_per_second": rate,
             "batch_size": fitted,
             "device": str(place),
+            "threads": torch.get_num_threads(),
             "precision": settings.precision,
             "latency": None if latency_batch is None else _latency(network, latency_batch, place, rate),
             "versions": {"effnas": __version__, "torch": torch.__version__, "python": platform.python_version()},
@@ -260,6 +266,7 @@ def run_evaluate_job(config: DictConfig, output: Path, command: str) -> dict[str
         padding=config.padding,
         bn_eps=config.bn_eps,
         device=config.device,
+        threads=config.threads,
         precision=config.precision,
         batch_size=config.batch_size,
         latency_batch=config.latency_batch,

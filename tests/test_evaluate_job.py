@@ -130,6 +130,13 @@ def test_resolution_and_part(tmp_path: Path) -> None:
     }
 
 
+def test_threads_are_for_the_evaluation_alone(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    summary = evaluate(tmp_path, threads=before + 1, latency_batch=1)
+    assert summary["threads"] == summary["latency"]["threads"] == before + 1
+    assert torch.get_num_threads() == before
+
+
 def test_bf16_is_nearly_the_same(tmp_path: Path) -> None:
     low, full = evaluate(tmp_path, precision="bf16"), evaluate(tmp_path)
     assert low["precision"] == "bf16"
@@ -199,11 +206,12 @@ def test_the_text_says_what_counts(tmp_path: Path) -> None:
     for part in (
         f"small ({SMALL_PARAMS / 1e6:.3f} M parameters",
         f"on {summary['images']} images of digits, test part",
-        "(effnas format; images normalised with mean 60 and std 90)",
+        "images normalised with mean 60 and std 90)",
         f"top-1    {summary['top1']:.2%} (95 % interval ",
         f"top-5    {summary['top5']:.2%}",
         f"loss     {summary['loss']:.4f}",
         f"ECE      {summary['ece']:.2%} (mean confidence ",
+        f"(cpu, {summary['threads']} thread",
         "latency  ",
         " ms at batch 1 (quartiles ",
         "worst of 10 classes:",
@@ -299,6 +307,7 @@ def test_memory_for_not_even_one_image(tmp_path: Path, monkeypatch: pytest.Monke
     [
         ({"part": "validation"}, r"part: unknown 'validation'. Choose one of: test, heldout, train, all"),
         ({"precision": "fp16"}, r"precision: unknown 'fp16'.* Choose one of: fp32, bf16"),
+        ({"threads": 0}, r"threads must be between 1 and 4096, got 0"),
         ({"batch_size": 0}, r"batch_size must be between 1 and 1000000, got 0"),
         ({"latency_batch": 0}, r"latency_batch must be between 1 and 1000000, got 0"),
         ({"resolution": 0}, r"resolution must be between 1 and 100000, got 0"),
