@@ -1,13 +1,15 @@
-"""Networks made ready for inference: BatchNorm folded into the convolutions."""
+"""Networks made ready for inference: BatchNorm folded into the convolutions, weights in the precision that is run."""
 
 from __future__ import annotations
 
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..space.blocks import ConvNormAct
+from .fast_layers import exchange_for_inference
+from .settings import Settings
 
 
 @torch.no_grad()
@@ -26,5 +28,31 @@ def folded(model: nn.Module) -> nn.Module:
             scale = bn.weight * torch.rsqrt(bn.running_var + bn.eps)
             conv.weight.mul_(scale.view(-1, 1, 1, 1))
             conv.bias = nn.Parameter(bn.bias - bn.running_mean * scale, requires_grad=False)
-            layer.bn = nn.Identity()  # type: ignore[assignment]
+            layer.bn = nn.Identity().eval()  # type: ignore[assignment]
     return fast
+
+
+class Prepared(nn.Module):
+    """Takes images in fp32 in any memory format, and gives logits in fp32, whatever is computed in between."""
+
+    def __init__(self, model: nn.Module, layout: torch.memory_format, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.model = model
+        self.layout = layout
+        self.dtype = dtype
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(n, c, h, w) to (n, classes)."""
+        logits: Tensor = self.model(images.to(self.dtype, memory_format=self.layout))
+        return logits.float()
+
+
+def prepared(model: nn.Module, settings: Settings) -> Prepared:
+    """A copy of ``model`` that runs with ``settings``, folded and in evaluation mode; call it in inference mode.
+
+    In ``bf16`` its weights are converted once, where autocast would convert them at every call.
+    """
+    dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
+    fast = folded(model).to(dtype=dtype, memory_format=settings.layout)  # type: ignore[call-overload]
+    exchange_for_inference(fast)
+    return Prepared(fast, settings.layout, dtype)

@@ -51,6 +51,10 @@ class SameConv2d(nn.Conv2d):
         if rows % 2 == 1 or columns % 2 == 1:
             x = F.pad(x, (left, columns - left, top, rows - top))
             top, left = 0, 0
+        return self.convolve(x, top, left)
+
+    def convolve(self, x: Tensor, top: int, left: int) -> Tensor:
+        """The convolution itself, of an input to be padded by ``top`` rows and ``left`` columns on both sides."""
         return F.conv2d(x, self.weight, self.bias, self.stride, (top, left), self.dilation, self.groups)
 
 
