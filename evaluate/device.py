@@ -9,21 +9,25 @@ from collections.abc import Iterator
 import torch
 
 from ..space.errors import unknown
+from .assignment import assigned
 from .evaluation import EvaluationError
 
 
 def find_device(name: object) -> torch.device:
-    """The device of a name: ``auto`` (the first GPU, else the CPU) or one of PyTorch's, ``cpu``, ``cuda``, ``cuda:1``.
+    """The device of a name: ``auto`` or one of PyTorch's, ``cpu``, ``cuda``, ``cuda:1``.
+
+    ``auto`` is the GPU that was assigned to this process, as to a search's workers, else the first one, else the CPU.
 
     Raises:
         UserError: not a device, or one that this machine lacks; the message names those there are.
     """
-    present = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    gpus = torch.cuda.device_count()
+    present = [f"cuda:{i}" for i in range(gpus)]
     if torch.backends.mps.is_available():
         present.append("mps")
     present.append("cpu")
     if name == "auto":
-        return torch.device(present[0])
+        return torch.device(present[assigned(gpus) if gpus else 0])
     wanted = "cuda:0" if name == "cuda" else name
     if wanted not in present:
         raise unknown("device (of this machine)", name, ["auto", *present])

@@ -46,7 +46,8 @@ class GridJob:
     tolerance: float = 0.1
     seeds: int = 1
     seed: int = 0
-    workers: int = 1
+    workers: Any = 1
+    workers_per_device: int = 1
     timeout: float | None = None
     storage: str | None = None
     study: str | None = None
@@ -174,7 +175,8 @@ def run_grid_search(
     tolerance: float = 0.1,
     seeds: int = 1,
     seed: int = 0,
-    workers: int = 1,
+    workers: int | str = 1,
+    workers_per_device: int = 1,
     timeout: float | None = None,
     pruner: BasePruner | None = None,
     output: str | Path = "outputs/grid",
@@ -192,7 +194,8 @@ def run_grid_search(
         alpha, beta, gamma, step, tolerance: the grid (:func:`grid_points`).
         seeds: trainings of each point; two or more tell whether the winner stands out of the noise.
         seed: the first of them.
-        workers, timeout, pruner, storage, study, job, command, quiet: as for :func:`~effnas.search.job.run_search`.
+        workers, workers_per_device, timeout, pruner, storage, study, job, command, quiet: as for
+            :func:`~effnas.search.job.run_search`.
         output: folder of ``coefficients.yaml``, ``baseline.yaml``, ``points.csv``, ``trials.csv``, ``summary.json`` and
             ``grid.png``.
 
@@ -227,6 +230,7 @@ def run_grid_search(
         job=job,
         trials=len(points) * seeds,
         workers=workers,
+        workers_per_device=workers_per_device,
         timeout=timeout,
         output=output,
         storage=storage,
@@ -256,7 +260,7 @@ def run_grid_job(config: DictConfig, output: Path, command: str) -> dict[str, An
             key: plain[key]
             for key in (
                 *("alpha", "beta", "gamma", "step", "tolerance"),
-                *("seeds", "seed", "workers", "timeout", "storage", "study"),
+                *("seeds", "seed", "workers", "workers_per_device", "timeout", "storage", "study"),
             )
         },
     )

@@ -24,6 +24,7 @@ from ..space.space import load_space
 from .feasible import Space, feasible_member
 from .known import informed
 from .objective import MnasNetReward, Objective
+from .places import count_places
 from .predictor import Predictor
 from .progress import Progress
 from .record import interrupt_running
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 #: Settings that may change between two runs of one search.
-FREE = ("trials", "confirm", "workers", "timeout", "storage", "study", "json", "hydra")
+FREE = ("trials", "confirm", "workers", "workers_per_device", "timeout", "storage", "study", "json", "hydra")
 
 
 @dataclass
@@ -47,7 +48,8 @@ class SearchJob:
     trials: int = 30
     confirm: int = 0
     seed: int = 0
-    workers: int = 1
+    workers: Any = 1
+    workers_per_device: int = 1
     timeout: float | None = None
     storage: str | None = None
     study: str | None = None
@@ -107,7 +109,8 @@ def run_search(
     trials: int = 30,
     confirm: int = 0,
     seed: int = 0,
-    workers: int = 1,
+    workers: int | str = 1,
+    workers_per_device: int = 1,
     timeout: float | None = None,
     output: str | Path = "outputs/search",
     storage: str | None = None,
@@ -129,7 +132,10 @@ def run_search(
             is then named by the sampler's model, where it has one, or by the mean of a network's scores. For
             evaluations that are noisy and an objective that is one number.
         seed: of the sampler's choices and of every training.
-        workers: processes that evaluate at the same time, sharing this machine's cores; 1: this process.
+        workers: processes that evaluate at the same time, sharing this machine's cores; 1: this process; ``auto``: as
+            :func:`~effnas.search.places.count_places`. Where the evaluator's ``device`` is ``auto``, they take turns
+            with the GPUs.
+        workers_per_device: with ``workers="auto"``, processes that share a GPU.
         timeout: seconds after which no new trial starts.
         output: folder of ``baseline.yaml``, ``trials.csv``, ``pareto.csv``, ``summary.json``, figures and, without
             ``storage``, the study.
@@ -186,6 +192,7 @@ def run_search(
         trials=trials,
         confirm=confirm,
         workers=workers,
+        workers_per_device=workers_per_device,
         timeout=timeout,
         output=output,
         storage=storage,
@@ -218,7 +225,8 @@ def run_trials(
     name: str,
     job: Mapping[str, Any],
     trials: int,
-    workers: int,
+    workers: int | str,
+    workers_per_device: int,
     timeout: float | None,
     output: Path,
     storage: str | None,
@@ -239,7 +247,7 @@ def run_trials(
     check_int("confirm (less than trials)", confirm, 0, trials - 1)
     if confirm and len(objective.directions) > 1:
         raise UserError(f"confirm must be 0 with several objectives ({', '.join(objective.names)}), got {confirm}")
-    check_int("workers", workers, 1, 4096)
+    places, note = count_places(workers, workers_per_device, evaluator)
     if timeout is not None:
         check_number("timeout (seconds)", timeout, 0, open_low=True)
     owner = f"{platform.node()}:{output.resolve()}"
@@ -250,9 +258,9 @@ def run_trials(
         )
         interrupt_running(study, owner, shared=storage is not None)
         prepare(study)
-        progress = Progress(study, objective, trials, quiet=quiet)
+        progress = Progress(study, objective, trials, note, quiet=quiet)
         try:
-            with progress as watcher, make_workers(evaluator, workers, interrupts) as pool:
+            with progress as watcher, make_workers(evaluator, places, interrupts) as pool:
                 shared = storage is not None
                 loop = Loop(study, owner, problem, objective, pool, watcher, interrupts, shared=shared, confirm=confirm)
                 loop.run(trials, timeout)
@@ -278,6 +286,7 @@ def run_search_job(config: DictConfig, output: Path, command: str) -> dict[str, 
         confirm=config.confirm,
         seed=config.seed,
         workers=config.workers,
+        workers_per_device=config.workers_per_device,
         timeout=config.timeout,
         output=output,
         storage=config.storage,

@@ -30,11 +30,11 @@ class Progress:
     A context manager that gives the watcher of :class:`~effnas.search.study.Loop`.
     """
 
-    def __init__(self, study: Study, objective: Objective, trials: int, *, quiet: bool = False) -> None:
+    def __init__(self, study: Study, objective: Objective, trials: int, note: str = "", *, quiet: bool = False) -> None:
         self._objective = objective
         #: Name of the one score, where it is not the accuracy that is shown anyway.
         self._score = objective.names[0] if len(objective.names) == 1 and objective.names != ("accuracy",) else None
-        self._trials = trials
+        self._trials, self._note = trials, note
         self._console = Console(stderr=True, highlight=False, quiet=quiet)
         self._quiet = quiet
         self._bar = Bar(
@@ -62,6 +62,8 @@ class Progress:
         self._here = 0
 
     def __enter__(self) -> Progress:
+        if self._note:
+            self._console.print(self._note, soft_wrap=True)
         if self._finished:
             self._console.print(f"going on: {self._finished} of {self._trials} trials were finished before")
         if self._live:

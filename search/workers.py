@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
+from ..evaluate.assignment import assign
 from ..evaluate.evaluation import Evaluation, EvaluationError, Evaluator, Stopped
 from ..evaluate.interrupt import Interrupts
 from ..space.architecture import Architecture
@@ -75,7 +76,7 @@ class Workers:
 
 
 def make_workers(evaluator: Evaluator, workers: int, interrupts: Interrupts) -> Workers:
-    """This process for one worker, else processes of their own, each with its share of the cores.
+    """This process for one worker, else processes of their own, each with its share of the cores and the GPUs.
 
     Raises:
         UserError: the evaluator cannot be sent to another process.
@@ -154,10 +155,11 @@ class Inline(Workers):
 
 @dataclass
 class _Process:
-    """One process, its pipe, and whether it has got as far as to have the evaluator."""
+    """One process, its pipe, its place, and whether it has got as far as to have the evaluator."""
 
     process: SpawnProcess
     connection: Connection
+    place: int
     ready: bool = False
 
     def kill(self) -> None:
@@ -169,7 +171,7 @@ class _Process:
 
 
 class Processes(Workers):
-    """Processes that are started anew when they die.
+    """Processes that are started anew when they die. Where the device is ``auto``, GPUs are dealt out by their places.
 
     They speak over pipes with this process, the only one that writes the study. A worker whose parent is gone ends at
     once, and all that it has started with it.
@@ -193,9 +195,11 @@ class Processes(Workers):
 
     def _start(self) -> _Process:
         ours, theirs = self._context.Pipe()
+        taken = {worker.place for worker in (*self._idle, *self._busy.values())}
+        place = next(number for number in range(self.places) if number not in taken)
         # Not a daemon: such a one may start no process, as a loader of images does.
         process = self._context.Process(
-            target=_serve, args=(theirs, self._evaluator, self._threads), daemon=False, name="effnas-worker"
+            target=_serve, args=(theirs, self._evaluator, self._threads, place), daemon=False, name="effnas-worker"
         )
         names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # read once, when the worker loads torch
         before = {name: os.environ.get(name) for name in names}
@@ -210,7 +214,7 @@ class Processes(Workers):
                 else:
                     os.environ[name] = value
         theirs.close()
-        return _Process(process, ours)
+        return _Process(process, ours, place)
 
     def submit(self, task: Task) -> None:
         """Give the task to an idle process."""
@@ -296,7 +300,7 @@ def _death(code: int | None) -> str:
     return f"the worker process ended with status {code}"
 
 
-def _serve(connection: Connection, pickled: bytes, threads: int) -> None:
+def _serve(connection: Connection, pickled: bytes, threads: int, place: int) -> None:
     """A worker's life."""
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -310,6 +314,7 @@ def _serve(connection: Connection, pickled: bytes, threads: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+    assign(place)
     try:
         evaluator = pickle.loads(pickled)
     except Exception as error:  # such as a class of a session's, which has no file to be imported from
