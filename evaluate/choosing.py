@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .device import autocast, free_memory, is_out_of_memory, torch_threads
+from .fast_layers import fast_layers
 from .optimizers import make_optimizer
 from .recipe import Training
 from .settings import Settings
@@ -177,6 +178,7 @@ class _Timer:
             with (
                 torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []),
                 torch_threads(settings.threads),
+                fast_layers(self._model, self.device),
             ):
                 step = self._step(settings)
                 first = self._timed(step)

@@ -144,6 +144,8 @@ class Depthwise(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """As ``nn.Conv2d``."""
+        if self.bias is not None:  # a folded copy: nothing trains
+            return super().forward(x)
         return _convolve(x, self.weight, self.stride[0], self.kernel_size[0] // 2)
 
 
@@ -152,4 +154,6 @@ class SameDepthwise(SameConv2d):
 
     def convolve(self, x: Tensor, top: int, left: int) -> Tensor:
         """One that is padded by ``top`` rows and ``left`` columns on both sides."""
+        if self.bias is not None:
+            return super().convolve(x, top, left)
         return _convolve(x, self.weight, self.stride[0], top)

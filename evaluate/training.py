@@ -26,10 +26,12 @@ from .choosing import choose
 from .device import out_of_memory, torch_threads
 from .distributed import ALONE, Group
 from .evaluation import EvaluationError, Report
+from .fast_layers import fast_layers
 from .history import EpochRow, Plan, Unwatched, Watcher
 from .images import ImageSet
 from .losses import Losses
 from .measure import measure
+from .memory import keep_memory
 from .mixing import Mix
 from .optimizers import MovingAverage, make_optimizer
 from .recipe import Training
@@ -105,6 +107,8 @@ def train(
             shared among the processes.
     """
     device = torch.device(device)
+    if device.type == "cpu":
+        keep_memory()
     if len(train) == 0 or (heldout is not None and len(heldout) == 0):
         raise UserError(f"training: no {'training' if len(train) == 0 else 'held-out'} images")
     batch_size = min(training.batch_size, len(train))
@@ -122,7 +126,11 @@ def train(
         settings, note = choose(model, shape, device, training, threads=threads, steps=steps)
         model.to(memory_format=settings.layout)  # type: ignore[call-overload]
         run = _Run(model, train, heldout, training, resolution, seed, device, batch_size, settings, group, checkpoint)
-        with torch_threads(settings.threads), synchronised(model, device, on=training.sync_bn and group.size > 1):
+        with (
+            torch_threads(settings.threads),
+            synchronised(model, device, on=training.sync_bn and group.size > 1),
+            fast_layers(model, device),
+        ):
             return run.go(watcher or Unwatched(), report, note)
 
 

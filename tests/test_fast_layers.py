@@ -11,8 +11,10 @@ from torch.nn import functional
 
 from effnas.evaluate.depthwise import DepthwiseConv
 from effnas.evaluate.fast_layers import fast_layers
+from effnas.evaluate.inference import folded
 from effnas.space.architecture import Architecture, Stage
 from effnas.space.network import build
+from effnas.space.zoo import load_architecture
 
 CPU = torch.device("cpu")
 
@@ -130,3 +132,18 @@ def test_on_a_gpu_depthwise_convolutions_stay() -> None:
     with fast_layers(model, torch.device("cuda")):
         kinds = {type(m) for m in model.modules() if isinstance(m, nn.Conv2d)}
     assert kinds == {nn.Conv2d}
+
+
+@pytest.mark.parametrize("padding", ["symmetric", "same"])
+def test_a_folded_copy_of_exchanged_layers_answers_the_same(padding: str) -> None:
+    """What is measured in the middle of a training is such a copy."""
+    torch.manual_seed(0)
+    model = build(load_architecture("efficientnet_b0").with_(num_classes=5, padding=padding)).eval()
+    for name, value in model.state_dict().items():
+        if name.endswith(("running_mean", "bn.bias")):
+            value.normal_(0, 0.3)
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        expected = model(x)
+        with fast_layers(model, torch.device("cpu")):
+            assert torch.allclose(folded(model)(x), expected, atol=1e-4 * float(expected.abs().max()))

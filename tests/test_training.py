@@ -355,7 +355,7 @@ def test_label_smoothing_is_pytorchs_and_not_measured() -> None:
     images = stripes(32)
     model.train()
     expected = nn.functional.cross_entropy(model(images.images), images.labels, label_smoothing=0.3).item()
-    training = Training(epochs=1, batch_size=32, label_smoothing=0.3, warmup_epochs=0)
+    training = Training(epochs=1, batch_size=32, label_smoothing=0.3, warmup_epochs=0, precision="fp32")
     result = train(model, images, images, training, resolution=8, seed=0, report=quiet)
     assert result.train_loss == pytest.approx(expected, rel=1e-4)
     model.eval()
