@@ -133,6 +133,14 @@ def test_without_shortcuts_relu_lets_new_blocks_be_the_identity() -> None:
     assert 0.01 < distance(small, growth, training=True, side=96) < 2  # 4 to 5 with random new blocks
 
 
+def test_padded_as_tensorflow_does() -> None:
+    base = MIXED.with_(padding="same")
+    small = trained(base)
+    growth = grow(small, base, larger(base, 1.4, 2.0))
+    assert growth.exact
+    assert distance(small, growth, side=33) < 1e-6
+
+
 def test_in_single_precision() -> None:
     small = trained(MIXED).float().eval()
     model = grow(small, MIXED, larger(MIXED, 1.5, 2.0)).network.eval()
@@ -325,6 +333,7 @@ REST = ". Only widths, repeats (upwards), resolution, dropout, drop_path and bn_
         (MIXED.with_(num_classes=10), "num_classes is 5 in the smaller and 10 in the larger"),
         (MIXED.with_(in_channels=3), "in_channels is 2 in the smaller and 3 in the larger"),
         (MIXED.with_(activation="relu"), "activation is 'silu' in the smaller and 'relu' in the larger"),
+        (MIXED.with_(padding="same"), "padding is 'symmetric' in the smaller and 'same' in the larger"),
         (
             MIXED.with_(stem_stride=1, bn_eps=1e-5),
             "stem_stride is 2 in the smaller and 1 in the larger; "
