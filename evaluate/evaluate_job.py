@@ -86,7 +86,7 @@ def run_evaluate(
         padding, bn_eps: of the network, where the weights need others than their format says.
         device: as :func:`~effnas.evaluate.device.find_device`.
         threads: of the CPU; None: as many as torch has.
-        precision: ``fp32`` or ``bf16`` (autocast).
+        precision: ``fp32`` or ``bf16``.
         batch_size: images a forward pass; halved where that does not fit into memory.
         latency_batch: batch size at which latency is measured; None: it is not.
         output: folder of ``summary.json``, ``classes.csv``, ``confusion.csv``, ``predictions.csv``, ``evaluation.png``

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from .device import autocast, free_memory, is_out_of_memory
+from .device import free_memory, is_out_of_memory
 from .images import ImageSet
-from .inference import folded
+from .inference import prepared
 from .metrics import Collector, Predictions
 from .settings import Settings
 
@@ -42,10 +42,10 @@ def predict(
         UserError: no images, or output that is not finite.
         RuntimeError, MemoryError: out of memory even with one image at a time.
     """
-    fast = folded(model).to(memory_format=settings.layout)  # type: ignore[call-overload]
+    fast = prepared(model, settings)
     while True:
         try:
-            return _predict(fast, images, batch_size, resolution, device, settings, seen), batch_size
+            return _predict(fast, images, batch_size, resolution, device, seen), batch_size
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error) or batch_size == 1:
                 raise
@@ -59,15 +59,11 @@ def _predict(
     batch_size: int,
     resolution: int,
     device: torch.device,
-    settings: Settings,
     seen: Callable[[int], None],
 ) -> Predictions:
     collector, count = Collector(images.num_classes), 0
     for stored, labels in images.batches(batch_size, device=device):
-        prepared = images.pixels.prepare(stored, resolution).contiguous(memory_format=settings.layout)
-        with autocast(settings.precision, device):
-            logits = model(prepared)
-        collector.add(logits, labels)
+        collector.add(model(images.pixels.prepare(stored, resolution)), labels)
         count += len(labels)
         seen(count)
     return collector.result()
