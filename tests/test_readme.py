@@ -1,4 +1,4 @@
-"""The README tells the truth: its Python runs, its YAML loads, its commands are understood."""
+"""The README tells the truth: its Python runs, its YAML loads, its commands are understood; docs/training.md's too."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.M | re.S)
+TRAINING = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.M | re.S)
 
 
 def commands() -> list[str]:
-    lines = "\n".join(blocks("sh")).replace("\\\n", " ").splitlines()
+    lines = "\n".join([*blocks("sh"), *blocks("sh", TRAINING)]).replace("\\\n", " ").splitlines()
     found = [line.split("   #")[0].strip() for line in lines if line.startswith("effnas ")]
     assert len(found) >= 10
     return found
@@ -60,5 +63,6 @@ def test_it_opens_with_the_two_commands_that_ci_runs() -> None:
 
 
 def test_its_files_exist() -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
-        assert (ROOT / target).is_file(), target
+    for text, folder in ((README, ROOT), (TRAINING, ROOT / "docs")):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
+            assert (folder / target).is_file(), target
