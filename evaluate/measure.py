@@ -6,10 +6,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from .device import autocast, free_memory, is_out_of_memory
+from .device import free_memory, is_out_of_memory
 from .distributed import ALONE, Group
 from .images import ImageSet
-from .inference import folded
+from .inference import prepared
 from .settings import Settings
 
 
@@ -42,10 +42,10 @@ def measure(
     """
     device = torch.device(device)
     settings = settings or Settings()
-    fast = folded(model).to(memory_format=settings.layout)  # type: ignore[call-overload]
+    fast = prepared(model, settings)
     while True:
         try:
-            return _measure(fast, images, batch_size, resolution, device, settings, group)
+            return _measure(fast, images, batch_size, resolution, device, group)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error) or batch_size == 1 or group.size > 1:
                 raise
@@ -59,7 +59,6 @@ def _measure(
     batch_size: int,
     resolution: int,
     device: torch.device,
-    settings: Settings,
     group: Group,
 ) -> tuple[float, float]:
     # hits, number, summed loss; MPS has no float64
@@ -67,9 +66,7 @@ def _measure(
     for stored, labels in images.batches(batch_size, device=device, shard=group.shard):
         if not len(labels):
             continue
-        with autocast(settings.precision, device):
-            logits = model(images.pixels.prepare(stored, resolution).contiguous(memory_format=settings.layout))
-        logits = logits.float()
+        logits = model(images.pixels.prepare(stored, resolution))
         hits = (logits.argmax(1) == labels).sum()
         loss = functional.cross_entropy(logits, labels, reduction="sum")
         totals += torch.stack([hits.to(totals), totals.new_tensor(len(labels)), loss.to(totals)])

@@ -85,6 +85,12 @@ def tiny(**changes: Any) -> Architecture:
     return Architecture(**{**fields, **changes})
 
 
+@pytest.fixture(autouse=True)
+def in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless a recipe says bf16: sums are compared here."""
+    monkeypatch.setattr("effnas.evaluate.choosing.native_bf16", lambda device: False)
+
+
 def quiet(epoch: int, accuracy: float) -> None:
     pass
 
