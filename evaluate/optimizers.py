@@ -109,11 +109,12 @@ def make_optimizer(recipe: Training, model: nn.Module) -> Optimizer:
     ``momentum`` is Nesterov's for sgd, the step's for rmsprop and beta1 for adamw; the decay of adamw is decoupled.
     """
     groups = parameter_groups(model, recipe.weight_decay, recipe.layer_decay)
-    if recipe.optimizer == "sgd":
-        return SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
     if recipe.optimizer == "rmsprop":
         return RMSpropTF(groups, lr=recipe.lr, momentum=recipe.momentum)
-    return AdamW(groups, lr=recipe.lr, betas=(recipe.momentum, 0.999))
+    fused = {p.device.type for group in groups for p in group["params"]} <= {"cpu", "cuda"}  # one pass over the weights
+    if recipe.optimizer == "sgd":
+        return SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=fused)
+    return AdamW(groups, lr=recipe.lr, betas=(recipe.momentum, 0.999), fused=fused)
 
 
 class MovingAverage:
