@@ -1,18 +1,21 @@
 """Makes foreign_logits.json: what timm's and torchvision's own networks answer to one picture.
 
-Run where they can be imported (they cannot beside the CPU build of torch that the suite uses):
+Run where they can be imported (they cannot beside the CPU build of torch that the suite uses); a minute or two:
 
     pip install torch==2.14.1 torchvision==0.29.1 timm==1.0.31
     python tests/golden/make_foreign_logits.py
 
-The weights follow from the names of the tensors (:func:`tensor`), so that the file holds names, shapes and answers.
+The weights follow from the names and shapes of the tensors (:func:`tensor`), so that the file holds answers and a
+digest of all names and shapes. That answers depend on tensors everywhere in the network is checked here.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -22,18 +25,22 @@ import torch
 NETWORKS = (
     ("timm", "efficientnet_b0", "efficientnet_b0", {}, 2.7),
     ("timm", "tf_efficientnet_b0", "efficientnet_b0", {"padding": "same"}, 2.7),
+    ("timm", "tf_efficientnet_b2", "efficientnet_b2", {"padding": "same"}, 2.4),
     ("timm", "tf_efficientnet_lite0", "efficientnet_lite0", {"padding": "same"}, 1.5),
     ("timm", "mobilenetv2_100", "mobilenet_v2", {}, 1.5),
     ("timm", "semnasnet_100", "mnasnet_a1", {}, 1.7),
+    ("timm", "mnasnet_100", "mnasnet_b1", {}, 1.5),
     ("timm", "mobilenetv1_100", "mobilenet_v1", {}, 2.5),
     ("torchvision", "efficientnet_b0", "efficientnet_b0", {}, 2.7),
+    ("torchvision", "efficientnet_b1", "efficientnet_b1", {}, 2.5),
+    ("torchvision", "efficientnet_b5", "efficientnet_b5", {}, 2.2),
     ("torchvision", "mobilenet_v2", "mobilenet_v2", {}, 1.5),
     ("torchvision", "mnasnet1_0", "mnasnet_b1", {}, 1.5),
 )
 SIDE, CLASSES = 72, 12
 
 
-def tensor(name: str, shape: list[int], gain: float = 1.5) -> torch.Tensor:
+def tensor(name: str, shape: Sequence[int], gain: float = 1.5) -> torch.Tensor:
     """The tensor of that name: random, but the same everywhere."""
     generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
     if name.endswith("num_batches_tracked"):
@@ -52,6 +59,25 @@ def picture() -> torch.Tensor:
     return torch.stack([torch.sin(20 * x + 3 * y), 2 * y - 1, torch.cos(14 * x * y)])[None]
 
 
+def digest(shapes: Mapping[str, Sequence[int]]) -> str:
+    """Of all names and shapes, in the order of the names; BatchNorm's counters aside."""
+    rows = [f"{name} {list(shape)}\n" for name, shape in sorted(shapes.items()) if not name.endswith("_tracked")]
+    return f"{len(rows)} {hashlib.sha256(''.join(rows).encode()).hexdigest()[:16]}"
+
+
+@torch.no_grad()
+def sensitivity(model: torch.nn.Module, logits: torch.Tensor) -> float:
+    """The smallest change of the answer when one tensor is turned round; of about a hundred tensors from in to out."""
+    values = [value for key, value in model.state_dict().items() if not key.endswith("num_batches_tracked")]
+    changes = []
+    for value in values[:: max(1, len(values) // 100)]:
+        kept = value.clone()
+        value.copy_(kept.flatten().flip(0).view_as(kept))
+        changes.append((model(picture())[0] - logits).abs().max().item())
+        value.copy_(kept)
+    return min(changes)
+
+
 def main() -> None:
     """Write the file."""
     import timm
@@ -65,13 +91,19 @@ def main() -> None:
         with torch.no_grad():
             for key, value in model.state_dict().items():
                 value.copy_(tensor(key, shapes[key], gain))
-            logits = model(picture())[0].tolist()
-        kept = {key: shape for key, shape in shapes.items() if not key.endswith("num_batches_tracked")}
-        facts = {"source": source, "name": name, "ours": ours, "needs": needs, "gain": gain}
-        found.append({**facts, "logits": logits, "shapes": kept})
-        print(name, [round(value, 3) for value in logits[:5]])
+            logits = model(picture())[0]
+        least = sensitivity(model, logits)
+        print(
+            f"{source} {name}: logits {logits.min():.3f} to {logits.max():.3f}, changed by {least:.4f} or more",
+            flush=True,
+        )
+        assert least > 1e-3
+        facts = {"source": source, "name": name, "ours": ours, "needs": needs, "gain": gain, "tensors": digest(shapes)}
+        found.append({**facts, "logits": logits.tolist()})
     versions = {"timm": timm.__version__, "torchvision": torchvision.__version__, "torch": torch.__version__}
-    text = json.dumps({"versions": versions, "networks": found}, separators=(",", ":"))
+    text = json.dumps(
+        {"made by": f"tests/golden/{Path(__file__).name}", "versions": versions, "networks": found}, indent=1
+    )
     Path(__file__).with_name("foreign_logits.json").write_text(text + "\n", encoding="utf-8")
 
 
