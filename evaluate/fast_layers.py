@@ -17,7 +17,10 @@ _COPIED_IN_PLACE = (nn.SiLU, nn.Hardswish, nn.Mish)
 
 
 class FastSqueezeExcite(SqueezeExcite):
-    """The mean by way of the sum: its gradient is a view of one number a channel, not a map of equal numbers."""
+    """The mean by way of the sum: its gradient is a view of one number a channel, not a map of equal numbers.
+
+    And in bf16 ``mean`` makes a copy in fp32 first, ``sum`` adds in fp32 without one.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, c, h, w) to the same shape."""
@@ -84,11 +87,12 @@ def fast_layers(model: nn.Module, device: torch.device) -> Iterator[None]:
             layer.inplace = True  # type: ignore[assignment]
 
 
-def exchange_for_inference(model: nn.Module) -> None:
-    """Exchange what is faster in inference too, on the CPU, and for good: ``model`` is a copy to run and throw away."""
+def exchange_for_inference(model: nn.Module, device: torch.device) -> None:
+    """Exchange what is faster in inference too, and for good: ``model`` is a copy to run and throw away."""
     for layer in model.modules():
-        if isinstance(layer, nn.Conv2d) and layer.weight.device.type == "cpu" and _pointwise(layer):
-            layer.__class__ = Pointwise
+        kind = _faster(layer, device)
+        if kind is Pointwise or kind is FastSqueezeExcite:
+            layer.__class__ = kind
 
 
 def _faster(layer: nn.Module, device: torch.device) -> type[nn.Module] | None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..space.blocks import ConvNormAct
 from .fast_layers import exchange_for_inference
+from .memory import keep_memory
 from .settings import Settings
 
 
@@ -52,7 +53,10 @@ def prepared(model: nn.Module, settings: Settings) -> Prepared:
 
     In ``bf16`` its weights are converted once, where autocast would convert them at every call.
     """
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    if device.type == "cpu":
+        keep_memory()
     dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
     fast = folded(model).to(dtype=dtype, memory_format=settings.layout)  # type: ignore[call-overload]
-    exchange_for_inference(fast)
+    exchange_for_inference(fast, device)
     return Prepared(fast, settings.layout, dtype)
