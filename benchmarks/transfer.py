@@ -36,10 +36,9 @@ TUNED = Training(
     label_smoothing=0.1,
     ema_decay=0.99,
     clip_norm=1.0,
-    bn_momentum=None,
     eval_every=1000,
 )
-SCRATCH = replace(TUNED, lr=0.8, bn_momentum=0.1)
+SCRATCH = replace(TUNED, lr=0.8)
 #: name: recipe, whether it starts from the weights
 METHODS: dict[str, tuple[Training, bool]] = {
     "from scratch": (SCRATCH, False),
@@ -58,7 +57,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, required=True, help="the Lite0 checkpoint")
     parser.add_argument("--data", type=Path, default=Path("../shared/data/cifar10"))
     parser.add_argument("--images", type=int, default=2500, help="of the training part; a fifth of them is held out")
-    parser.add_argument("--resolution", type=int, default=64)
+    parser.add_argument("--resolution", type=int, default=96)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--csv", type=Path, default=Path("outputs/transfer.csv"))
     options = parser.parse_args()
