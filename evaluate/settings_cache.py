@@ -15,7 +15,7 @@ from .folder import cache_folder
 from .settings import MEMORY_FORMATS, Settings
 
 #: Part of the file's name: raised when the way of choosing changes.
-VERSION = 1
+VERSION = 2
 #: Seconds that a process waits for another one that is timing.
 PATIENCE = 120.0
 

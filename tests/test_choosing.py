@@ -24,7 +24,7 @@ SHAPE = (8, 3, 8, 8)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("EFFNAS_CACHE", str(tmp_path))
     monkeypatch.setattr(settings_cache, "_read", {})
-    return tmp_path / "engine-v1.json"
+    return tmp_path / "engine-v2.json"
 
 
 class Picky(nn.Module):
