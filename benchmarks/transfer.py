@@ -30,20 +30,22 @@ from effnas.evaluate.train_job import run_train
 
 TUNED = Training(
     epochs=4,
-    batch_size=64,
-    lr=0.2,
+    batch_size=32,
+    optimizer="adamw",
+    lr=0.016,
+    weight_decay=0.01,
     warmup_epochs=0.5,
     label_smoothing=0.1,
     ema_decay=0.99,
     clip_norm=1.0,
     eval_every=1000,
 )
-SCRATCH = replace(TUNED, lr=0.8)
+SCRATCH = replace(TUNED, optimizer="sgd", lr=0.8, weight_decay=1e-4)
 #: name: recipe, whether it starts from the weights
 METHODS: dict[str, tuple[Training, bool]] = {
     "from scratch": (SCRATCH, False),
     "from scratch, 4 times the epochs": (replace(SCRATCH, epochs=16), False),
-    "classifier alone": (replace(TUNED, freeze="features", lr=1.0), True),
+    "classifier alone": (replace(TUNED, freeze="features", lr=0.08), True),
     "classifier and last two stages": (replace(TUNED, freeze=5), True),
     "all": (TUNED, True),
     "all, learning rates falling by 0.85 a stage": (replace(TUNED, layer_decay=0.85), True),

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from torch import nn
 
 from .. import __version__
 from ..space.architecture import Architecture
@@ -165,6 +166,10 @@ def _network(start: Start, seed: int) -> Network:
         network = build(start.architecture)
     if start.weights is not None:
         load_into(network, start.weights, classifier="require" if start.keep_classifier else "skip")
+        if not start.keep_classifier:
+            # random logits of trained features are large, and what they send back undoes the features before the
+            # classifier has learnt anything (so Kolesnikov et al. 2020, section 3.3, begin at zero)
+            nn.init.zeros_(cast(nn.Linear, network.classifier).weight)
     return network
 
 

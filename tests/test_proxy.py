@@ -193,7 +193,7 @@ GROWN = apply_multipliers(NET, 1.5, 1.5, NET.resolution)
 
 def test_candidates_start_from_a_smaller_member(smaller: Path) -> None:
     """At a learning rate of nearly nothing a candidate is what it starts from, and another seed the same network."""
-    still = replace(SHORT, epochs=1, lr=1e-9, warmup_epochs=0, bn_momentum=1e-9)
+    still = replace(SHORT, epochs=1, lr=1e-9, warmup_epochs=0, bn_momentum=1e-9, precision="fp32")
     start = Proxy(DIGITS, still, initial=str(smaller))(NET, seed=0, report=quiet)
     assert start.accuracy > 0.8
     for seed in (0, 1):
@@ -210,7 +210,7 @@ def test_the_images_are_normalised_as_the_weights_want_them(smaller: Path, tmp_p
     model = build(NET)
     load_into(model, read_weights(smaller))
     other = save_weights(tmp_path / "w.safetensors", model, architecture=NET, normalization=((0.0,), (1000.0,)))
-    still = replace(SHORT, epochs=1, lr=1e-9, warmup_epochs=0, bn_momentum=1e-9)
+    still = replace(SHORT, epochs=1, lr=1e-9, warmup_epochs=0, bn_momentum=1e-9, precision="fp32")
     right, wrong = (Proxy(DIGITS, still, initial=str(file))(NET, seed=0, report=quiet) for file in (smaller, other))
     assert wrong.accuracy < right.accuracy - 0.2
 

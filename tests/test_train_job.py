@@ -276,3 +276,12 @@ def test_under_torchrun_one_process_writes_and_speaks(tmp_path: Path) -> None:
     )
     assert odd.returncode != 0
     assert "batch_size must be a multiple of the number of processes (2), got 63" in odd.stderr
+
+
+def test_a_fresh_classifier_begins_at_zero(tmp_path: Path) -> None:
+    """What large random logits send back would undo the features first."""
+    other = NET.with_(num_classes=7)
+    file = save_weights(tmp_path / "w.safetensors", build(other), architecture=other)
+    still = Training(epochs=1, batch_size=64, lr=1e-12, warmup_epochs=0, weight_decay=0.0, freeze="features")
+    trained(tmp_path / "out", still, architecture=None, weights=file)
+    assert read_weights(tmp_path / "out" / "weights.safetensors").tensors["classifier.weight"].abs().max() < 1e-6
