@@ -82,10 +82,11 @@ class Checkpoint:
             pickle.UnpicklingError,
             zipfile.BadZipFile,
         ) as error:
-            reason = " ".join(str(error).split())[:120] or type(error).__name__
+            more = isinstance(error, pickle.UnpicklingError) and "nsupported" in str(error)
             raise UserError(
-                f"{self.path}: this checkpoint cannot be read ({reason}); it is cut short, or holds more than data, "
-                "which is never loaded. Delete it to begin anew"
+                f"{self.path}: this checkpoint cannot be read: it "
+                + ("holds more than data, which is never loaded" if more else "is cut short or damaged")
+                + ". Delete it to begin anew"
             ) from None
         if not isinstance(found, dict) or found.get("effnas_checkpoint") != FORMAT:
             raise UserError(f"{self.path}: not a checkpoint of effnas train (format {FORMAT}); delete it to begin anew")

@@ -24,6 +24,7 @@ class Start:
         architecture: with the data's classes, at the resolution of the training.
         split: the images, normalised as the weights want them.
         weights: None: from scratch.
+        smaller: of the weights, where the network is grown from them; None: they are its own.
         keep_classifier: the weights' classes are the data's.
         note: where the weights come from and what was assumed, for people.
         normalization: of the weights; None: of the images.
@@ -33,6 +34,7 @@ class Start:
     architecture: Architecture
     split: Split
     weights: Weights | None
+    smaller: Architecture | None
     keep_classifier: bool
     note: str
     normalization: Normalization | None
@@ -44,6 +46,7 @@ def starting_point(
     data: ImageData,
     weights_file: str | Path | None,
     *,
+    grow: bool = False,
     num_classes: int | str = "auto",
     resolution: int | None = None,
     padding: str | None = None,
@@ -56,8 +59,11 @@ def starting_point(
     """
     weights = None if weights_file is None else read_weights(weights_file)
     network = _architecture(architecture, weights)
-    note = "from scratch"
-    if weights is not None:
+    note, smaller = "from scratch", None
+    if grow:
+        smaller = _smaller(architecture, weights)
+        note = f"grown from {weights_file}"
+    elif weights is not None:
         network, weights, note = suited(network, weights, padding=padding, bn_eps=bn_eps)
     else:
         given = {"padding": padding, "bn_eps": bn_eps}
@@ -68,7 +74,12 @@ def starting_point(
     split = data.load(network.in_channels, normalization)
     count = _classes(num_classes, split)
     keep = False
-    if weights is not None:
+    if smaller is not None and smaller.num_classes != count:
+        raise UserError(
+            f"grow: the weights have {smaller.num_classes} classes, the data {count}: train the smaller network on this "
+            "data"
+        )
+    if smaller is None and weights is not None:
         keep = network.num_classes == count and weights.classes in (None, split.classes)
         note += "" if keep else f"; its {network.num_classes} classes are not the data's {count}: a fresh classifier"
     network = network.with_(num_classes=count)
@@ -76,12 +87,14 @@ def starting_point(
         architecture=network,
         split=split,
         weights=weights,
+        smaller=smaller,
         keep_classifier=keep,
         note=note,
         normalization=normalization,
         identity={
             "architecture": network.digest,
             "weights": None if weights is None else weights.digest,
+            "grow": grow,
         },
     )
 
@@ -101,6 +114,15 @@ def _architecture(given: Architecture | str | None, weights: Weights | None) -> 
             f"architecture: the weights ({weights.format} format) do not say which network they are of: "
             "give architecture=FILE or a name"
         )
+    return weights.architecture
+
+
+def _smaller(given: Architecture | str | None, weights: Weights | None) -> Architecture:
+    """The network that is grown from."""
+    if given is None:
+        raise UserError("grow: into which network? Give architecture=FILE, a larger member of the weights' family")
+    if weights is None or weights.architecture is None:
+        raise UserError("grow needs weights=FILE of effnas train, which says what network it is of")
     return weights.architecture
 
 

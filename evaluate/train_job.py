@@ -18,6 +18,7 @@ from ..space.architecture import Architecture
 from ..space.cost import cost
 from ..space.errors import UserError, check_int, check_number
 from ..space.files import write_text
+from ..space.grow import grow as grown
 from ..space.network import Network, build
 from ..space.weights import load_into, save_weights
 from .checkpoint import Checkpoint
@@ -47,6 +48,7 @@ class TrainJob:
 
     architecture: str | None = None
     weights: str | None = None
+    grow: bool = False
     num_classes: Any = "auto"
     resolution: int | None = None
     padding: str | None = None
@@ -68,6 +70,7 @@ def run_train(
     training: Training,
     *,
     weights: str | Path | None = None,
+    grow: bool = False,
     num_classes: int | str = "auto",
     resolution: int | None = None,
     padding: str | None = None,
@@ -92,6 +95,8 @@ def run_train(
         training: the recipe.
         weights: a file to start from (:func:`~effnas.space.weights.read_weights`); its classifier is kept where the
             classes are the same, and replaced by a fresh one elsewhere.
+        grow: the weights are of a smaller member of the family, which the network is grown from
+            (:func:`~effnas.space.grow.grow`).
         num_classes: of the classifier; ``auto``: as many as the data has.
         resolution: of the input in pixels; None: the architecture's.
         padding, bn_eps: of the network, where a weights file needs others than its format says.
@@ -123,7 +128,14 @@ def run_train(
         group = stack.enter_context(torchrun_group())
         place = find_device(device if group.size == 1 or not torch.cuda.is_available() else f"cuda:{group.local_rank}")
         start = starting_point(
-            architecture, data, weights, num_classes=num_classes, resolution=resolution, padding=padding, bn_eps=bn_eps
+            architecture,
+            data,
+            weights,
+            grow=grow,
+            num_classes=num_classes,
+            resolution=resolution,
+            padding=padding,
+            bn_eps=bn_eps,
         )
         network = _network(start, seed)
         if group.main:
@@ -161,6 +173,11 @@ def run_train(
 
 
 def _network(start: Start, seed: int) -> Network:
+    if start.smaller is not None:
+        assert start.weights is not None
+        small = build(start.smaller)
+        load_into(small, start.weights)
+        return grown(small, start.smaller, start.architecture, seed=seed).network
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # the CPU's alone: torch.manual_seed would change the GPUs' too
         network = build(start.architecture)
@@ -301,6 +318,7 @@ def run_train_job(config: DictConfig, output: Path, command: str) -> dict[str, A
         instantiate(config.data, _convert_="all"),
         instantiate(config.training, _convert_="all"),
         weights=config.weights,
+        grow=config.grow,
         num_classes=config.num_classes,
         resolution=config.resolution,
         padding=config.padding,

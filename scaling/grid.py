@@ -215,6 +215,8 @@ def run_grid_search(
     settings = {"alpha": list(alpha), "beta": list(beta), "gamma": list(gamma), "step": step, "tolerance": tolerance}
     job = {**(job or {"evaluator": repr(evaluator)}), **settings, "baseline": architecture.digest, "seed": seed}
 
+    getattr(evaluator, "prepare", lambda: None)()
+
     def write(optuna_study: Study, seconds: float) -> dict[str, Any]:
         facts = {"evaluator": type(evaluator).__name__, "command": command}
         return write_grid(optuna_study, architecture, points, output, seed=seed, seconds=seconds, **facts)

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -285,3 +286,20 @@ def test_a_fresh_classifier_begins_at_zero(tmp_path: Path) -> None:
     still = Training(epochs=1, batch_size=64, lr=1e-12, warmup_epochs=0, weight_decay=0.0, freeze="features")
     trained(tmp_path / "out", still, architecture=None, weights=file)
     assert read_weights(tmp_path / "out" / "weights.safetensors").tensors["classifier.weight"].abs().max() < 1e-6
+
+
+def test_a_larger_member_grows_from_a_smaller_ones_weights(done: Path, tmp_path: Path) -> None:
+    larger = NET.with_(stages=(replace(NET.stages[0], repeats=3), replace(NET.stages[1], channels=24)), name="larger")
+    still = Training(
+        epochs=1, batch_size=64, lr=1e-12, warmup_epochs=0, weight_decay=0.0, bn_momentum=1e-9, precision="fp32"
+    )
+    weights = done / "weights.safetensors"
+    summary = trained(tmp_path / "out", still, architecture=larger, weights=weights, grow=True)
+    assert summary["accuracy"] == json.loads((done / "summary.json").read_text())["accuracy"]
+    assert load_architecture(tmp_path / "out" / "architecture.yaml") == larger
+    with pytest.raises(UserError, match="of another network"):
+        trained(tmp_path / "no", still, architecture=larger, weights=weights)
+    with pytest.raises(UserError, match="grow: into which network"):
+        trained(tmp_path / "no", still, architecture=None, weights=weights, grow=True)
+    with pytest.raises(UserError, match="grow needs weights=FILE of effnas train"):
+        trained(tmp_path / "no", still, architecture=larger, grow=True)
