@@ -76,8 +76,8 @@ def starting_point(
     keep = False
     if smaller is not None and smaller.num_classes != count:
         raise UserError(
-            f"grow: the weights have {smaller.num_classes} classes, the data {count}: train the smaller network on this "
-            "data"
+            f"grow: the weights have {smaller.num_classes} classes, the data {count}: train the smaller network on "
+            "this data"
         )
     if smaller is None and weights is not None:
         keep = network.num_classes == count and weights.classes in (None, split.classes)
