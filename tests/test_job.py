@@ -191,7 +191,7 @@ def test_a_search_on_digits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["search", "training.epochs=1", "trials=4", "workers=2", "--json"]) == 0
+    assert main(["search", "training.epochs=2", "trials=4", "workers=2", "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
     assert summary["complete"] == 4
     assert summary["evaluator"] == "Proxy"
