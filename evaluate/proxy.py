@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-import torch
-
 from ..space.architecture import Architecture
 from ..space.cost import cost
 from ..space.errors import UserError, check_int
@@ -89,9 +87,7 @@ class Proxy:
             initial.check(split)
             model = initial.grown(architecture, seed).network
         else:
-            with torch.random.fork_rng(devices=[]):
-                torch.default_generator.manual_seed(seed)  # the CPU's alone: torch.manual_seed changes the GPUs' too
-                model = build(architecture)
+            model = build(architecture, seed)
         result = train(
             model,
             split.train,

@@ -178,9 +178,7 @@ def _network(start: Start, seed: int) -> Network:
         small = build(start.smaller)
         load_into(small, start.weights)
         return grown(small, start.smaller, start.architecture, seed=seed).network
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # the CPU's alone: torch.manual_seed would change the GPUs' too
-        network = build(start.architecture)
+    network = build(start.architecture, seed)
     if start.weights is not None:
         load_into(network, start.weights, classifier="require" if start.keep_classifier else "skip")
         if not start.keep_classifier:

@@ -67,9 +67,7 @@ def grow(
     check_int("seed", seed, 0, 2**32 - 1)
     _check_family(architecture, larger)
     _check_weights(small, architecture)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        network = build(larger)
+    network = build(larger, seed)
     like = next(small.parameters())
     network.to(like.device, like.dtype)
     copier = _Copier(noise, seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from .architecture import Architecture, iter_layers
@@ -73,6 +74,15 @@ class Network(nn.Module):
         self.classifier.to(weight.device, weight.dtype)
 
 
-def build(architecture: Architecture) -> Network:
-    """The module of ``architecture``, initialised from torch's current generator as the official code does."""
-    return Network(architecture)
+def build(architecture: Architecture, seed: int | None = None) -> Network:
+    """The module of ``architecture``, initialised as the official code does.
+
+    Args:
+        architecture: of the network.
+        seed: of its first weights, torch's random state being left alone; None: drawn from torch's current generator.
+    """
+    if seed is None:
+        return Network(architecture)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # the CPU's alone: torch.manual_seed would change the GPUs' too
+        return Network(architecture)
