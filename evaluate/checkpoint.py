@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -15,6 +13,7 @@ from typing import Any
 import torch
 
 from ..space.errors import UserError
+from ..space.files import replacing
 
 log = logging.getLogger(__name__)
 
@@ -43,14 +42,9 @@ class Checkpoint:
 
     def save(self, state: Mapping[str, Any]) -> bool:
         """Write the file; where that fails (a full disk) the old one stays, a warning says so, and False comes back."""
-        scratch = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with scratch.open("wb") as file:
+            with replacing(self.path) as file:
                 torch.save({"effnas_checkpoint": FORMAT, "identity": dict(self.identity), "state": state}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            scratch.replace(self.path)
             return True
         except (OSError, RuntimeError) as error:  # torch's writer turns a short write into a RuntimeError
             reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
@@ -59,9 +53,6 @@ class Checkpoint:
                 "%s: the checkpoint cannot be written (%s); %s, and the training goes on", self.path, reason, kept
             )
             return False
-        finally:
-            with contextlib.suppress(OSError):
-                scratch.unlink(missing_ok=True)
 
     def load(self) -> dict[str, Any] | None:
         """What :meth:`save` was given, on the CPU; None where there is no file.
