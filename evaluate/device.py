@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import torch
 
 from ..space.errors import unknown
 from .assignment import assigned
 from .evaluation import EvaluationError
+from .memory import release_memory
+
+T = TypeVar("T")
 
 
 def find_device(name: object) -> torch.device:
@@ -51,6 +55,25 @@ def free_memory(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
+    elif device.type == "cpu":
+        release_memory()
+
+
+def fitting(run: Callable[[int], T], batch_size: int, device: torch.device) -> tuple[T, int]:
+    """What ``run(batch_size)`` gives, and the batch size, which is halved for as long as memory is lacking.
+
+    Raises:
+        RuntimeError, MemoryError: it is lacking even at 1.
+    """
+    while True:
+        try:
+            return run(batch_size), batch_size
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or batch_size == 1:
+                raise
+        # outside of the handler: the exception's frames hold the tensors that are to go
+        batch_size //= 2
+        free_memory(device)
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from .device import free_memory, is_out_of_memory
+from .device import fitting
 from .distributed import ALONE, Group
 from .images import ImageSet
 from .inference import prepared
@@ -43,14 +43,12 @@ def measure(
     device = torch.device(device)
     settings = settings or Settings()
     fast = prepared(model, settings)
-    while True:
-        try:
-            return _measure(fast, images, batch_size, resolution, device, group)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error) or batch_size == 1 or group.size > 1:
-                raise
-        batch_size //= 2
-        free_memory(device)
+
+    def run(size: int) -> tuple[float, float]:
+        return _measure(fast, images, size, resolution, device, group)
+
+    # several processes must agree on the batches: one that halves its own alone would wait for ever
+    return run(batch_size) if group.size > 1 else fitting(run, batch_size, device)[0]
 
 
 def _measure(

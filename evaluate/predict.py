@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from .device import free_memory, is_out_of_memory
+from .device import fitting
 from .images import ImageSet
 from .inference import prepared
 from .metrics import Collector, Predictions
@@ -43,14 +43,7 @@ def predict(
         RuntimeError, MemoryError: out of memory even with one image at a time.
     """
     fast = prepared(model, settings)
-    while True:
-        try:
-            return _predict(fast, images, batch_size, resolution, device, seen), batch_size
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error) or batch_size == 1:
-                raise
-        batch_size //= 2
-        free_memory(device)
+    return fitting(lambda size: _predict(fast, images, size, resolution, device, seen), batch_size, device)
 
 
 def _predict(
