@@ -10,14 +10,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from .device import autocast, free_memory, is_out_of_memory, torch_threads
+from .device import free_memory, is_out_of_memory, torch_threads
+from .distributed import ALONE
 from .fast_layers import fast_layers
 from .optimizers import make_optimizer
 from .recipe import Training
 from .settings import Settings
 from .settings_cache import remembered
+from .stepper import Stepper
 
 log = logging.getLogger(__name__)
 
@@ -166,7 +168,6 @@ class _Timer:
     ) -> None:
         self.device, self._training = device, training
         self._model = copy.deepcopy(model)
-        self._shape = shape
         self.images = shape[0]
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             self._batch = torch.rand(shape, device=device)
@@ -197,17 +198,15 @@ class _Timer:
             return math.inf
 
     def _step(self, settings: Settings) -> Callable[[], None]:
-        model = self._model.to(memory_format=settings.layout).train()  # type: ignore[call-overload]
-        forward: Callable[[Tensor], Tensor] = torch.compile(model) if settings.compile else model
-        optimizer = make_optimizer(replace(self._training, lr=1e-9), model)
+        model = self._model.to(memory_format=settings.layout)  # type: ignore[call-overload]
+        # the batch is a part already, where the recipe accumulates
+        recipe = replace(self._training, lr=1e-9, accumulate=1)
+        stepper = Stepper(model, make_optimizer(recipe, model), recipe, settings, self.device, ALONE)
+        stepper.train_mode()
 
         def step() -> None:
             images = self._batch[: self.images].contiguous(memory_format=settings.layout)
-            optimizer.zero_grad(set_to_none=True)
-            with autocast(settings.precision, self.device):
-                logits = forward(images)
-            nn.functional.cross_entropy(logits.float(), self._labels[: self.images]).backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+            stepper.update(images, self._labels[: self.images])
 
         return step
 

@@ -71,7 +71,7 @@ class Stepper:
             group["lr"] = lr * group["lr_scale"]
         while True:
             try:
-                return self._update(images, targets)
+                return self.update(images, targets)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error) or self._parts >= len(images) or self._group.size > 1:
                     raise
@@ -81,7 +81,12 @@ class Stepper:
             free_memory(self._device)
             log.warning("out of memory: batches of %d go through the network in %d parts", len(images), self._parts)
 
-    def _update(self, images: Tensor, targets: Tensor) -> Tensor:
+    def update(self, images: Tensor, targets: Tensor) -> Tensor:
+        """One update at the optimizer's learning rate, in as many parts as before; arguments and result as of a call.
+
+        Raises:
+            RuntimeError, MemoryError: out of memory.
+        """
         training, count = self._training, len(images)
         self._optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=images.device)
