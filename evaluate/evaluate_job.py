@@ -20,7 +20,6 @@ from ..space.cost import cost
 from ..space.errors import UserError, check_choice, check_int
 from ..space.network import build
 from ..space.weights import Weights, load_into, read_weights, suited
-from ..space.zoo import load_architecture
 from .data import ImageData
 from .device import find_device, is_out_of_memory, torch_threads
 from .evaluation import EvaluationError
@@ -29,6 +28,7 @@ from .folder import folder_lock
 from .predict import predict
 from .profile import profile
 from .settings import Settings
+from .start import named_architecture
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -196,13 +196,7 @@ def _start(
     if file is None:
         raise UserError("weights: which ones? Give weights=FILE; effnas train writes weights.safetensors")
     weights = read_weights(file)
-    if given is None and weights.architecture is None:
-        raise UserError(
-            f"architecture: the weights ({weights.format} format) do not say which network they are of: give "
-            "architecture=FILE or a name (efficientnet_b0)"
-        )
-    found = load_architecture(given) if isinstance(given, str) else given or weights.architecture
-    assert found is not None
+    found = named_architecture(given, weights)
     network, weights, note = suited(found, weights, padding=padding, bn_eps=bn_eps)
     matrices = [tensor for tensor in weights.tensors.values() if tensor.ndim == 2]
     if len(matrices) == 1:  # the classifier's: it says how many classes there are

@@ -11,13 +11,12 @@ import numpy as np
 from torch import Tensor
 
 from ..space.errors import UserError, check_number
+from ..space.weight_needs import IMAGENET
 from ..space.weights import Normalization
 from .images import ImageSet
 
 __all__ = ["IMAGENET", "Normalization", "for_channels", "measured", "normalized", "read_normalization"]
 
-#: What torchvision, timm and most checkpoints take: 255 × (0.485, 0.456, 0.406) and 255 × (0.229, 0.224, 0.225).
-IMAGENET: Normalization = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 _RULE = "data.normalize must be null, imagenet, or [mean, std] in units of 0 to 255, each a number or one a channel"
 
 

@@ -58,7 +58,7 @@ def starting_point(
         UserError: something is missing, or does not fit.
     """
     weights = None if weights_file is None else read_weights(weights_file)
-    network = _architecture(architecture, weights)
+    network = named_architecture(architecture, weights)
     note, smaller = "from scratch", None
     if grow:
         smaller = _smaller(architecture, weights)
@@ -99,7 +99,12 @@ def starting_point(
     )
 
 
-def _architecture(given: Architecture | str | None, weights: Weights | None) -> Architecture:
+def named_architecture(given: Architecture | str | None, weights: Weights | None) -> Architecture:
+    """The network that is asked for, or else the one that the weights name.
+
+    Raises:
+        UserError: neither says it, or there is no such network.
+    """
     if isinstance(given, Architecture):
         return given
     if given is not None:
@@ -112,7 +117,7 @@ def _architecture(given: Architecture | str | None, weights: Weights | None) -> 
     if weights.architecture is None:
         raise UserError(
             f"architecture: the weights ({weights.format} format) do not say which network they are of: "
-            "give architecture=FILE or a name"
+            "give architecture=FILE or a name (efficientnet_b0)"
         )
     return weights.architecture
 

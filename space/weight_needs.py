@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .weights import Normalization, Weights
 
 #: What most checkpoints were trained with: 255 × (0.485, 0.456, 0.406) and 255 × (0.229, 0.224, 0.225).
-_IMAGENET = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+IMAGENET = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 #: EfficientNet-Lite's TensorFlow code has (x − 127) / 128.
 _LITE = (127.0,) * 3, (128.0,) * 3
 #: timm's for its ports of EfficientNet-Lite, and for the weights with these marks in their names.
@@ -87,7 +87,7 @@ def _normalization(architecture: Architecture, weights: Weights) -> Normalizatio
     ported_lite = lite and architecture.padding == "same"
     if weights.format == "timm" and (ported_lite or any(mark in weights.model for mark in _HALF_MARKS)):
         return _HALF
-    return _IMAGENET
+    return IMAGENET
 
 
 def _unlike(said: Architecture, other: Architecture) -> str:
