@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..space.architecture import Architecture
+from ..space.built import AnyArchitecture
 from ..space.cost import cost, cost_batch
 from ..space.errors import UserError, check_choice, check_number
 from ..space.space import Decisions
@@ -165,7 +166,7 @@ class AccelNASBench:
         for column in self._columns:
             self.surrogate(column)
 
-    def decisions(self, architecture: Architecture) -> Decisions:
+    def decisions(self, architecture: AnyArchitecture) -> Decisions:
         """The decisions that build the network.
 
         Raises:
@@ -176,7 +177,7 @@ class AccelNASBench:
         if found is not None:
             return found
         skeleton = architecture
-        if len(architecture.stages) == len(_first().stages):
+        if isinstance(architecture, Architecture) and len(architecture.stages) == len(_first().stages):
             free = ("expand_ratio", "kernel_size", "repeats", "se_ratio")
             skeleton = architecture.with_(
                 stages=tuple(
@@ -194,7 +195,7 @@ class AccelNASBench:
             "224 px, 1000 classes): search with space=accel_nasbench"
         )
 
-    def __call__(self, architecture: Architecture, *, seed: int, report: Report) -> Evaluation:
+    def __call__(self, architecture: AnyArchitecture, *, seed: int, report: Report) -> Evaluation:
         """Predict one network; the spreads of the predictions are among the metrics.
 
         Raises:

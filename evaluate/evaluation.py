@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ..space.architecture import Architecture
+from ..space.built import AnyArchitecture
 from ..space.cost import Cost
 
 #: ``report(step, accuracy)`` after each epoch; it raises :class:`Stopped` where the study has seen enough.
@@ -56,7 +56,7 @@ class Evaluator(Protocol):
     under ``evaluator_details`` (its ``note`` is printed, and ``accuracy_is`` says of what the accuracy is).
     """
 
-    def __call__(self, architecture: Architecture, *, seed: int, report: Report) -> Evaluation:
+    def __call__(self, architecture: AnyArchitecture, *, seed: int, report: Report) -> Evaluation:
         """Evaluate one network.
 
         Raises:

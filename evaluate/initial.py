@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from ..space.architecture import Architecture
+from ..space.built import AnyArchitecture, BuiltNetwork
 from ..space.errors import UserError
 from ..space.grow import Growth, grow
 from ..space.network import Network, build
@@ -41,12 +42,14 @@ class Initial:
                 f"({', '.join(split.classes):.60}): train the smaller network on the same data"
             )
 
-    def grown(self, architecture: Architecture, seed: int) -> Growth:
+    def grown(self, architecture: AnyArchitecture, seed: int) -> Growth:
         """A candidate with these weights.
 
         Raises:
             UserError: it is not a larger member of the family.
         """
+        if isinstance(architecture, BuiltNetwork):
+            raise UserError(f"initial: networks of a builder ({architecture.code}) cannot be grown; leave initial out")
         try:
             return grow(self.network, self.architecture, architecture, seed=seed)
         except UserError as error:

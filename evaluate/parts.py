@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..space.architecture import Architecture
+from ..space.built import AnyArchitecture
 from ..space.errors import UserError
 from .images import CHUNK, ImageSet, ImageTable, Indices, Unreadable
 
@@ -26,7 +26,7 @@ class Split:
     classes: tuple[str, ...]
     skipped: tuple[str, ...] = ()
 
-    def check(self, architecture: Architecture) -> None:
+    def check(self, architecture: AnyArchitecture) -> None:
         """Raise :class:`UserError` unless the architecture has as many classes as the data."""
         if architecture.num_classes != len(self.classes):
             raise UserError(

@@ -5,18 +5,15 @@ from __future__ import annotations
 import statistics
 import time
 import warnings
-import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..space.architecture import Architecture
+from ..space.built import AnyArchitecture
 from ..space.errors import check_int
+from ..space.live_tensors import LiveTensors
 from ..space.network import build
 from .device import find_device, out_of_memory, torch_threads
 
@@ -51,7 +48,7 @@ class Profile:
 
 
 def profile(
-    architecture: Architecture,
+    architecture: AnyArchitecture,
     *,
     batch_size: int = 1,
     threads: int | None = None,
@@ -138,43 +135,13 @@ def _peak_memory(model: nn.Module, shape: tuple[int, ...], device: torch.device)
         return torch.cuda.max_memory_allocated(device) - weights
     if device.type != "cpu":
         return None
-    live = _LiveTensors()
+    live = LiveTensors()
     with live:
         model(torch.zeros(shape).contiguous(memory_format=torch.channels_last))
     return live.peak
 
 
-class _LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of tensors made inside it that are alive, and keeps the peak."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.bytes = self.peak = 0
-        self._known: set[int] = set()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        old = {id(leaf.untyped_storage()) for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
-        for leaf in pytree.tree_leaves(result):
-            if isinstance(leaf, Tensor):
-                self._add(leaf.untyped_storage(), old)
-        return result
-
-    def _add(self, storage: torch.UntypedStorage, old: set[int]) -> None:
-        key = id(storage)
-        if key in self._known or key in old:  # a view, or an operation in place
-            return
-        self._known.add(key)
-        self.bytes += storage.nbytes()
-        self.peak = max(self.peak, self.bytes)
-        weakref.finalize(storage, self._drop, key, storage.nbytes())
-
-    def _drop(self, key: int, size: int) -> None:
-        self._known.discard(key)
-        self.bytes -= size
-
-
-def _fvcore(model: nn.Module, architecture: Architecture) -> dict[str, int]:
+def _fvcore(model: nn.Module, architecture: AnyArchitecture) -> dict[str, int]:
     """fvcore's multiply-accumulates for one image by operator, with its log and the tracer's warnings silenced."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # fvcore's import and the tracer's own

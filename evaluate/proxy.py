@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from ..space.architecture import Architecture
+from torch import nn
+
+from ..space.built import AnyArchitecture
 from ..space.cost import cost
 from ..space.errors import UserError, check_int
 from ..space.network import build
@@ -69,7 +71,7 @@ class Proxy:
         if self.initial is not None:
             read_initial(self.initial)
 
-    def __call__(self, architecture: Architecture, *, seed: int, report: Report) -> Evaluation:
+    def __call__(self, architecture: AnyArchitecture, *, seed: int, report: Report) -> Evaluation:
         """Train and measure one network; ``seed`` sets its first weights and everything random in its training.
 
         Raises:
@@ -85,7 +87,7 @@ class Proxy:
         split.check(architecture)
         if initial is not None:
             initial.check(split)
-            model = initial.grown(architecture, seed).network
+            model: nn.Module = initial.grown(architecture, seed).network
         else:
             model = build(architecture, seed)
         result = train(

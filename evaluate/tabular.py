@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..space.architecture import Architecture
+from ..space.built import AnyArchitecture
 from ..space.cost import cost
 from ..space.errors import UserError, check_choice, unknown
 from ..space.space import Choice, Decisions, SearchSpace, load_space
@@ -37,7 +37,7 @@ class Space(Protocol):
     def distributions(self) -> Mapping[str, Any]:
         """Decision names to what has ``choices``."""
 
-    def build(self, decisions: Mapping[str, Any]) -> Architecture:
+    def build(self, decisions: Mapping[str, Any]) -> AnyArchitecture:
         """The network that the decisions describe."""
 
 
@@ -185,7 +185,7 @@ class Tabular:
             raise UserError(f"{where}: {self.latency} must be above 0 seconds, got {values[self.latency]:g}")
         return {**values, self.accuracy: accuracy / high}
 
-    def __call__(self, architecture: Architecture, *, seed: int, report: Report) -> Evaluation:
+    def __call__(self, architecture: AnyArchitecture, *, seed: int, report: Report) -> Evaluation:
         """Look one network up; ``seed`` chooses among its rows where ``repeats`` is ``draw``.
 
         Raises:
@@ -206,7 +206,7 @@ class Tabular:
             metrics={column: values[column] for column in self.metrics},
         )
 
-    def _describe(self, architecture: Architecture) -> str:
+    def _describe(self, architecture: AnyArchitecture) -> str:
         """The network in the table's words, where the space can say them."""
         name = f"the network {architecture.name or architecture.digest}"
         if not isinstance(self._space, SearchSpace):

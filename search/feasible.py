@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import CategoricalDistribution
 
-from ..space.architecture import Architecture
+from ..space.built import AnyArchitecture
 from ..space.cost import Cost, CostBatch, cost, cost_batch
 from ..space.errors import UserError
 from ..space.space import Decisions, SearchSpace
@@ -32,7 +32,7 @@ class Space(Protocol):
     def distributions(self) -> Mapping[str, CategoricalDistribution]:
         """The decisions."""
 
-    def build(self, decisions: Mapping[str, Any]) -> Architecture:
+    def build(self, decisions: Mapping[str, Any]) -> AnyArchitecture:
         """The network that the decisions describe.
 
         Raises:

@@ -16,6 +16,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from ..space.files import write_text
+from ..space.tables import text_table
 from .confirm import standings, winner
 from .feasible import Space
 from .figures import search_figure
@@ -198,17 +199,6 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], like: Sequence[Mapp
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, text.getvalue())
-
-
-def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Aligned columns, the first to the left."""
-    table = [list(header), *map(list, rows)]
-    widths = [max(len(row[i]) for row in table) for i in range(len(header))]
-    lines = [
-        "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
-        for row in table
-    ]
-    return "\n".join([lines[0].rstrip(), "-" * len(lines[0]), *(line.rstrip() for line in lines[1:])])
 
 
 def summary_text(summary: Mapping[str, Any]) -> str:

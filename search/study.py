@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ..evaluate.evaluation import Evaluation, EvaluationError
 from ..evaluate.interrupt import Interrupts
-from ..space.architecture import Architecture
+from ..space.built import AnyArchitecture
 from ..space.cost import Cost, cost
 from ..space.errors import UserError
 from .confirm import REPEAT, next_repeat, standings
@@ -36,7 +36,7 @@ PATIENCE = 20
 class Candidate:
     """What a parameter vector stands for: a network and the seed it is evaluated with."""
 
-    architecture: Architecture
+    architecture: AnyArchitecture
     seed: int
 
     @cached_property

@@ -19,7 +19,7 @@ from typing import Any
 from ..evaluate.assignment import assign
 from ..evaluate.evaluation import Evaluation, EvaluationError, Evaluator, Stopped
 from ..evaluate.interrupt import Interrupts
-from ..space.architecture import Architecture
+from ..space.built import AnyArchitecture
 from ..space.errors import UserError
 
 #: ``on_report(number, step, accuracy) -> stop?``
@@ -31,7 +31,7 @@ class Task:
     """One evaluation to make; ``number`` is the trial's."""
 
     number: int
-    architecture: Architecture
+    architecture: AnyArchitecture
     seed: int
 
 

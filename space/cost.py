@@ -20,6 +20,7 @@ from functools import cache, reduce
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .architecture import BLOCKS, SKIPS, Architecture
+from .built import AnyArchitecture, BuiltNetwork
 
 if TYPE_CHECKING:
     import numpy as np
@@ -139,11 +140,16 @@ class CostBatch:
     peak_memory: NDArray[np.int64]
 
 
-def cost(architecture: Architecture) -> Cost:
+def cost(architecture: AnyArchitecture) -> Cost:
     """Parameters, MACs, activations and peak memory of one network, per stage and in total: exact integers.
 
-    Equals ``sum(p.numel())`` and fvcore's ``conv + linear`` of the built module, odd resolutions included.
+    Equals ``sum(p.numel())`` and fvcore's ``conv + linear`` of the built module, odd resolutions included. A builder's
+    network is built and measured (:func:`~effnas.space.built_module.measured`), which needs torch; it has no stages.
     """
+    if isinstance(architecture, BuiltNetwork):
+        from .built_module import measured
+
+        return measured(architecture).cost
     a = architecture
     rows = list(
         _walk([_codes(s) for s in a.stages], a.stem, a.stem_stride, a.head, a.resolution, a.in_channels, a.num_classes)

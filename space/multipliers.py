@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import overload
 
 from .architecture import Architecture, Stage
+from .built import AnyArchitecture, BuiltNetwork
 from .errors import UserError, check_int, check_number
 
 #: Channels are multiples of this.
@@ -14,8 +16,8 @@ DIVISOR = 8
 _DIGITS = 6
 
 
-def round_filters(channels: int, width: float) -> int:
-    """``width · channels`` to the nearest multiple of 8, at least 8, and at most 10 % below the product.
+def round_filters(channels: int, width: float, divisor: int = DIVISOR) -> int:
+    """``width · channels`` to the nearest multiple of ``divisor``, at least that, and at most 10 % below the product.
 
     ``width`` 1 changes nothing, so that scaling by nothing is the identity for widths that 8 does not divide.
     Source: ``round_filters`` in efficientnet_model.py, tensorflow/tpu.
@@ -28,8 +30,8 @@ def round_filters(channels: int, width: float) -> int:
     if width == 1:
         return channels
     exact = round(width * channels, _DIGITS)
-    rounded = max(DIVISOR, int(exact + DIVISOR / 2) // DIVISOR * DIVISOR)
-    return rounded + DIVISOR if rounded < 0.9 * exact else rounded
+    rounded = max(divisor, int(exact + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * exact else rounded
 
 
 def round_repeats(repeats: int, depth: float) -> int:
@@ -45,31 +47,69 @@ def round_repeats(repeats: int, depth: float) -> int:
     return max(1, math.ceil(round(depth * repeats, _DIGITS)))
 
 
+@overload
 def apply_multipliers(
-    architecture: Architecture, width: float, depth: float, resolution: int, dropout: float | None = None
-) -> Architecture:
+    architecture: Architecture,
+    width: float,
+    depth: float,
+    resolution: int,
+    dropout: float | None = None,
+    *,
+    divisor: int = DIVISOR,
+) -> Architecture: ...
+
+
+@overload
+def apply_multipliers(
+    architecture: AnyArchitecture,
+    width: float,
+    depth: float,
+    resolution: int,
+    dropout: float | None = None,
+    *,
+    divisor: int = DIVISOR,
+) -> AnyArchitecture: ...
+
+
+def apply_multipliers(
+    architecture: AnyArchitecture,
+    width: float,
+    depth: float,
+    resolution: int,
+    dropout: float | None = None,
+    *,
+    divisor: int = DIVISOR,
+) -> AnyArchitecture:
     """The network with its channels times ``width`` and its repeats times ``depth``, at ``resolution`` pixels.
 
     Stem and head scale with the width, a head of 0 stays none. With ``fixed_ends`` (EfficientNet-Lite) stem, head and
     the repeats of the first and last stage stay as they are; the channels of those two stages do scale.
-    ``dropout`` None leaves the rate as it is.
+    ``dropout`` None leaves the rate as it is; ``divisor`` is what widths become multiples of. A builder's network has
+    its multipliers multiplied, and is rounded, and given a dropout, by the builder.
 
     Raises:
         UserError: a multiplier is not a positive number, or the result is outside what an Architecture may be.
     """
     _check_multiplier("width", width)
     _check_multiplier("depth", depth)
+    if isinstance(architecture, BuiltNetwork):
+        return architecture.with_(
+            depth=architecture.depth * depth, width=architecture.width * width, resolution=resolution
+        )
     last = len(architecture.stages) - 1
 
     def grown(i: int, stage: Stage) -> Stage:
         keep = architecture.fixed_ends and i in (0, last)
         repeats = stage.repeats if keep else round_repeats(stage.repeats, depth)
-        return replace(stage, channels=round_filters(stage.channels, width), repeats=repeats)
+        return replace(stage, channels=round_filters(stage.channels, width, divisor), repeats=repeats)
 
     ends = {}
     if not architecture.fixed_ends:
         head = architecture.head
-        ends = {"stem": round_filters(architecture.stem, width), "head": round_filters(head, width) if head else 0}
+        ends = {
+            "stem": round_filters(architecture.stem, width, divisor),
+            "head": round_filters(head, width, divisor) if head else 0,
+        }
     return architecture.with_(
         stages=tuple(grown(i, stage) for i, stage in enumerate(architecture.stages)),
         resolution=resolution,

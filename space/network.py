@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import overload
+
 import torch
 from torch import Tensor, nn
 
 from .architecture import Architecture, iter_layers
 from .blocks import ConvNormAct, init_weights, make_block
+from .built import AnyArchitecture, BuiltNetwork
+from .built_module import make
 
 
 class Network(nn.Module):
@@ -74,15 +78,27 @@ class Network(nn.Module):
         self.classifier.to(weight.device, weight.dtype)
 
 
-def build(architecture: Architecture, seed: int | None = None) -> Network:
-    """The module of ``architecture``, initialised as the official code does.
+@overload
+def build(architecture: Architecture, seed: int | None = None) -> Network: ...
+
+
+@overload
+def build(architecture: AnyArchitecture, seed: int | None = None) -> nn.Module: ...
+
+
+def build(architecture: AnyArchitecture, seed: int | None = None) -> nn.Module:
+    """The module of ``architecture``, initialised as the official code does, or as its builder does.
 
     Args:
         architecture: of the network.
         seed: of its first weights, torch's random state being left alone; None: drawn from torch's current generator.
+
+    Raises:
+        UserError: a user's builder cannot build it.
     """
+    made = make if isinstance(architecture, BuiltNetwork) else Network
     if seed is None:
-        return Network(architecture)
+        return made(architecture)  # type: ignore[arg-type]
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # the CPU's alone: torch.manual_seed would change the GPUs' too
-        return Network(architecture)
+        return made(architecture)  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .architecture import BLOCKS, SKIPS, Architecture, Stage
+from .built import AnyArchitecture, BuiltNetwork
 from .cost import ArchitectureBatch
 from .errors import UserError, check_choice, check_int, unknown
 from .files import load_yaml, read_text
@@ -193,9 +194,9 @@ class SearchSpace:
         architecture = Architecture(stages=tuple(stages), **resolve(self._network))
         return architecture.with_(name=f"{self.name}_{architecture.digest[:8]}")
 
-    def decisions_of(self, architecture: Architecture) -> Decisions | None:
+    def decisions_of(self, architecture: AnyArchitecture) -> Decisions | None:
         """The canonical decisions that build the network; None: it is none of the space."""
-        if len(architecture.stages) != len(self._stages):
+        if isinstance(architecture, BuiltNetwork) or len(architecture.stages) != len(self._stages):
             return None
         found = {name: labels[0] for name, labels in self.choices.items()}  # stays where a decision has no effect
         for owner, row in [(architecture, self._network), *zip(architecture.stages, self._stages, strict=True)]:

@@ -1,4 +1,4 @@
-"""Published networks as Architectures, by name.
+"""Published networks by name: as Architectures where that form fits them, else as a builder's (``BUILT``).
 
 Stages, BatchNorm and dropout are those of the authors' TensorFlow code (tensorflow/tpu: models/official/efficientnet
 and mnasnet; tensorflow/models: slim), with TF's BatchNorm momentum m written as PyTorch's 1 − m. torchvision's B0–B4
@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import difflib
 import os.path
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .architecture import Architecture, Stage
+from .built import AnyArchitecture, BuiltNetwork
 from .errors import UserError, unknown
-from .files import read_text
+from .files import load_yaml, read_text
 from .multipliers import apply_multipliers
 
 
@@ -118,18 +120,34 @@ _BASES: dict[str, Architecture] = {
     ),
 }
 
-#: Every name that :func:`zoo` knows.
-ZOO: tuple[str, ...] = (*PUBLISHED, "mnasnet_a1", "mnasnet_b1", "mobilenet_v1", "mobilenet_v2")
+#: Those that are Architectures.
+ARCHITECTURES: tuple[str, ...] = (*PUBLISHED, "mnasnet_a1", "mnasnet_b1", "mobilenet_v1", "mobilenet_v2")
+
+
+class Built(NamedTuple):
+    """A network that a builder of ours makes: ``function`` of ``effnas.space.<module>``, with ``options``."""
+
+    module: str
+    function: str
+    options: dict[str, Any]
+    resolution: int = 224
+    num_classes: int = 1000
+
+
+BUILT: dict[str, Built] = {}
+
+#: Every name that :func:`load_architecture` knows.
+ZOO: tuple[str, ...] = (*ARCHITECTURES, *BUILT)
 
 
 def zoo(name: str) -> Architecture:
-    """The published network of that name, at its published resolution and 1,000 classes.
+    """The published Architecture of that name, at its published resolution and 1,000 classes.
 
     Raises:
         UserError: no such name; the message lists them.
     """
-    if name not in ZOO:
-        raise unknown("network", name, ZOO)
+    if name not in ARCHITECTURES:
+        raise unknown("network", name, ARCHITECTURES)
     if name not in PUBLISHED:
         return _BASES[name].with_(name=name)
     width, depth, resolution, dropout = PUBLISHED[name]
@@ -137,14 +155,24 @@ def zoo(name: str) -> Architecture:
     return apply_multipliers(base, width, depth, resolution, dropout).with_(name=name)
 
 
-def load_architecture(name_or_file: str | Path) -> Architecture:
+def load_architecture(name_or_file: str | Path | None, network: BuiltNetwork | None = None) -> AnyArchitecture:
     """A network of the zoo by its name, or the one in a YAML file; a file's own name stands in for a missing one.
+
+    Args:
+        name_or_file: None for ``network`` itself.
+        network: of the user's own builder, which a file of one of its networks needs beside it.
 
     Raises:
         UserError: neither a name nor a file, or a file that holds no architecture.
     """
+    if name_or_file is None:
+        if network is None:
+            raise UserError(f"architecture: name a YAML file or one of: {', '.join(ZOO)}")
+        return network
     text = str(name_or_file)
-    if text in ZOO:
+    if text in BUILT:
+        return BuiltNetwork(text, resolution=BUILT[text].resolution, num_classes=BUILT[text].num_classes, name=text)
+    if text in ARCHITECTURES:
         return zoo(text)
     if not os.path.isfile(text):  # not Path.is_file, which raises on names that no file system allows
         near = difflib.get_close_matches(text, ZOO, n=3)
@@ -153,5 +181,18 @@ def load_architecture(name_or_file: str | Path) -> Architecture:
             f"architecture: {text!r:.200} is not a network of the zoo, and there is no such file.{hint} "
             f"Name a YAML file or one of: {', '.join(ZOO)}"
         )
-    found = Architecture.from_yaml(read_text(text, "architecture"), source=text)
+    found = architecture_from(load_yaml(read_text(text, "architecture"), text), text, network)
     return found if found.name else found.with_(name=Path(text).stem)
+
+
+def architecture_from(
+    data: object, source: str = "architecture", network: BuiltNetwork | None = None
+) -> AnyArchitecture:
+    """The network that plain data (``to_dict``) describe; ``network`` as for :func:`load_architecture`.
+
+    Raises:
+        UserError: it is none; ``source`` opens the message.
+    """
+    if isinstance(data, Mapping) and "effnas_network" in data:
+        return BuiltNetwork.from_dict(data, source, network)
+    return Architecture.from_dict(data, source)

@@ -21,7 +21,7 @@ from effnas.space.blocks import Block, SqueezeExcite
 from effnas.space.cost import ArchitectureBatch, Cost, cost, cost_batch
 from effnas.space.network import build
 from effnas.space.space import SHIPPED, load_space
-from effnas.space.zoo import ZOO, zoo
+from effnas.space.zoo import ARCHITECTURES, zoo
 
 SPACES = sorted(path.stem for path in SHIPPED.glob("*.yaml"))
 #: (resolution, classes), taken in turn: sides that halve evenly, that do not, and that vanish
@@ -177,12 +177,14 @@ def summed(c: Cost) -> tuple[int, int, int, int]:
 # -- the zoo --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_the_zoo_counted_on_the_meta_device(name):
     assert summed(cost(zoo(name))) == summed(by_hooks(zoo(name)))
 
 
-SLOW_ZOO = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in ZOO if name not in HUGE]
+SLOW_ZOO = [
+    pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in ARCHITECTURES if name not in HUGE
+]
 
 
 @pytest.mark.parametrize("name", SLOW_ZOO)
@@ -241,7 +243,7 @@ def test_any_network_counted_on_the_meta_device():
 
 def test_a_batch_of_networks_of_different_depths():
     rng = np.random.default_rng(5)
-    mixed = [*map(zoo, ZOO), *(random_network(rng) for _ in range(200))]
+    mixed = [*map(zoo, ARCHITECTURES), *(random_network(rng) for _ in range(200))]
     together = cost_batch(ArchitectureBatch.of(mixed))
     for i, network in enumerate(mixed):
         found = (together.params[i], together.macs[i], together.activations[i], together.peak_memory[i])

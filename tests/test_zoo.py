@@ -3,7 +3,7 @@ import pytest
 from effnas.space.architecture import Architecture, Stage
 from effnas.space.cost import cost
 from effnas.space.errors import UserError
-from effnas.space.zoo import PUBLISHED, ZOO, load_architecture, zoo
+from effnas.space.zoo import ARCHITECTURES, PUBLISHED, load_architecture, zoo
 
 #: parameters and MACs at the published resolution and 1,000 classes, worked out apart from this code
 EFFICIENTNETS = {
@@ -45,7 +45,7 @@ def test_parameters_of_the_others_exactly(name):
 
 
 def test_the_tables_cover_the_zoo():
-    assert set(EFFICIENTNETS) | set(OTHERS) == set(ZOO)
+    assert set(EFFICIENTNETS) | set(OTHERS) == set(ARCHITECTURES)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_activations_of_b0():
     assert cost(zoo("efficientnet_b0")).activations == 6_748_036
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_every_network_survives_its_yaml(name):
     network = zoo(name)
     assert network.name == name
@@ -70,7 +70,7 @@ def test_every_network_survives_its_yaml(name):
 
 
 def test_digests_are_distinct():
-    assert len({zoo(name).digest for name in ZOO}) == len(ZOO)
+    assert len({zoo(name).digest for name in ARCHITECTURES}) == len(ARCHITECTURES)
 
 
 def test_settings_of_the_families():
