@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from .scaling.coefficients import Coefficients as Coefficients
     from .scaling.coefficients import load_coefficients as load_coefficients
     from .scaling.compound import scale as scale
-    from .scaling.compound import solve_phi as solve_phi
+    from .scaling.solve import solve_phi as solve_phi
     from .scaling.grid import run_grid_search as run_grid_search
     from .search.job import run_search as run_search
     from .space.architecture import Architecture as Architecture
@@ -40,7 +40,7 @@ _WHERE = {
     "run_grid_search": "scaling.grid",
     "run_search": "search.job",
     "scale": "scaling.compound",
-    "solve_phi": "scaling.compound",
+    "solve_phi": "scaling.solve",
 }
 
 __all__ = ["__version__", *sorted(_WHERE)]

@@ -1,43 +1,32 @@
 """What ``effnas scale`` computes and prints: one network or a family of them, from φ, a preset or a budget.
 
-Torch-free and without table libraries, so that the command starts at once.
+Torch-free and without table libraries, so that the command starts at once; a builder's network and a limit on latency
+need torch.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..space.architecture import Architecture
+from ..space.built import AnyArchitecture, BuiltNetwork
 from ..space.cost import cost
 from ..space.errors import UserError, check_number, unknown
 from ..space.quantity import parse_quantity
+from ..space.tables import text_table
 from ..space.zoo import load_architecture, zoo
-from .coefficients import PAPER, PRESETS, Coefficients, load_coefficients
-from .compound import scale, solve_phi
+from .coefficients import PAPER, PRESETS, load_coefficients
+from .compound import scale_by
+from .explain import explain, explain_rows
+from .rules import Multipliers, Rule, make_rule
+from .solve import TARGETS, Latency, solve_phi
 
 MAX_FAMILY = 1000
 _DEFAULT_BASELINE = "efficientnet_b0"
-_EXPLANATION = """\
-Published EfficientNet-B1..B7 / the formula (depth alpha^phi, width beta^phi, resolution 224 gamma^phi) at phi = 1..7,
-{coefficients}
-
-{table}
-
-"phi:" and the next three columns: the phi at which the formula gives the published depth, width, resolution or MACs.
-"MACs ratio" is the published network's to B0, "nominal" the same before rounding, "formula's" that of phi = 1..7.
-
-The number in a name is not phi, and no single phi gives a published row: the authors published a table of multipliers,
-whose depth, width and resolution each imply another phi. B2 has the depth and width of phi = 1, but 260 px, not 258;
-B1 is not widened at all; by MACs the rows run from phi = 0.88 to 7.02.
-A step of phi multiplies MACs by alpha beta^2 gamma^2 = {ratio:.3f} before rounding, not by 2. Repeats round up and
-channels go to multiples of 8, so that the achieved ratio differs, most for small networks: 2.57 at phi = 1.
-For a published network use preset=b3; for the formula, from any baseline and with any coefficients, phi=3."""
 _RANGE = re.compile(r"(-?[0-9]+)\.\.(-?[0-9]+)")
 
 
@@ -46,26 +35,41 @@ class ScaleJob:
     """Options of ``effnas scale``; exactly one of phi, preset, family and the targets, or explain, says what to make.
 
     Args:
-        baseline: zoo name or architecture file.
-        coefficients: "paper", three numbers ("1.2,1.1,1.15" or a list) or a coefficients file.
+        baseline: zoo name or architecture file; None: ``network``, or else efficientnet_b0.
+        network: a network of the user's own builder, which a file of one of its networks needs, too.
+        rule: how depth, width and resolution grow with φ: of :data:`~effnas.scaling.rules.RULES`.
+        coefficients: of compound and lacs: "paper", three numbers ("1.2,1.1,1.15" or a list) or a coefficients file;
+            None: the rule's own.
+        shares: of dwr: of depth, width and resolution in the MACs factor; None: 0.1, 0.8, 0.1.
         phi: one network at this φ.
         preset: one published network: b0…b8, l2, lite0…lite4.
         family: a network for each φ of a range ("0..7", both ends), of "0,0.5,1", or of a list.
-        target_macs, target_params: the largest network within; a number or text such as 400M or 1.5G (M = 10^6).
+        target_macs, target_params, target_activations: the largest network within; a number or text such as 400M or
+            1.5G (M = 10^6).
         target_memory: the same for peak memory in bytes (see ``effnas.cost``); 6MB and 6M are 6·10^6.
+        target_latency: the same for seconds a batch as measured here and now; a number or text such as 12ms.
+        latency_batch, latency_device, latency_threads: of that measurement (:func:`~effnas.evaluate.profile.profile`).
         explain: why the published table is not the formula.
         json: print JSON instead of a table.
     """
 
     # Any: Hydra hands over numbers, texts and lists as the user wrote them
-    baseline: str = _DEFAULT_BASELINE
-    coefficients: Any = "paper"
+    baseline: str | None = None
+    network: Any = None
+    rule: str = "compound"
+    coefficients: Any = None
+    shares: Any = None
     phi: float | None = None
     preset: str | None = None
     family: Any = None
     target_macs: Any = None
     target_params: Any = None
+    target_activations: Any = None
     target_memory: Any = None
+    target_latency: Any = None
+    latency_batch: int = 1
+    latency_device: str = "cpu"
+    latency_threads: int | None = None
     explain: bool = False
     json: bool = False
 
@@ -73,29 +77,27 @@ class ScaleJob:
 def run_scale(options: ScaleJob, output: Path) -> list[dict[str, Any]]:
     """Make what the options ask for: one YAML file a network and ``scale.json`` in ``output``; returns the rows.
 
-    Rows are plain data: ``name phi depth width resolution params macs activations peak_memory macs_ratio
-    nominal_macs_ratio dropout file architecture``. ``depth`` and ``width`` are the multipliers; ``macs_ratio`` is
-    what was achieved against the unscaled baseline, ``nominal_macs_ratio`` (α·β²·γ²)^φ, or depth·width²·(resolution
-    ratio)² of a preset, whose ``phi`` is None. With ``explain`` alone the rows are :func:`explain_rows` and no
-    network is written.
+    Rows are plain data: ``name rule phi depth width resolution params macs activations peak_memory macs_ratio
+    nominal_macs_ratio dropout file architecture``, and ``latency`` where it was a target. ``depth`` and ``width`` are
+    the multipliers; ``macs_ratio`` is what was achieved against the unscaled baseline, ``nominal_macs_ratio``
+    depth·width²·(resolution ratio)² before rounding: (α·β²·γ²)^φ. A preset's ``phi`` and ``rule`` are None. With
+    ``explain`` alone the rows are :func:`~effnas.scaling.explain.explain_rows` and no network is written.
 
     Raises:
         UserError: options that contradict each other or say nothing, a bad value, an infeasible target.
     """
     asked = _asked(options)
+    networks: list[AnyArchitecture] = []
     if not asked:
         rows = explain_rows()
     elif options.preset is not None:
-        rows = [_preset_row(options)]
+        networks, rows = _preset(options)
     else:
-        baseline = load_architecture(options.baseline)
-        coefficients = load_coefficients(options.coefficients)
-        base_macs = cost(baseline).macs
-        rows = [_row(baseline, coefficients, phi, base_macs) for phi in _phis(options, baseline, coefficients)]
+        networks, rows = _scaled(options)
     output.mkdir(parents=True, exist_ok=True)
-    for row in rows if asked else ():
+    for row, network in zip(rows if asked else (), networks, strict=True):
         row["file"] = str(output / (re.sub(r"[^\w.-]+", "_", row["name"], flags=re.ASCII) + ".yaml"))
-        Architecture.from_dict(row["architecture"]).save(row["file"])
+        network.save(row["file"])
     (output / "scale.json").write_text(json.dumps(document(options, rows), indent=2) + "\n", encoding="utf-8")
     return rows
 
@@ -129,72 +131,15 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         ]
         for row in rows
     ]
-    return _align([header, *cells])
-
-
-# -- the published table against the formula ---------------------------------------------------------
-
-
-def explain_rows() -> list[dict[str, Any]]:
-    """B1…B7: published against predicted (the paper's α, β, γ at φ = 1…7), and the φ that each quantity implies.
-
-    ``phi_depth``, ``phi_width`` and ``phi_resolution`` are log_α, log_β and log_γ of the published multiplier,
-    ``phi_macs`` the logarithm of the achieved MACs ratio to the base α·β²·γ². ``macs_ratio`` and
-    ``nominal_macs_ratio`` are the published network's, ``predicted_macs_ratio`` the scaled network's.
-    """
-    base = zoo(_DEFAULT_BASELINE)
-    base_macs = cost(base).macs
-    rows = []
-    for phi in range(1, 8):
-        published = PRESETS[f"b{phi}"]
-        growth = published.resolution / base.resolution
-        predicted = scale(base, PAPER, phi)
-        achieved = cost(zoo(f"efficientnet_b{phi}")).macs / base_macs
-        rows.append(
-            {
-                "name": f"b{phi}",
-                "phi": phi,
-                "depth": published.depth,
-                "width": published.width,
-                "resolution": published.resolution,
-                "predicted_depth": PAPER.alpha**phi,
-                "predicted_width": PAPER.beta**phi,
-                "predicted_resolution": predicted.resolution,
-                "phi_depth": math.log(published.depth, PAPER.alpha),
-                "phi_width": math.log(published.width, PAPER.beta),
-                "phi_resolution": math.log(growth, PAPER.gamma),
-                "phi_macs": math.log(achieved, PAPER.macs_ratio),
-                "macs_ratio": achieved,
-                "nominal_macs_ratio": published.depth * published.width**2 * growth**2,
-                "predicted_macs_ratio": cost(predicted).macs / base_macs,
-            }
-        )
-    return rows
-
-
-def explain() -> str:
-    """:func:`explain_rows` as a table, and why published and predicted differ, in a few sentences."""
-    header = ["", "depth", "width", "resolution (px)", "phi: depth", "width", "resolution", "MACs"]
-    header += ["MACs ratio", "nominal", "formula's"]
-    cells = [
-        [
-            row["name"].upper(),
-            *(f"{row[key]:.1f} / {row[f'predicted_{key}']:.2f}" for key in ("depth", "width")),
-            f"{row['resolution']} / {row['predicted_resolution']}",
-            *(f"{row[f'phi_{key}']:.2f}" for key in ("depth", "width", "resolution", "macs")),
-            *(f"{row[key]:.2f}" for key in ("macs_ratio", "nominal_macs_ratio", "predicted_macs_ratio")),
-        ]
-        for row in explain_rows()
-    ]
-    return _EXPLANATION.format(coefficients=PAPER, ratio=PAPER.macs_ratio, table=_align([header, *cells]))
-
-
-# -- parts -------------------------------------------------------------------------------------------
+    if any("latency" in row for row in rows):
+        header.append("latency")
+        cells = [[*line, f"{1e3 * row['latency']:.3g} ms"] for line, row in zip(cells, rows, strict=True)]
+    return text_table(header, cells)
 
 
 def _asked(options: ScaleJob) -> list[str]:
     """The option, or the targets, that say what to make; none with ``explain`` alone."""
-    targets = [name for name in ("target_macs", "target_params", "target_memory") if getattr(options, name) is not None]
+    targets = [f"target_{name}" for name in (*TARGETS, "latency") if getattr(options, f"target_{name}") is not None]
     others = [name for name in ("phi", "preset", "family") if getattr(options, name) is not None]
     if len(others) + bool(targets) > 1:
         raise UserError(
@@ -204,66 +149,129 @@ def _asked(options: ScaleJob) -> list[str]:
     if not others and not targets and not options.explain:
         raise UserError(
             "nothing to make; give one of phi=3, preset=b3, family=0..7, target_macs=400M, target_params=5M, "
-            "target_memory=6MB, or explain=true"
+            "target_activations=4M, target_memory=6MB, target_latency=20ms, or explain=true"
         )
     if options.json and options.explain and (others or targets):
         raise UserError(f"json prints one document: give explain or {' and '.join(others + targets)}, not both")
     return others + targets
 
 
-def _phis(options: ScaleJob, baseline: Architecture, coefficients: Coefficients) -> list[float]:
+def _scaled(options: ScaleJob) -> tuple[list[AnyArchitecture], list[dict[str, Any]]]:
+    baseline = base_network(options.baseline, options.network)
+    given = None if options.coefficients is None else load_coefficients(options.coefficients)
+    lite = not isinstance(baseline, BuiltNetwork) and baseline.fixed_ends
+    rule = make_rule(options.rule, coefficients=given, shares=options.shares, lite=lite)
+    measure = _latency(options)
+    phis = _phis(options, baseline, rule, measure)
+    networks = [scale_by(baseline, rule, phi) for phi in phis]
+    base_macs = cost(baseline).macs
+    rows = [_describe(n, rule.name, phi, rule(phi), base_macs) for n, phi in zip(networks, phis, strict=True)]
+    if options.target_latency is not None:
+        rows = [{**row, "latency": measure(network)} for row, network in zip(rows, networks, strict=True)]
+    return networks, rows
+
+
+def base_network(baseline: str | None, network: Any) -> AnyArchitecture:
+    """The network that a job scales: a file or zoo name, the user's own, or else EfficientNet-B0.
+
+    Raises:
+        UserError: it cannot be read, ``network`` is none, or its builder ignores one of its arguments.
+    """
+    if network is not None and not isinstance(network, BuiltNetwork):
+        raise UserError(
+            "network must be a BuiltNetwork (`_target_: effnas.space.built.BuiltNetwork` in its YAML), got "
+            f"{type(network).__name__}"
+        )
+    found = load_architecture(baseline or (None if network else _DEFAULT_BASELINE), network)
+    if isinstance(found, BuiltNetwork):
+        from ..space.built_module import check_builder
+
+        check_builder(found)
+    return found
+
+
+def _phis(options: ScaleJob, baseline: AnyArchitecture, rule: Rule, measure: Latency) -> list[float]:
     if options.phi is not None:
         check_number("phi", options.phi, -100, 100)
         return [float(options.phi)]
     if options.family is not None:
         return _family(options.family)
-    macs = None if options.target_macs is None else parse_quantity("target_macs", options.target_macs)
-    params = None if options.target_params is None else parse_quantity("target_params", options.target_params)
-    memory = options.target_memory
-    if memory is not None:
-        memory = parse_quantity(
-            "target_memory", memory.strip().removesuffix("B") if isinstance(memory, str) else memory
-        )
-    return [solve_phi(baseline, coefficients, macs=macs, params=params, memory=memory)]
+    limits = {}
+    for name in TARGETS:
+        value = getattr(options, f"target_{name}")
+        if name == "memory" and isinstance(value, str):
+            value = value.strip().removesuffix("B")
+        limits[name] = None if value is None else parse_quantity(f"target_{name}", value)
+    return [solve_phi(baseline, rule, **limits, latency=_seconds(options.target_latency), measure=measure)]
 
 
-def _row(baseline: Architecture, coefficients: Coefficients, phi: float, base_macs: int) -> dict[str, Any]:
-    multipliers = coefficients.alpha**phi, coefficients.beta**phi
-    return _describe(scale(baseline, coefficients, phi), phi, *multipliers, base_macs, coefficients.macs_ratio**phi)
+def _seconds(value: object) -> float | None:
+    """Seconds from a number or a text such as "12ms"."""
+    if not isinstance(value, str):
+        return value  # type: ignore[return-value]  # solve_phi checks it
+    text = value.strip()
+    number, unit = (text[:-2], 1e-3) if text.endswith("ms") else (text.removesuffix("s"), 1.0)
+    try:
+        return float(number) * unit
+    except ValueError:
+        raise UserError(f"target_latency must be seconds, like 0.012 or 12ms, got {value!r:.60}") from None
 
 
-def _preset_row(options: ScaleJob) -> dict[str, Any]:
+def _latency(options: ScaleJob) -> Latency:
+    """Median seconds a batch, measured once for each network."""
+    measured: dict[str, float] = {}
+
+    def measure(network: AnyArchitecture) -> float:
+        from ..evaluate.profile import profile
+
+        if network.digest not in measured:
+            measured[network.digest] = profile(
+                network,
+                batch_size=options.latency_batch,
+                threads=options.latency_threads,
+                device=options.latency_device,
+                fvcore=False,
+            ).latency
+        return measured[network.digest]
+
+    return measure
+
+
+def _preset(options: ScaleJob) -> tuple[list[AnyArchitecture], list[dict[str, Any]]]:
     if options.preset not in PRESETS:
         raise unknown("preset", options.preset, PRESETS)
-    if options.baseline != _DEFAULT_BASELINE or load_coefficients(options.coefficients) != PAPER:
+    own_coefficients = options.coefficients is not None and load_coefficients(options.coefficients) != PAPER
+    own_baseline = options.network is not None or options.baseline not in (None, _DEFAULT_BASELINE)
+    if own_baseline or own_coefficients or options.rule != "compound":
         raise UserError(
-            f"preset {options.preset} has its own baseline and multipliers: leave baseline and coefficients out, "
-            "or use phi"
+            f"preset {options.preset} has its own baseline and multipliers: leave baseline, network, rule and "
+            "coefficients out, or use phi"
         )
     published = PRESETS[options.preset]
     base = zoo("efficientnet_lite0" if "lite" in options.preset else _DEFAULT_BASELINE)
-    nominal = published.depth * published.width**2 * (published.resolution / base.resolution) ** 2
     network = zoo(f"efficientnet_{options.preset}")
-    return _describe(network, None, published.depth, published.width, cost(base).macs, nominal)
+    multipliers = Multipliers(published.depth, published.width, published.resolution / base.resolution)
+    return [network], [_describe(network, None, None, multipliers, cost(base).macs)]
 
 
 def _describe(
-    network: Architecture, phi: float | None, depth: float, width: float, base_macs: int, nominal: float
+    network: AnyArchitecture, rule: str | None, phi: float | None, by: Multipliers, base_macs: int
 ) -> dict[str, Any]:
     total = cost(network)
     return {
         "name": network.name,
+        "rule": rule,
         "phi": phi,
-        "depth": depth,
-        "width": width,
+        "depth": by.depth,
+        "width": by.width,
         "resolution": network.resolution,
         "params": total.params,
         "macs": total.macs,
         "activations": total.activations,
         "peak_memory": total.peak_memory,
         "macs_ratio": total.macs / base_macs,
-        "nominal_macs_ratio": nominal,
-        "dropout": network.dropout,
+        "nominal_macs_ratio": by.macs_ratio,
+        "dropout": None if isinstance(network, BuiltNetwork) else network.dropout,
         "architecture": network.to_dict(),
     }
 
@@ -291,13 +299,3 @@ def _family(value: object) -> list[float]:
         if labels.count(label) > 1:
             raise UserError(f"family: phi {label} is there twice")
     return [float(phi) for phi in phis]
-
-
-def _align(rows: list[list[str]]) -> str:
-    """Rows of equal length as text: first column to the left, the others to the right, a rule under the header."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
-        for row in rows
-    ]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
