@@ -6,14 +6,13 @@ resume and run in parallel as its trials do.
 
 from __future__ import annotations
 
-import itertools
-import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.pruners import BasePruner
 from optuna.samplers import RandomSampler
 from optuna.study import Study
@@ -23,27 +22,36 @@ from ..search.job import run_trials
 from ..search.objective import Accuracy
 from ..search.record import is_counted
 from ..search.study import Candidate
-from ..space.architecture import Architecture
-from ..space.errors import UserError, check_int, check_number
-from ..space.zoo import load_architecture
+from ..space.built import AnyArchitecture, BuiltNetwork
+from ..space.errors import UserError, check_int
 from .coefficients import Coefficients
 from .compound import scale
+from .family import base_network
+from .grid_points import NAMES, Grid, Scaled, grid_points
 from .grid_report import write_grid
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+__all__ = ["GridJob", "GridProblem", "grid_points", "run_grid_job", "run_grid_search"]
+
+#: Where ``effnas search`` writes what is scaled.
+BASELINE = "outputs/search/baseline.yaml"
 
 
 @dataclass
 class GridJob:
     """The settings of a grid search that are not a choice of YAML; the groups are checked by what they construct."""
 
-    baseline: str = "outputs/search/baseline.yaml"
+    baseline: str | None = None
+    network: Any = None
     alpha: Any = (1.0, 1.4)
     beta: Any = (1.0, 1.2)
     gamma: Any = (1.0, 1.3)
     step: float = 0.05
-    tolerance: float = 0.1
+    ratio: str = "nominal"
+    solve: str = "gamma"
+    tolerance: float | None = None
     seeds: int = 1
     seed: int = 0
     workers: Any = 1
@@ -58,78 +66,21 @@ class GridJob:
     pruner: Any = None
 
 
-def grid_points(
-    alpha: Sequence[float] = (1.0, 1.4),
-    beta: Sequence[float] = (1.0, 1.2),
-    gamma: Sequence[float] = (1.0, 1.3),
-    *,
-    step: float = 0.05,
-    tolerance: float = 0.1,
-) -> list[Coefficients]:
-    """The points of the grid with |α·β²·γ² − 2| ≤ tolerance, in lexical order.
-
-    The defaults give 51 points, the paper's (1.2, 1.1, 1.15) among them: its product is 1.920, so a tolerance of 0.05
-    would leave it out.
-
-    Args:
-        alpha, beta, gamma: lowest and highest value of each.
-        step: between neighbours.
-        tolerance: of the nominal MACs ratio, before rounding.
-
-    Raises:
-        UserError: a range is not two numbers from 1 upwards, or no point is left.
-    """
-    check_number("step", step, 0, 1, open_low=True)
-    check_number("tolerance", tolerance, 0)
-    axes = [_axis(name, span, step) for name, span in (("alpha", alpha), ("beta", beta), ("gamma", gamma))]
-    count = math.prod(map(len, axes))
-    if count > 1_000_000:
-        raise UserError(
-            f"step {step:g} makes {count:,} combinations; at most 1,000,000 are looked at: use a larger step"
-        )
-    combinations = list(itertools.product(*axes))
-    points = [p for p in combinations if abs(_ratio(p) - 2) <= tolerance + 1e-9]
-    if not points:
-        nearest = min(combinations, key=lambda p: abs(_ratio(p) - 2))
-        raise UserError(
-            f"no point of the grid has alpha·beta²·gamma² within {tolerance:g} of 2; the nearest, "
-            f"({', '.join(f'{v:g}' for v in nearest)}), has {_ratio(nearest):.6g}: use a larger tolerance, a smaller "
-            "step or wider ranges"
-        )
-    return [Coefficients(*point) for point in points]
-
-
-def _ratio(point: tuple[float, ...]) -> float:
-    return point[0] * point[1] ** 2 * point[2] ** 2
-
-
-def _axis(name: str, span: Any, step: float) -> list[float]:
-    if not isinstance(span, Sequence) or isinstance(span, str) or len(span) != 2:
-        raise UserError(f"{name} must be a range of two numbers such as [1.0, 1.4], got {span!r}")
-    low, high = span
-    check_number(f"{name}: lowest value", low, 1, 10)
-    check_number(f"{name}: highest value", high, 1, 10)
-    if high < low:
-        raise UserError(f"{name} must be a range from low to high, got [{low:g}, {high:g}]")
-    return [round(low + i * step, 9) for i in range(math.floor((high - low) / step + 1e-9) + 1)]
-
-
 @dataclass(frozen=True)
 class GridProblem:
     """The grid as the search loop sees it: a point and a seed are the parameters of a trial."""
 
-    baseline: Architecture
+    baseline: AnyArchitecture
     points: tuple[Coefficients, ...]
     seeds: tuple[int, ...]
 
     @property
     def distributions(self) -> Mapping[str, BaseDistribution]:
-        """One categorical distribution for each coefficient, and the seeds."""
-        found: dict[str, BaseDistribution] = {
-            name: CategoricalDistribution(sorted({getattr(p, name) for p in self.points}))
-            for name in ("alpha", "beta", "gamma")
-        }
-        # a wide range: more seeds may be asked for later, and Optuna keeps a study's distributions
+        """Each coefficient, and the seeds.
+
+        Wide ranges: more seeds and a finer grid may be asked for later, and Optuna keeps a study's distributions.
+        """
+        found: dict[str, BaseDistribution] = {name: FloatDistribution(1, 10) for name in NAMES}
         return {**found, "seed": CategoricalDistribution(tuple(range(self.seeds[0], self.seeds[0] + 100)))}
 
     def candidate(self, params: Mapping[str, Any]) -> Candidate:
@@ -165,14 +116,17 @@ class GridProblem:
 
 
 def run_grid_search(
-    baseline: Architecture | str,
+    baseline: AnyArchitecture | str | None,
     evaluator: Evaluator,
     *,
+    network: BuiltNetwork | None = None,
     alpha: Sequence[float] = (1.0, 1.4),
     beta: Sequence[float] = (1.0, 1.2),
     gamma: Sequence[float] = (1.0, 1.3),
     step: float = 0.05,
-    tolerance: float = 0.1,
+    ratio: str = "nominal",
+    solve: str = "gamma",
+    tolerance: float | None = None,
     seeds: int = 1,
     seed: int = 0,
     workers: int | str = 1,
@@ -189,9 +143,10 @@ def run_grid_search(
     """Train the baseline scaled by every point of the grid at φ = 1 and rank them; goes on with what ``output`` has.
 
     Args:
-        baseline: the network of φ = 0; a text is a file or a zoo name.
+        baseline: the network of φ = 0; a text is a file or a zoo name; None: ``network``, or else ``outputs/search/baseline.yaml``.
         evaluator: trains the scaled networks.
-        alpha, beta, gamma, step, tolerance: the grid (:func:`grid_points`).
+        network: of the user's own builder, which a file of one of its networks needs beside it.
+        alpha, beta, gamma, step, ratio, solve, tolerance: the grid (:class:`~effnas.scaling.grid_points.Grid`).
         seeds: trainings of each point; two or more tell whether the winner stands out of the noise.
         seed: the first of them.
         workers, workers_per_device, timeout, pruner, storage, study, job, command, quiet: as for
@@ -209,17 +164,21 @@ def run_grid_search(
     check_int("seeds", seeds, 1, 100)
     check_int("seed", seed, 0, 2**32 - 1)
     output = Path(output)
-    architecture = load_architecture(baseline) if isinstance(baseline, str) else baseline
-    points = tuple(grid_points(alpha, beta, gamma, step=step, tolerance=tolerance))
+    architecture = base_network(baseline, network, BASELINE)
+    scaled = Scaled(architecture)
+    grid = Grid(alpha, beta, gamma, step, ratio, solve, tolerance)
+    points = tuple(grid.points(scaled))
     problem = GridProblem(architecture, points, tuple(range(seed, seed + seeds)))
-    settings = {"alpha": list(alpha), "beta": list(beta), "gamma": list(gamma), "step": step, "tolerance": tolerance}
-    job = {**(job or {"evaluator": repr(evaluator)}), **settings, "baseline": architecture.digest, "seed": seed}
+    job = {**(job or {"evaluator": repr(evaluator)}), **grid.settings()}
+    job |= {"baseline": architecture.digest, "seed": seed}
+    if not quiet:
+        print(_announcement(scaled, points, seeds), file=sys.stderr, flush=True)
 
     getattr(evaluator, "prepare", lambda: None)()
 
     def write(optuna_study: Study, seconds: float) -> dict[str, Any]:
         facts = {"evaluator": type(evaluator).__name__, "command": command}
-        return write_grid(optuna_study, architecture, points, output, seed=seed, seconds=seconds, **facts)
+        return write_grid(optuna_study, scaled, points, output, seed=seed, seconds=seconds, **facts)
 
     summary = run_trials(
         problem,
@@ -245,6 +204,13 @@ def run_grid_search(
     return summary
 
 
+def _announcement(scaled: Scaled, points: Sequence[Coefficients], seeds: int) -> str:
+    """How much there is to train."""
+    different = len({network.digest for p in points if (network := scaled.network(p)) is not None})
+    text = f"{len(points)} points, {different} different networks"
+    return f"{text}: {different * seeds} trainings" + (f" with {seeds} seeds" if seeds > 1 else "")
+
+
 def run_grid_job(config: DictConfig, output: Path, command: str) -> dict[str, Any]:
     """Make the objects that the configuration names and run :func:`run_grid_search`."""
     from hydra.utils import instantiate
@@ -254,6 +220,7 @@ def run_grid_job(config: DictConfig, output: Path, command: str) -> dict[str, An
     return run_grid_search(
         config.baseline,
         instantiate(config.evaluator, _convert_="all"),
+        network=instantiate(config.network, _convert_="all"),
         pruner=instantiate(config.pruner, _convert_="all"),
         output=output,
         job={key: plain[key] for key in ("evaluator", "data", "training", "pruner")},
@@ -261,7 +228,7 @@ def run_grid_job(config: DictConfig, output: Path, command: str) -> dict[str, An
         **{
             key: plain[key]
             for key in (
-                *("alpha", "beta", "gamma", "step", "tolerance"),
+                *("alpha", "beta", "gamma", "step", "ratio", "solve", "tolerance"),
                 *("seeds", "seed", "workers", "workers_per_device", "timeout", "storage", "study"),
             )
         },

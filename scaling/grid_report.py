@@ -13,14 +13,12 @@ from optuna.study import Study
 from optuna.trial import TrialState
 
 from ..search.record import result_of
-from ..search.report import job_facts, shown_trials, text_table, trial_row, write_csv
-from ..space.architecture import Architecture
-from ..space.cost import cost
-from ..space.errors import UserError
+from ..search.report import job_facts, shown_trials, trial_row, write_csv
 from ..space.files import write_text
+from ..space.tables import text_table
 from .coefficients import Coefficients
-from .compound import scale
 from .grid_figure import grid_figure
+from .grid_points import NAMES, Scaled
 
 #: The winner stands out when it leads by more than so many standard errors of a difference of two means.
 STANDARD_ERRORS = 2.0
@@ -28,22 +26,23 @@ STANDARD_ERRORS = 2.0
 FAIR = 0.3
 
 
-def rank_points(study: Study, baseline: Architecture, points: Sequence[Coefficients]) -> list[dict[str, Any]]:
-    """One row a point, the best mean accuracy first, those without a result last."""
+def rank_points(study: Study, scaled: Scaled, points: Sequence[Coefficients]) -> list[dict[str, Any]]:
+    """One row a point, the best mean accuracy first, those without a result last.
+
+    ``equal_to`` is the rank of the first point that rounds to the same network.
+    """
     accuracies: dict[tuple[float, ...], dict[int, float]] = {}  # by seed: two machines may have taken the same
     for trial in shown_trials(study):
         if trial.state == TrialState.COMPLETE:
-            key = tuple(trial.params[name] for name in ("alpha", "beta", "gamma"))
+            key = tuple(trial.params[name] for name in NAMES)
             accuracies.setdefault(key, {})[trial.params["seed"]] = result_of(trial)["accuracy"]
-    base = cost(baseline)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for p in points:
-        try:
-            network = scale(baseline, p, 1)
-        except UserError:
+        network = scaled.network(p)
+        if network is None:
             continue  # its trials say why they failed
         values = list(accuracies.get((p.alpha, p.beta, p.gamma), {}).values())
-        costs = cost(network)
+        costs = scaled.cost(network)
         rows.append(
             {
                 "alpha": p.alpha,
@@ -52,7 +51,7 @@ def rank_points(study: Study, baseline: Architecture, points: Sequence[Coefficie
                 "accuracy": statistics.fmean(values) if values else None,
                 "sd": statistics.stdev(values) if len(values) > 1 else None,
                 "seeds": len(values),
-                "macs_ratio": costs.macs / base.macs,
+                "macs_ratio": costs.macs / scaled.base.macs,
                 "nominal_macs_ratio": p.macs_ratio,
                 "macs": costs.macs,
                 "params": costs.params,
@@ -61,7 +60,12 @@ def rank_points(study: Study, baseline: Architecture, points: Sequence[Coefficie
                 "digest": network.digest,
             }
         )
-    return sorted(rows, key=lambda row: (row["accuracy"] is None, -(row["accuracy"] or 0), abs(row["macs_ratio"] - 2)))
+    rows.sort(key=lambda row: (row["accuracy"] is None, -(row["accuracy"] or 0), abs(row["macs_ratio"] - 2)))
+    first: dict[Any, int] = {}
+    for rank, row in enumerate(rows, 1):
+        same = first.setdefault(row["digest"], rank)
+        row["equal_to"] = None if same == rank else same
+    return rows
 
 
 def verdict(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -91,7 +95,7 @@ def verdict(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def write_grid(
     study: Study,
-    baseline: Architecture,
+    scaled: Scaled,
     points: Sequence[Coefficients],
     output: Path,
     *,
@@ -104,15 +108,15 @@ def write_grid(
     trials = shown_trials(study)
     trial_rows = [trial_row(t, ("accuracy",)) for t in trials]
     write_csv(output / "trials.csv", trial_rows)
-    rows = rank_points(study, baseline, points)
+    rows = rank_points(study, scaled, points)
     write_csv(output / "points.csv", rows)
-    costs = cost(baseline)
+    baseline, costs = scaled.baseline, scaled.base
     baseline.save(output / "baseline.yaml")
     summary: dict[str, Any] = {"best": None, "verdict": None}
     if rows and rows[0]["accuracy"] is not None:
         summary["best"] = rows[0]
         summary["verdict"] = verdict(rows)
-        Coefficients(*(rows[0][name] for name in ("alpha", "beta", "gamma"))).save(output / "coefficients.yaml")
+        Coefficients(*(rows[0][name] for name in NAMES)).save(output / "coefficients.yaml")
     summary |= {
         "points": rows,
         "baseline": {"name": baseline.name, "digest": baseline.digest, "macs": costs.macs, "params": costs.params}
@@ -137,7 +141,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         rows.append(
             [
                 str(i),
-                *(f"{row[name]:g}" for name in ("alpha", "beta", "gamma")),
+                *(f"{row[name]:g}" for name in NAMES),
                 accuracy,
                 spread,
                 str(row["seeds"]),
@@ -146,10 +150,11 @@ def summary_text(summary: Mapping[str, Any]) -> str:
                 f"{row['macs'] / 1e6:,.3f}",
                 f"{row['params'] / 1e6:,.4f}",
                 f"{row['resolution']}²",
+                "" if row["equal_to"] is None else f"= {row['equal_to']}",
             ]
         )
     header = ["rank", "alpha", "beta", "gamma", "accuracy", "sd", "seeds", "nominal", "achieved"]
-    header += ["M MACs", "M params", "pixels"]
+    header += ["M MACs", "M params", "pixels", "network"]
     base, best = summary["baseline"], summary["best"]
     unfair = ""
     if abs(best["macs_ratio"] - 2) > FAIR:
