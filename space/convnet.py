@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 from torch import Tensor, nn
 
 from .blocks import init_weights
-
-Row = TypeVar("Row")
 
 
 class ConvNet(nn.Module):
@@ -25,7 +21,7 @@ class ConvNet(nn.Module):
 
     Attributes:
         num_features: as given.
-        classifier: the last linear layer.
+        classifier: the last layer with weights, linear.
     """
 
     def __init__(
@@ -47,7 +43,7 @@ class ConvNet(nn.Module):
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.neck, self._pre_logits = neck if neck is not None else (nn.Identity(), num_features)
         self.dropout = nn.Dropout(dropout)
-        self.classifier: nn.Module = nn.Linear(self._pre_logits, num_classes)
+        self.classifier = self._make_classifier(num_classes)
         init_weights(self)
 
     def forward_features(self, x: Tensor) -> Tensor:
@@ -66,6 +62,9 @@ class ConvNet(nn.Module):
     def reset_classifier(self, num_classes: int) -> None:
         """A fresh classifier for another number of classes; 0 leaves what it would see as the output."""
         weight = next(self.parameters())
-        self.classifier = nn.Linear(self._pre_logits, num_classes) if num_classes else nn.Identity()
+        self.classifier = self._make_classifier(num_classes) if num_classes else nn.Identity()
         init_weights(self.classifier)
         self.classifier.to(weight.device, weight.dtype)
+
+    def _make_classifier(self, num_classes: int) -> nn.Module:
+        return nn.Linear(self._pre_logits, num_classes)

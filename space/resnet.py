@@ -1,4 +1,4 @@
-"""Builders of ResNet (He et al. 2016), with wide bottlenecks or squeeze-and-excitation, and of wide ResNets for CIFAR."""
+"""Builders of ResNet (He et al. 2016), also with wide bottlenecks or squeeze-and-excitation, and of wide ResNets."""
 
 from __future__ import annotations
 

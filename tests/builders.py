@@ -62,6 +62,7 @@ def check_parts(builder: Builder, classifier: type[nn.Module] = nn.Linear, **opt
     assert sum(moved) > 0.9 * len(moved)
     model.eval()
     torch.testing.assert_close(model.forward_head(model.forward_features(images)), model(images))
+    torch.testing.assert_close(torch.jit.script(model)(images), model(images))
     model.reset_classifier(7)
     assert model(images).shape == (4, 7)
     assert isinstance(model.classifier, classifier)

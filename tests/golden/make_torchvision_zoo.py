@@ -6,9 +6,9 @@ Run where they can be imported (they cannot beside the CPU build of torch that t
     python tests/golden/make_torchvision_zoo.py
 
 Costs are at 1,000 classes and the side given: MACs are half of what torch.utils.flop_counter.FlopCounterMode counts,
-activations the elements in the outputs of convolutions and linear layers. Answers are to make_foreign_logits.py's picture
-at 12 classes, with weights that follow from the place of each tensor in the state dict (:func:`fill`), so that networks
-whose layers are in the same order answer alike whatever these are called.
+activations the elements in the outputs of convolutions and linear layers. Answers are to make_foreign_logits.py's
+picture at 12 classes, with weights that follow from the place of each tensor in the state dict (:func:`fill`), so that
+networks whose layers are in the same order answer alike whatever these are called.
 """
 
 from __future__ import annotations
