@@ -171,8 +171,10 @@ def _scaled(options: ScaleJob) -> tuple[list[AnyArchitecture], list[dict[str, An
     return networks, rows
 
 
-def base_network(baseline: str | None, network: Any) -> AnyArchitecture:
-    """The network that a job scales: a file or zoo name, the user's own, or else EfficientNet-B0.
+def base_network(
+    baseline: AnyArchitecture | str | None, network: Any, default: str = _DEFAULT_BASELINE
+) -> AnyArchitecture:
+    """The network that a job scales: itself, a file or zoo name, the user's own ``network``, or else the default.
 
     Raises:
         UserError: it cannot be read, ``network`` is none, or its builder ignores one of its arguments.
@@ -182,7 +184,9 @@ def base_network(baseline: str | None, network: Any) -> AnyArchitecture:
             "network must be a BuiltNetwork (`_target_: effnas.space.built.BuiltNetwork` in its YAML), got "
             f"{type(network).__name__}"
         )
-    found = load_architecture(baseline or (None if network else _DEFAULT_BASELINE), network)
+    found = baseline
+    if found is None or isinstance(found, str):
+        found = load_architecture(found or (None if network else default), network)
     if isinstance(found, BuiltNetwork):
         from ..space.built_module import check_builder
 

@@ -143,7 +143,8 @@ def run_grid_search(
     """Train the baseline scaled by every point of the grid at φ = 1 and rank them; goes on with what ``output`` has.
 
     Args:
-        baseline: the network of φ = 0; a text is a file or a zoo name; None: ``network``, or else ``outputs/search/baseline.yaml``.
+        baseline: the network of φ = 0; a text is a file or a zoo name; None: ``network``, or else what a search
+            wrote, ``outputs/search/baseline.yaml``.
         evaluator: trains the scaled networks.
         network: of the user's own builder, which a file of one of its networks needs beside it.
         alpha, beta, gamma, step, ratio, solve, tolerance: the grid (:class:`~effnas.scaling.grid_points.Grid`).
