@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from .commandline.arguments import parse, scan, to_hydra
 from .commandline.help import command_help, overview
-from .commandline.options import CONF, Options, read_options
+from .commandline.options import CONF, Options, Positional, read_options
 from .space.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -101,6 +101,23 @@ def _scale_schema() -> type:
     return ScaleJob
 
 
+def _reproduce(cfg: DictConfig, output: Path, command: str) -> str:
+    from omegaconf import OmegaConf
+
+    from .scaling.reproduce import ReproduceJob, render, run_reproduce
+
+    job = OmegaConf.to_object(cfg)
+    if not isinstance(job, ReproduceJob):  # a primary config of the user's
+        raise UserError("the configuration of effnas reproduce begins with the defaults [reproduce_job, _self_]")
+    return render(job, run_reproduce(job, output))
+
+
+def _reproduce_schema() -> type:
+    from .scaling.reproduce import ReproduceJob
+
+    return ReproduceJob
+
+
 @dataclass(frozen=True)
 class _Command:
     """``run`` returns what goes to standard output; ``schema`` is the structured config, stored as ``CONFIG_job``."""
@@ -110,6 +127,7 @@ class _Command:
     run: Callable[[DictConfig, Path, str], str]
     schema: Callable[[], type]
     examples: tuple[str, ...]
+    positional: Positional | None = None
 
 
 COMMANDS = {
@@ -172,6 +190,14 @@ COMMANDS = {
             "effnas evaluate --architecture efficientnet_lite0 --weights lite0.pth --data parquet --data.path imagenet"
             " --data.center-crop 0.875 --data.interpolation bicubic",
         ),
+    ),
+    "reproduce": _Command(
+        "reproduce",
+        "compute the EfficientNet paper's tables of scaled networks anew",
+        _reproduce,
+        _reproduce_schema,
+        ("effnas reproduce table2", "effnas reproduce table3", "effnas reproduce table7 --json"),
+        Positional("table", ("table2", "table3", "table7")),
     ),
 }
 _SHELLS = ("bash", "zsh", "fish")
@@ -260,7 +286,8 @@ def _run(name: str, words: list[str]) -> int:
 def _options(name: str, words: Sequence[str]) -> Options:
     hydra, chosen = scan(words)
     folders = [Path(folder) for folder in (hydra.get("--config-path") or CONF, hydra.get("--config-dir")) if folder]
-    return read_options(hydra.get("--config-name") or COMMANDS[name].config, folders, chosen)
+    command = COMMANDS[name]
+    return read_options(hydra.get("--config-name") or command.config, folders, chosen, command.positional)
 
 
 def _job(command: _Command, cfg: DictConfig, typed: str) -> None:

@@ -67,10 +67,12 @@ def parse(words: Sequence[str], options: Options) -> Arguments:
     """Sort the words after the command.
 
     Raises:
-        UserError: a word that is neither a flag nor ``key=value``, or a flag without its value.
+        UserError: a word that is neither a flag nor ``key=value`` nor the command's positional option, or a flag
+            without its value.
     """
     known = options.by_name()
     arguments = Arguments()
+    alone = False
     rest = list(words)
     while rest:
         word = rest.pop(0)
@@ -96,8 +98,16 @@ def parse(words: Sequence[str], options: Options) -> Arguments:
             arguments.overrides.append((word, None))
         elif word in options.names():
             raise UserError(f"{word!r} has no value: write --{word.replace('_', '-')} VALUE or {word}=VALUE")
+        elif options.positional is not None:
+            arguments.overrides.append((options.positional.name, word))
+            alone = True
         else:
             raise UserError(f"{word!r} is not an option: options are --flag VALUE or key=VALUE; see --help")
+    if alone and options.positional is not None:
+        name = options.positional.name
+        given = [str(value) for key, value in arguments.overrides if key == name]
+        if len(given) > 1:
+            raise UserError(f"{name} is given more than once: {' and '.join(given)}")
     modes = [flag for flag in _MODES if flag in arguments.hydra]
     if len(modes) > 1:
         raise UserError(f"only one of {', '.join(_MODES)} at a time, got {' and '.join(modes)}")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 
 from ..space.errors import UserError
-from .arguments import HYDRA_FLAGS, SHORT_FLAGS, parse, to_hydra
+from .arguments import HYDRA_FLAGS, SHORT_FLAGS, Arguments, parse, to_hydra
 from .help import flags
 from .options import Options
 
@@ -47,7 +47,19 @@ def candidates(
     found = [
         f for f in query(name, hydra, prefix + word) if re.split(r"[=.]", f)[0] in ours
     ]  # Hydra offers every group
-    return [one.removeprefix(prefix) for one in found]
+    return [*_positional(prefix, word, arguments, options), *(one.removeprefix(prefix) for one in found)]
+
+
+def _positional(prefix: str, word: str, arguments: Arguments, options: Options) -> list[str]:
+    """Choices of the command's positional option, where it may stand: alone, or after its name."""
+    if options.positional is None or options.positional.name in dict(arguments.overrides):
+        return []
+    key = f"{options.positional.name}="
+    if prefix == key:
+        return _starting(word, options.positional.choices)
+    return _starting(word, options.positional.choices) + (
+        _starting(word, [key + choice for choice in options.positional.choices]) if word.startswith(key) else []
+    )
 
 
 def _starting(word: str, names: Iterable[str]) -> list[str]:

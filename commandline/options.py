@@ -41,12 +41,21 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Positional:
+    """The one option of a command whose value may stand alone: ``effnas reproduce table3`` is ``table=table3``."""
+
+    name: str
+    choices: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Options:
     """All that a command accepts, as far as its YAML files say it."""
 
     summary: str
     own: tuple[Option, ...]
     groups: tuple[Group, ...]
+    positional: Positional | None = None
 
     def by_name(self) -> dict[str, Option]:
         """Every option, those of the groups with dotted names (``training.epochs``)."""
@@ -57,13 +66,16 @@ class Options:
         return [*self.by_name(), *(group.name for group in self.groups)]
 
 
-def read_options(config: str, folders: Sequence[Path], chosen: Mapping[str, str]) -> Options:
+def read_options(
+    config: str, folders: Sequence[Path], chosen: Mapping[str, str], positional: Positional | None = None
+) -> Options:
     """The options of the primary config ``config``, with the members of groups that the user has ``chosen``.
 
     Args:
         config: name of a file in one of the folders, without ``.yaml``.
         folders: Hydra's search path, the first one wins.
         chosen: group name to choice, as given on the command line; anything else in it is ignored.
+        positional: handed on.
 
     Raises:
         UserError: there is no such config, or a file is not YAML.
@@ -78,6 +90,7 @@ def read_options(config: str, folders: Sequence[Path], chosen: Mapping[str, str]
         summary=_opening_comment(path),
         own=tuple(own.values()),
         groups=tuple(_group(name, *groups[name], folders, chosen) for name in groups),
+        positional=positional,
     )
 
 
