@@ -23,11 +23,12 @@ from ..search.objective import Accuracy
 from ..search.record import is_counted
 from ..search.study import Candidate
 from ..space.built import AnyArchitecture, BuiltNetwork
-from ..space.errors import UserError, check_int
+from ..space.errors import UserError, check_choice, check_int
 from .coefficients import Coefficients
 from .compound import scale
 from .family import base_network
 from .grid_points import NAMES, Grid, Scaled, grid_points
+from .grid_ranking import CHOICES
 from .grid_report import write_grid
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class GridJob:
     ratio: str = "nominal"
     solve: str = "gamma"
     tolerance: float | None = None
+    choose: str = "surface"
     seeds: int = 1
     seed: int = 0
     workers: Any = 1
@@ -127,6 +129,7 @@ def run_grid_search(
     ratio: str = "nominal",
     solve: str = "gamma",
     tolerance: float | None = None,
+    choose: str = "surface",
     seeds: int = 1,
     seed: int = 0,
     workers: int | str = 1,
@@ -148,6 +151,8 @@ def run_grid_search(
         evaluator: trains the scaled networks.
         network: of the user's own builder, which a file of one of its networks needs beside it.
         alpha, beta, gamma, step, ratio, solve, tolerance: the grid (:class:`~effnas.scaling.grid_points.Grid`).
+        choose: what the coefficients are: the ``surface``'s highest point (:mod:`~effnas.scaling.response`), or the
+            ``point`` of the highest mean accuracy, which they are too where there are too few points for a surface.
         seeds: trainings of each point; two or more tell whether the winner stands out of the noise.
         seed: the first of them.
         workers, workers_per_device, timeout, pruner, storage, study, job, command, quiet: as for
@@ -162,6 +167,7 @@ def run_grid_search(
         UserError: a setting is wrong, another grid is in the folder, or no point could be trained.
         KeyboardInterrupt: after Ctrl-C, when everything is written.
     """
+    check_choice("choose", choose, CHOICES)
     check_int("seeds", seeds, 1, 100)
     check_int("seed", seed, 0, 2**32 - 1)
     output = Path(output)
@@ -178,7 +184,7 @@ def run_grid_search(
     getattr(evaluator, "prepare", lambda: None)()
 
     def write(optuna_study: Study, seconds: float) -> dict[str, Any]:
-        facts = {"evaluator": type(evaluator).__name__, "command": command}
+        facts = {"evaluator": type(evaluator).__name__, "command": command, "choose": choose}
         return write_grid(optuna_study, scaled, points, output, seed=seed, seconds=seconds, **facts)
 
     summary = run_trials(
@@ -229,7 +235,7 @@ def run_grid_job(config: DictConfig, output: Path, command: str) -> dict[str, An
         **{
             key: plain[key]
             for key in (
-                *("alpha", "beta", "gamma", "step", "ratio", "solve", "tolerance"),
+                *("alpha", "beta", "gamma", "step", "ratio", "solve", "tolerance", "choose"),
                 *("seeds", "seed", "workers", "workers_per_device", "timeout", "storage", "study"),
             )
         },

@@ -3,94 +3,24 @@
 from __future__ import annotations
 
 import json
-import math
-import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from optuna.study import Study
-from optuna.trial import TrialState
 
-from ..search.record import result_of
 from ..search.report import job_facts, shown_trials, trial_row, write_csv
 from ..space.files import write_text
 from ..space.tables import text_table
 from .coefficients import Coefficients
 from .grid_figure import grid_figure
 from .grid_points import NAMES, Scaled
+from .grid_ranking import add_predictions, choose_row, rank_points, surface_of, verdict
 
-#: The winner stands out when it leads by more than so many standard errors of a difference of two means.
-STANDARD_ERRORS = 2.0
+__all__ = ["rank_points", "summary_text", "verdict", "write_grid"]
+
 #: A winner whose achieved MACs ratio is so far from 2 may have won by its size.
 FAIR = 0.3
-
-
-def rank_points(study: Study, scaled: Scaled, points: Sequence[Coefficients]) -> list[dict[str, Any]]:
-    """One row a point, the best mean accuracy first, those without a result last.
-
-    ``equal_to`` is the rank of the first point that rounds to the same network.
-    """
-    accuracies: dict[tuple[float, ...], dict[int, float]] = {}  # by seed: two machines may have taken the same
-    for trial in shown_trials(study):
-        if trial.state == TrialState.COMPLETE:
-            key = tuple(trial.params[name] for name in NAMES)
-            accuracies.setdefault(key, {})[trial.params["seed"]] = result_of(trial)["accuracy"]
-    rows: list[dict[str, Any]] = []
-    for p in points:
-        network = scaled.network(p)
-        if network is None:
-            continue  # its trials say why they failed
-        values = list(accuracies.get((p.alpha, p.beta, p.gamma), {}).values())
-        costs = scaled.cost(network)
-        rows.append(
-            {
-                "alpha": p.alpha,
-                "beta": p.beta,
-                "gamma": p.gamma,
-                "accuracy": statistics.fmean(values) if values else None,
-                "sd": statistics.stdev(values) if len(values) > 1 else None,
-                "seeds": len(values),
-                "macs_ratio": costs.macs / scaled.base.macs,
-                "nominal_macs_ratio": p.macs_ratio,
-                "macs": costs.macs,
-                "params": costs.params,
-                "activations": costs.activations,
-                "resolution": network.resolution,
-                "digest": network.digest,
-            }
-        )
-    rows.sort(key=lambda row: (row["accuracy"] is None, -(row["accuracy"] or 0), abs(row["macs_ratio"] - 2)))
-    first: dict[Any, int] = {}
-    for rank, row in enumerate(rows, 1):
-        same = first.setdefault(row["digest"], rank)
-        row["equal_to"] = None if same == rank else same
-    return rows
-
-
-def verdict(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Whether the winner stands out of the noise: its lead over the next *different* network in standard errors.
-
-    The noise is the standard deviation over seeds, pooled over all points that have several.
-    """
-    ranked = [row for row in rows if row["accuracy"] is not None]
-    best = ranked[0]
-    other = next((row for row in ranked if row["digest"] != best["digest"]), None)
-    spreads = [(row["sd"], row["seeds"] - 1) for row in ranked if row["sd"] is not None]
-    if other is None:
-        return {"stands_out": None, "text": "there is nothing to compare the winner with"}
-    lead = best["accuracy"] - other["accuracy"]
-    if not spreads:
-        text = f"leads by {lead:.2%}; one training a point says nothing of the noise: use seeds=3 or more"
-        return {"stands_out": None, "lead": lead, "text": text}
-    noise = math.sqrt(sum(sd**2 * n for sd, n in spreads) / sum(n for _, n in spreads))
-    error = noise * math.sqrt(1 / best["seeds"] + 1 / other["seeds"])
-    stands = lead > STANDARD_ERRORS * error
-    within = sum(best["accuracy"] - row["accuracy"] <= STANDARD_ERRORS * error for row in ranked[1:])
-    text = f"leads by {lead:.2%}, {'more' if stands else 'not more'} than {STANDARD_ERRORS:g} standard errors "
-    text += f"({STANDARD_ERRORS * error:.2%}) of a difference: "
-    text += "it stands out of the noise" if stands else f"{within} other points are as good, as far as this can tell"
-    return {"stands_out": stands, "lead": lead, "noise_sd": noise, "standard_error": error, "text": text}
 
 
 def write_grid(
@@ -99,24 +29,29 @@ def write_grid(
     points: Sequence[Coefficients],
     output: Path,
     *,
+    choose: str,
     seed: int,
     seconds: float,
     evaluator: str,
     command: str,
 ) -> dict[str, Any]:
-    """Write everything and return the content of ``summary.json``."""
+    """Write everything and return the content of ``summary.json``.
+
+    ``choose`` is one of :data:`~effnas.scaling.grid_ranking.CHOICES`.
+    """
     trials = shown_trials(study)
     trial_rows = [trial_row(t, ("accuracy",)) for t in trials]
     write_csv(output / "trials.csv", trial_rows)
     rows = rank_points(study, scaled, points)
+    surface = add_predictions(rows, surface_of(rows))
     write_csv(output / "points.csv", rows)
     baseline, costs = scaled.baseline, scaled.base
     baseline.save(output / "baseline.yaml")
-    summary: dict[str, Any] = {"best": None, "verdict": None}
+    summary: dict[str, Any] = {"best": None, "chosen_by": None, "verdict": None, "surface": surface}
     if rows and rows[0]["accuracy"] is not None:
-        summary["best"] = rows[0]
+        summary["best"], summary["chosen_by"] = choose_row(rows, surface, choose)
         summary["verdict"] = verdict(rows)
-        Coefficients(*(rows[0][name] for name in NAMES)).save(output / "coefficients.yaml")
+        Coefficients(*(summary["best"][name] for name in NAMES)).save(output / "coefficients.yaml")
     summary |= {
         "points": rows,
         "baseline": {"name": baseline.name, "digest": baseline.digest, "macs": costs.macs, "params": costs.params}
@@ -144,6 +79,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
                 *(f"{row[name]:g}" for name in NAMES),
                 accuracy,
                 spread,
+                _expected(row),
                 str(row["seeds"]),
                 f"{row['nominal_macs_ratio']:.3f}",
                 f"{row['macs_ratio']:.3f}",
@@ -153,14 +89,9 @@ def summary_text(summary: Mapping[str, Any]) -> str:
                 "" if row["equal_to"] is None else f"= {row['equal_to']}",
             ]
         )
-    header = ["rank", "alpha", "beta", "gamma", "accuracy", "sd", "seeds", "nominal", "achieved"]
+    header = ["rank", "alpha", "beta", "gamma", "accuracy", "sd", "predicted ± se", "seeds", "nominal", "achieved"]
     header += ["M MACs", "M params", "pixels", "network"]
-    base, best = summary["baseline"], summary["best"]
-    unfair = ""
-    if abs(best["macs_ratio"] - 2) > FAIR:
-        unfair = (
-            f"; it has {best['macs_ratio']:.2f} times the baseline's MACs, not 2: whole blocks and channels are coarse"
-        )
+    base = summary["baseline"]
     return "\n".join(
         [
             f"{base['name']} ({base['macs'] / 1e6:,.3f} M MACs at {base['resolution']}²) scaled to φ = 1: "
@@ -169,11 +100,44 @@ def summary_text(summary: Mapping[str, Any]) -> str:
             "",
             text_table(header, rows),
             "",
-            f"alpha {best['alpha']:g}, beta {best['beta']:g}, gamma {best['gamma']:g} "
-            f"{summary['verdict']['text']}{unfair}",
+            *_conclusion(summary),
             f"written to {summary['output']}: coefficients.yaml baseline.yaml points.csv trials.csv summary.json "
             "grid.png grid.svg",
             f"next: effnas scale --coefficients {summary['output']}/coefficients.yaml "
             f"--baseline {summary['output']}/baseline.yaml --family 0..3",
         ]
     )
+
+
+def _conclusion(summary: Mapping[str, Any]) -> list[str]:
+    """The best point, what the surface says, and which of the two was chosen."""
+    best, first, surface = summary["best"], summary["points"][0], summary["surface"]
+    lines = [f"{_named(first)} {summary['verdict']['text']}{_unfair(first)}"]
+    if not surface["fitted"]:
+        return [*lines, f"no response surface: {surface['text']}; the coefficients are the best point's"]
+    argmax, region = surface["argmax"], surface["region"]
+    spans = ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in surface["intervals"].items())
+    lines.append(
+        f"response surface over {surface['points']} different networks (R² {surface['r2']:.2f}): highest at "
+        f"{_named(argmax)}, where it expects {argmax['predicted']:.2%} ± {argmax['predicted_se']:.2%}; "
+        f"{region['level']:.0%} region of the highest: {region['networks']} networks, {spans}"
+    )
+    if region["networks"] == surface["points"]:
+        lines.append("it cannot tell any two apart: more seeds, longer trainings or a wider grid may")
+    chosen = "the surface's highest" if summary["chosen_by"] == "surface" else "the best point"
+    lines.append(f"coefficients: {_named(best)}, {chosen}{_unfair(best) if best != first else ''}")
+    return lines
+
+
+def _expected(row: Mapping[str, Any]) -> str:
+    return "" if row["predicted"] is None else f"{row['predicted']:.2%} ± {row['predicted_se']:.2%}"
+
+
+def _named(row: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {row[name]:g}" for name in NAMES)
+
+
+def _unfair(row: Mapping[str, Any]) -> str:
+    if abs(row["macs_ratio"] - 2) <= FAIR:
+        return ""
+    return f"; it has {row['macs_ratio']:.2f} times the baseline's MACs, not 2: whole blocks and channels are coarse"
