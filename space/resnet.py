@@ -87,7 +87,7 @@ def resnet(
         for j in range(round_repeats(count, depth)):
             block = Residual(
                 channels,
-                planes * base_width // 64,
+                max(1, planes * base_width // 64),
                 out,
                 2 if i > 0 and j == 0 else 1,
                 bottleneck=bottleneck,
