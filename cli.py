@@ -118,6 +118,20 @@ def _reproduce_schema() -> type:
     return ReproduceJob
 
 
+def _compare(cfg: DictConfig, output: Path, command: str) -> str:
+    from .evaluate.compare_job import run_compare_job
+    from .evaluate.compare_report import summary_text
+
+    summary = run_compare_job(cfg, output, command)
+    return json.dumps(summary, indent=2) if cfg.json else summary_text(summary)
+
+
+def _compare_schema() -> type:
+    from .evaluate.compare_job import CompareJob
+
+    return CompareJob
+
+
 @dataclass(frozen=True)
 class _Command:
     """``run`` returns what goes to standard output; ``schema`` is the structured config, stored as ``CONFIG_job``."""
@@ -198,6 +212,17 @@ COMMANDS = {
         _reproduce_schema,
         ("effnas reproduce table2", "effnas reproduce table3", "effnas reproduce table7 --json"),
         Positional("table", ("table2", "table3", "table7")),
+    ),
+    "compare": _Command(
+        "compare",
+        "show accuracy against MACs, parameters or latency, beside other networks",
+        _compare,
+        _compare_schema,
+        (
+            "effnas compare --members outputs/small,outputs/large",
+            "effnas compare --members efficientnet --references imagenet",
+            "effnas compare 'families={compound: [runs/c*], width: [runs/w*]}' --x macs,latency --latency",
+        ),
     ),
 }
 _SHELLS = ("bash", "zsh", "fish")

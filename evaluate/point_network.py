@@ -1,0 +1,36 @@
+"""From a point of a figure back to the network it stands for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ..space.built import AnyArchitecture
+from ..space.errors import UserError
+from ..space.files import read_text
+from ..space.weights import read_weights, suited
+from ..space.zoo import load_architecture
+from .points import Point
+from .start import named_architecture
+
+
+def network_of(point: Point) -> AnyArchitecture:
+    """The architecture that a CSV row names, or that a run was of.
+
+    Raises:
+        UserError: it is not said, or is not there any more.
+    """
+    if point.architecture:
+        return load_architecture(point.architecture)
+    if not point.summary:
+        raise UserError(
+            "nothing says which network it is: give the CSV file a column architecture (a zoo name or a file)"
+        )
+    beside = Path(point.summary).with_name("architecture.yaml")
+    if beside.is_file():
+        return load_architecture(beside)
+    found = json.loads(read_text(point.summary, "summary"))
+    weights = read_weights(found["weights"])
+    zoo_name = None if weights.architecture is not None else str(found["architecture"])
+    network, _, _ = suited(named_architecture(zoo_name, weights), weights)
+    return network.with_(resolution=found["resolution"], num_classes=found["classes"])
