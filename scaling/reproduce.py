@@ -85,11 +85,10 @@ def render(options: ReproduceJob, rows: list[dict[str, Any]]) -> str:
         line = [row["name"], *(f"{row[key]:g}" for key in ("depth", "width", "resolution_ratio"))]
         line += [str(row["resolution"]), *_compared(row, "macs", "B")]
         cells.append(line + (_compared(row, "params", "M") if with_params else []))
-    notes = [
-        textwrap.fill(f"{row['name']}: {row['note']}", 118, initial_indent="- ", subsequent_indent="  ")
-        for row in rows
-        if row["note"]
-    ]
+    notes = []
+    for note, same in itertools.groupby((row for row in rows if row["note"]), lambda row: row["note"]):
+        names = " and ".join(row["name"] for row in same)
+        notes.append(textwrap.fill(f"{names}: {note}", 118, initial_indent="- ", subsequent_indent="  "))
     printed = any(row["coefficients"] == "printed" for row in rows)
     closing = "\n".join(textwrap.fill(line, 118) for line in _CONVENTIONS[: 3 if printed else 2])
     parts = [_TITLES[str(options.table)], text_table(header, cells), "\n".join(notes), closing]

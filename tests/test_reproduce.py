@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from effnas.cli import COMMANDS, main
 from effnas.scaling.paper_tables import TABLES
-from effnas.scaling.reproduce import ReproduceJob, interval, render, reproduce, run_reproduce
+from effnas.scaling.reproduce import ReproduceJob, interval, render, reproduce, run_reproduce, scaled
 from effnas.space.cost import cost
 from effnas.space.errors import UserError
 from effnas.space.multipliers import apply_multipliers
 from effnas.space.zoo import zoo
 
 
+@cache
 def by_name(table: str) -> dict[str, dict]:
     return {row["name"]: row for row in reproduce(table)}
 
@@ -69,21 +72,37 @@ def test_table_3_mobilenets() -> None:
     assert 2.25e9 <= cost(apply_multipliers(zoo("mobilenet_v1"), 1.21, 1.4, round(1.28 * 224))).macs < 2.35e9
 
 
+def test_table_3_resnet50() -> None:
+    rows = by_name("table3")
+    names = ("ResNet-50", "ResNet-50 by depth", "ResNet-50 by width", "ResNet-50 by resolution", "ResNet-50 compound")
+    base, depth, width, resolution, compound = (rows[name] for name in names)
+    assert (base["params"], base["macs"]) == (25_557_032, 4_089_184_256)  # torchvision's
+    assert [row["macs_agree"] for row in (base, depth, width, resolution, compound)] == [True, False, False, True, True]
+    assert depth["note"] == width["note"]
+    assert depth["note"].endswith("the two rows look exchanged in the paper")
+    assert depth["macs"] == pytest.approx(14.7e9, rel=0.01)  # printed for the width
+    assert width["macs"] == pytest.approx(16.2e9, rel=0.01)  # printed for the depth
+    # ⌈d·n⌉ of 3, 4, 6, 3 blocks steps over 16.2B
+    low, high = (cost(scaled("resnet50", d, 1, 1)).macs for d in (4.333, 4.334))
+    assert (low < 15.9e9, high > 16.5e9) == (True, True)
+
+
 def test_fitted_coefficients_are_said_to_be() -> None:
-    row = by_name("table3")["MobileNetV2 compound"]
-    assert row["coefficients"] == "fitted"
-    assert row["macs_agree"]
-    assert row["note"].startswith("coefficients not given: 26 of 3,375 triples")
-    base, axis = zoo("mobilenet_v2"), [i / 10 for i in range(11, 26)]
-    fits = [
-        (d, w, r)
-        for d in axis
-        for w in axis
-        for r in axis
-        if 1.25e9 <= cost(apply_multipliers(base, w, d, round(224 * r))).macs < 1.35e9
+    rows = by_name("table3")
+    assert [name for name, row in rows.items() if row["coefficients"] == "fitted"] == [
+        "MobileNetV2 compound",
+        "ResNet-50 compound",
     ]
-    assert len(fits) == 26
-    assert (row["depth"], row["width"], row["resolution_ratio"]) in fits
+    row = rows["MobileNetV2 compound"]
+    assert row["macs_agree"]
+    assert row["note"].startswith("coefficients not printed; shown are those nearest to the other compound rows'")
+    assert row["note"].endswith("of the 3,375 triples of 1.1, 1.2, .. 2.5, 26")
+    axis = [i / 10 for i in range(11, 26)]
+    triples = itertools.product(axis, axis, axis)
+    assert sum(1.25e9 <= cost(scaled("mobilenet_v2", *triple)).macs < 1.35e9 for triple in triples) == 26
+    assert cost(scaled("mobilenet_v2", 1.4, 1.2, 1.29)).macs >= 1.35e9  # a hundredth nearer is too much
+    assert cost(scaled("resnet50", 1.4, 1.21, 1.3)).macs < 16.65e9
+    assert cost(scaled("resnet50", 1.1, 1.5, 1.2)).macs == pytest.approx(16.7e9, rel=0.003)
 
 
 @pytest.mark.parametrize(
@@ -110,9 +129,12 @@ def test_files_and_text(tmp_path: Path) -> None:
     assert [(line["name"], int(line["macs"])) for line in read] == [(row["name"], row["macs"]) for row in rows]
     text = render(job, rows)
     assert "EfficientNet-B4  1.8  1.4  1.6964     380         4.2B   4.394B      +4.6 %      no" in text
-    assert "- EfficientNet-B4: MACs: unexplained" in text
+    assert "- EfficientNet-B4 and EfficientNet-B5: MACs: unexplained" in text
     assert "Figure 4" not in text  # table 2 prints no coefficients
     assert json.loads(render(ReproduceJob("table2", json=True), rows)) == rows
+    shared = render(ReproduceJob("table3"), list(by_name("table3").values()))
+    assert shared.count("look exchanged") == 1
+    assert "- ResNet-50 by depth and ResNet-50 by width: no d" in shared
     assert "params" not in render(ReproduceJob("table7"), run_reproduce(ReproduceJob("table7"), tmp_path))
 
 
