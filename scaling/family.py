@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..space.built import AnyArchitecture, BuiltNetwork
+from ..space.built import AnyArchitecture, BuiltNetwork, check_network
 from ..space.cost import cost
 from ..space.errors import UserError, check_number, unknown
 from ..space.quantity import parse_quantity
@@ -26,6 +26,8 @@ from .rules import Multipliers, Rule, make_rule
 from .solve import TARGETS, Latency, solve_phi
 
 MAX_FAMILY = 1000
+#: Timed passes of a network when latency is a target: about a dozen networks are measured.
+LATENCY_REPEATS = 20
 _DEFAULT_BASELINE = "efficientnet_b0"
 _RANGE = re.compile(r"(-?[0-9]+)\.\.(-?[0-9]+)")
 
@@ -179,12 +181,7 @@ def base_network(
     Raises:
         UserError: it cannot be read, ``network`` is none, or its builder ignores one of its arguments.
     """
-    if network is not None and not isinstance(network, BuiltNetwork):
-        raise UserError(
-            "network must be a BuiltNetwork (`_target_: effnas.space.built.BuiltNetwork` in its YAML), got "
-            f"{type(network).__name__}"
-        )
-    found = baseline
+    network, found = check_network(network), baseline
     if found is None or isinstance(found, str):
         found = load_architecture(found or (None if network else default), network)
     if isinstance(found, BuiltNetwork):
@@ -234,6 +231,8 @@ def _latency(options: ScaleJob) -> Latency:
                 batch_size=options.latency_batch,
                 threads=options.latency_threads,
                 device=options.latency_device,
+                repeats=LATENCY_REPEATS,
+                warmup=3,
                 fvcore=False,
             ).latency
         return measured[network.digest]

@@ -13,8 +13,8 @@ from .coefficients import Coefficients
 from .compound import scale_by
 from .rules import Compound, Rule
 
-#: φ is found in steps of 1/STEPS.
-STEPS = 10_000
+#: φ is found in steps of 1/STEPS, after a look outwards from 0 in strides of STRIDE such steps.
+STEPS, STRIDE = 10_000, 5_000
 #: Amounts a network can be limited in, as the command line knows them (``target_macs``, …), and their place in a Cost.
 TARGETS = {"macs": "macs", "params": "params", "activations": "activations", "memory": "peak_memory"}
 
@@ -65,7 +65,10 @@ def solve_phi(
 
     # φ = 0 comes first: there widths stay unrounded, so it may be cheaper than its neighbours on either side.
     if amounts.fit(0):
-        low = _bisect(amounts.fit, 0, last + 1)
+        low, high = 0, min(STRIDE, last + 1)  # outwards step by step: a network of φ = 20 need not be built or timed
+        while high <= last and amounts.fit(high):
+            low, high = high, min(high + STRIDE, last + 1)
+        low = _bisect(amounts.fit, low, high)
         if low == last or amounts(low + 1) is None:  # the search ended, not the target
             raise UserError(
                 f"target {_show(limits)}: every network up to phi = {low / STEPS:g} fits, with {by}; "
