@@ -7,34 +7,31 @@ resume and run in parallel as its trials do.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.pruners import BasePruner
 from optuna.samplers import RandomSampler
 from optuna.study import Study
 
-from ..evaluate.evaluation import EvaluationError, Evaluator
+from ..evaluate.evaluation import Evaluator
 from ..search.job import run_trials
 from ..search.objective import Accuracy
-from ..search.record import is_counted
-from ..search.study import Candidate
 from ..space.built import AnyArchitecture, BuiltNetwork
-from ..space.errors import UserError, check_choice, check_int
-from .coefficients import Coefficients
-from .compound import scale
+from ..space.errors import UserError, check_choice, check_int, check_number
 from .family import base_network
-from .grid_points import NAMES, Grid, Scaled, grid_points
+from .grid_points import Grid, Scaled, grid_points
 from .grid_ranking import CHOICES
 from .grid_report import write_grid
+from .grid_study import GridPlan, GridProblem
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-__all__ = ["GridJob", "GridProblem", "grid_points", "run_grid_job", "run_grid_search"]
+__all__ = ["GridJob", "grid_points", "run_grid_job", "run_grid_search"]
 
 #: Where ``effnas search`` writes what is scaled.
 BASELINE = "outputs/search/baseline.yaml"
@@ -54,6 +51,7 @@ class GridJob:
     solve: str = "gamma"
     tolerance: float | None = None
     choose: str = "surface"
+    refine: int = 0
     seeds: int = 1
     seed: int = 0
     workers: Any = 1
@@ -66,55 +64,6 @@ class GridJob:
     data: Any = None
     training: Any = None
     pruner: Any = None
-
-
-@dataclass(frozen=True)
-class GridProblem:
-    """The grid as the search loop sees it: a point and a seed are the parameters of a trial."""
-
-    baseline: AnyArchitecture
-    points: tuple[Coefficients, ...]
-    seeds: tuple[int, ...]
-
-    @property
-    def distributions(self) -> Mapping[str, BaseDistribution]:
-        """Each coefficient, and the seeds.
-
-        Wide ranges: more seeds and a finer grid may be asked for later, and Optuna keeps a study's distributions.
-        """
-        found: dict[str, BaseDistribution] = {name: FloatDistribution(1, 10) for name in NAMES}
-        return {**found, "seed": CategoricalDistribution(tuple(range(self.seeds[0], self.seeds[0] + 100)))}
-
-    def candidate(self, params: Mapping[str, Any]) -> Candidate:
-        """The baseline scaled by the point at φ = 1."""
-        coefficients = Coefficients(params["alpha"], params["beta"], params["gamma"])
-        try:
-            return Candidate(scale(self.baseline, coefficients, 1), params["seed"])
-        except UserError as error:
-            raise EvaluationError(str(error)) from None
-
-    def feasible(self, number: int) -> dict[str, Any] | None:
-        """Nothing is limited."""
-        return None
-
-    @property
-    def enumerated(self) -> bool:
-        """The points are the candidates."""
-        return True
-
-    def enqueue(self, study: Study) -> None:
-        """Every point and seed that is neither waiting nor finished, seed by seed."""
-        known = set()
-        for trial in study.get_trials(deepcopy=False):
-            if is_counted(trial):
-                known.add(tuple(trial.params.items()))
-            elif not trial.state.is_finished():  # waiting, or running on another machine
-                known.add(tuple(trial.system_attrs.get("fixed_params", {}).items()))
-        for seed in self.seeds:
-            for p in self.points:
-                params = {"alpha": p.alpha, "beta": p.beta, "gamma": p.gamma, "seed": seed}
-                if tuple(params.items()) not in known:
-                    study.enqueue_trial(params)
 
 
 def run_grid_search(
@@ -130,6 +79,7 @@ def run_grid_search(
     solve: str = "gamma",
     tolerance: float | None = None,
     choose: str = "surface",
+    refine: int = 0,
     seeds: int = 1,
     seed: int = 0,
     workers: int | str = 1,
@@ -153,6 +103,8 @@ def run_grid_search(
         alpha, beta, gamma, step, ratio, solve, tolerance: the grid (:class:`~effnas.scaling.grid_points.Grid`).
         choose: what the coefficients are: the ``surface``'s highest point (:mod:`~effnas.scaling.response`), or the
             ``point`` of the highest mean accuracy, which they are too where there are too few points for a surface.
+        refine: rounds of finer points around the best ones, at half the step each time, after the grid
+            (:func:`~effnas.scaling.grid_refine.finer_points`).
         seeds: trainings of each point; two or more tell whether the winner stands out of the noise.
         seed: the first of them.
         workers, workers_per_device, timeout, pruner, storage, study, job, command, quiet: as for
@@ -168,54 +120,59 @@ def run_grid_search(
         KeyboardInterrupt: after Ctrl-C, when everything is written.
     """
     check_choice("choose", choose, CHOICES)
+    check_int("refine", refine, 0, 10)
     check_int("seeds", seeds, 1, 100)
     check_int("seed", seed, 0, 2**32 - 1)
+    if timeout is not None:
+        check_number("timeout (seconds)", timeout, 0, open_low=True)
     output = Path(output)
     architecture = base_network(baseline, network, BASELINE)
     scaled = Scaled(architecture)
     grid = Grid(alpha, beta, gamma, step, ratio, solve, tolerance)
-    points = tuple(grid.points(scaled))
-    problem = GridProblem(architecture, points, tuple(range(seed, seed + seeds)))
+    problem = GridProblem(architecture, tuple(range(seed, seed + seeds)))
+    plan = GridPlan(problem, grid, scaled, grid.points(scaled), refine, held="macs_ratio", measure=None)
     job = {**(job or {"evaluator": repr(evaluator)}), **grid.settings()}
     job |= {"baseline": architecture.digest, "seed": seed}
     if not quiet:
-        print(_announcement(scaled, points, seeds), file=sys.stderr, flush=True)
+        print(plan.announcement(), file=sys.stderr, flush=True)
 
     getattr(evaluator, "prepare", lambda: None)()
 
     def write(optuna_study: Study, seconds: float) -> dict[str, Any]:
         facts = {"evaluator": type(evaluator).__name__, "command": command, "choose": choose}
-        return write_grid(optuna_study, scaled, points, output, seed=seed, seconds=seconds, **facts)
+        summary = write_grid(optuna_study, scaled, plan.rounds, output, seed=seed, seconds=seconds, **facts)
+        return {"summary": summary, "done": plan.done(optuna_study)}
 
-    summary = run_trials(
-        problem,
-        evaluator,
-        Accuracy(),
-        RandomSampler(seed),  # never asked: every trial was enqueued
-        pruner,
-        write,
-        name=study or "grid",
-        job=job,
-        trials=len(points) * seeds,
-        workers=workers,
-        workers_per_device=workers_per_device,
-        timeout=timeout,
-        output=output,
-        storage=storage,
-        quiet=quiet,
-        prepare=problem.enqueue,
-    )
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while True:  # the grid, then each round of refinement
+        asked = plan.trainings
+        result = run_trials(
+            problem,
+            evaluator,
+            Accuracy(),
+            RandomSampler(seed),  # never asked: every trial was enqueued
+            pruner,
+            write,
+            name=study or "grid",
+            job=job,
+            trials=asked,
+            workers=workers,
+            workers_per_device=workers_per_device,
+            timeout=None if deadline is None else max(deadline - time.monotonic(), 1e-3),
+            output=output,
+            storage=storage,
+            quiet=quiet,
+            prepare=plan.prepare,
+        )
+        summary: dict[str, Any] = result["summary"]
+        late = deadline is not None and time.monotonic() >= deadline
+        # what is not done though nothing is left to ask for is with another machine
+        if late or (plan.last if result["done"] else plan.trainings <= asked):
+            break
     if summary["best"] is None:
         first = f"; the first reason: {summary['reasons'][0]}" if summary["reasons"] else ""
         raise UserError(f"{output}: no point of the grid has a result ({summary['failed']} failed){first}")
     return summary
-
-
-def _announcement(scaled: Scaled, points: Sequence[Coefficients], seeds: int) -> str:
-    """How much there is to train."""
-    different = len({network.digest for p in points if (network := scaled.network(p)) is not None})
-    text = f"{len(points)} points, {different} different networks"
-    return f"{text}: {different * seeds} trainings" + (f" with {seeds} seeds" if seeds > 1 else "")
 
 
 def run_grid_job(config: DictConfig, output: Path, command: str) -> dict[str, Any]:
@@ -235,7 +192,7 @@ def run_grid_job(config: DictConfig, output: Path, command: str) -> dict[str, An
         **{
             key: plain[key]
             for key in (
-                *("alpha", "beta", "gamma", "step", "ratio", "solve", "tolerance", "choose"),
+                *("alpha", "beta", "gamma", "step", "ratio", "solve", "tolerance", "choose", "refine"),
                 *("seeds", "seed", "workers", "workers_per_device", "timeout", "storage", "study"),
             )
         },

@@ -121,18 +121,18 @@ class Grid:
             raise self._none(found)
         return points
 
-    def near(self, center: Coefficients, radius: float) -> Grid:
-        """The same grid at half the step, within ``radius`` of ``center`` in each coefficient and in its range."""
+    def near(self, center: Coefficients, step: float) -> Grid:
+        """The grid at half of ``step``, within one ``step`` of ``center`` in each coefficient and in its range."""
 
         def span(name: str) -> tuple[float, float]:
             low, high = getattr(self, name)
             middle = getattr(center, name)
             if self.ratio == "solved" and name == self.solve:
                 return low, high
-            return round(max(low, middle - radius), 9), round(min(high, middle + radius), 9)
+            return round(max(low, middle - step), 9), round(min(high, middle + step), 9)
 
         alpha, beta, gamma = map(span, NAMES)
-        return Grid(alpha, beta, gamma, self.step / 2, self.ratio, self.solve, self.tolerance)
+        return Grid(alpha, beta, gamma, step / 2, self.ratio, self.solve, self.tolerance)
 
     # -- the ratios ----------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ FAIR = 0.3
 def write_grid(
     study: Study,
     scaled: Scaled,
-    points: Sequence[Coefficients],
+    rounds: Sequence[Sequence[Coefficients]],
     output: Path,
     *,
     choose: str,
@@ -37,12 +37,16 @@ def write_grid(
 ) -> dict[str, Any]:
     """Write everything and return the content of ``summary.json``.
 
-    ``choose`` is one of :data:`~effnas.scaling.grid_ranking.CHOICES`.
+    ``rounds`` are the points of the grid and of each round of refinement; ``choose`` is one of
+    :data:`~effnas.scaling.grid_ranking.CHOICES`.
     """
     trials = shown_trials(study)
     trial_rows = [trial_row(t, ("accuracy",)) for t in trials]
     write_csv(output / "trials.csv", trial_rows)
-    rows = rank_points(study, scaled, points)
+    rows = rank_points(study, scaled, [p for points in rounds for p in points])
+    rounds_of = {(p.alpha, p.beta, p.gamma): i for i, points in enumerate(rounds) for p in points}
+    for row in rows:
+        row["round"] = rounds_of[tuple(row[name] for name in NAMES)]
     surface = add_predictions(rows, surface_of(rows))
     write_csv(output / "points.csv", rows)
     baseline, costs = scaled.baseline, scaled.base
@@ -54,6 +58,7 @@ def write_grid(
         Coefficients(*(summary["best"][name] for name in NAMES)).save(output / "coefficients.yaml")
     summary |= {
         "points": rows,
+        "rounds": [len(points) for points in rounds],
         "baseline": {"name": baseline.name, "digest": baseline.digest, "macs": costs.macs, "params": costs.params}
         | {"resolution": baseline.resolution, "architecture": baseline.to_dict()},
         "reasons": [row["reason"] for row in trial_rows if row["state"] == "failed"],
@@ -95,7 +100,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     return "\n".join(
         [
             f"{base['name']} ({base['macs'] / 1e6:,.3f} M MACs at {base['resolution']}²) scaled to φ = 1: "
-            f"{len(rows)} points, {summary['trials']} trainings in {summary['seconds']:.0f} s; "
+            f"{_counted(summary['rounds'])}, {summary['trials']} trainings in {summary['seconds']:.0f} s; "
             "MACs ratios against the baseline",
             "",
             text_table(header, rows),
@@ -107,6 +112,12 @@ def summary_text(summary: Mapping[str, Any]) -> str:
             f"--baseline {summary['output']}/baseline.yaml --family 0..3",
         ]
     )
+
+
+def _counted(rounds: Sequence[int]) -> str:
+    """How many points, and how many of them are finer ones."""
+    text = f"{sum(rounds)} points"
+    return f"{text} ({' + '.join(map(str, rounds))} in {len(rounds) - 1} finer rounds)" if len(rounds) > 1 else text
 
 
 def _conclusion(summary: Mapping[str, Any]) -> list[str]:
