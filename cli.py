@@ -132,6 +132,20 @@ def _compare_schema() -> type:
     return CompareJob
 
 
+def _transfer(cfg: DictConfig, output: Path, command: str) -> str:
+    from .evaluate.transfer_job import run_transfer_job
+    from .evaluate.transfer_report import summary_text
+
+    summary = run_transfer_job(cfg, output, command)
+    return json.dumps(summary, indent=2) if cfg.json else summary_text(summary)
+
+
+def _transfer_schema() -> type:
+    from .evaluate.transfer_job import TransferJob
+
+    return TransferJob
+
+
 @dataclass(frozen=True)
 class _Command:
     """``run`` returns what goes to standard output; ``schema`` is the structured config, stored as ``CONFIG_job``."""
@@ -222,6 +236,18 @@ COMMANDS = {
             "effnas compare --members outputs/small,outputs/large",
             "effnas compare --members efficientnet --references imagenet",
             "effnas compare 'families={compound: [runs/c*], width: [runs/w*]}' --x macs,latency --latency",
+        ),
+    ),
+    "transfer": _Command(
+        "transfer",
+        "fine-tune several networks on several data sets, as one table",
+        _transfer,
+        _transfer_schema,
+        (
+            "effnas transfer --weights lite0.pth,lite1.pth --architecture efficientnet_lite0,efficientnet_lite1"
+            " --datasets digits,cifar10 +data.cifar10.path=../shared/data/cifar10 +data.cifar10.limit=2000",
+            "effnas transfer --weights a.safetensors,b.safetensors +data@data.pets=folder data.pets.path=photos/pets"
+            " --datasets pets --seeds 3",
         ),
     ),
 }
