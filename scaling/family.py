@@ -162,7 +162,7 @@ def _scaled(options: ScaleJob) -> tuple[list[AnyArchitecture], list[dict[str, An
     baseline = base_network(options.baseline, options.network)
     given = None if options.coefficients is None else load_coefficients(options.coefficients)
     lite = not isinstance(baseline, BuiltNetwork) and baseline.fixed_ends
-    rule = make_rule(options.rule, coefficients=given, shares=options.shares, lite=lite)
+    rule = make_rule(options.rule, coefficients=given, shares=_shares(options.shares), lite=lite)
     measure = _latency(options)
     phis = _phis(options, baseline, rule, measure)
     networks = [scale_by(baseline, rule, phi) for phi in phis]
@@ -204,6 +204,16 @@ def _phis(options: ScaleJob, baseline: AnyArchitecture, rule: Rule, measure: Lat
             value = value.strip().removesuffix("B")
         limits[name] = None if value is None else parse_quantity(f"target_{name}", value)
     return [solve_phi(baseline, rule, **limits, latency=_seconds(options.target_latency), measure=measure)]
+
+
+def _shares(value: object) -> Any:
+    """Three numbers from "0.2,0.6,0.2", as a list is written on the command line."""
+    if not isinstance(value, str):
+        return value  # Shares checks it
+    try:
+        return tuple(float(part) for part in value.strip().strip("[]()").split(","))
+    except ValueError:
+        raise UserError(f"shares must be three numbers, like 0.1,0.8,0.1, got {value!r:.60}") from None
 
 
 def _seconds(value: object) -> float | None:

@@ -218,3 +218,51 @@ def test_no_heavy_module_is_imported():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_rules_and_every_target(tmp_path):
+    rows = run_scale(ScaleJob(rule="dwr", shares="0.2,0.6,0.2", phi=1), tmp_path)
+    assert (rows[0]["rule"], rows[0]["name"]) == ("dwr", "efficientnet_b0_dwr_phi1")
+    assert (rows[0]["depth"], rows[0]["width"]) == pytest.approx((2**0.2, 2**0.3))
+    assert Path(rows[0]["file"]).name == "efficientnet_b0_dwr_phi1.yaml"
+    limits = {"target_macs": "2G", "target_params": "9M", "target_activations": "12M", "target_memory": "10MB"}
+    (row,) = run_scale(ScaleJob(rule="width", **limits), tmp_path)
+    assert row["params"] <= 9e6 < run_scale(ScaleJob(rule="width", phi=row["phi"] + 1e-4), tmp_path)[0]["params"]
+    assert row["macs"] <= 2e9
+    assert row["activations"] <= 12e6
+    assert row["peak_memory"] <= 10e6
+
+
+def test_a_target_in_seconds_is_measured(tmp_path):
+    small = {"baseline": str(zoo("mobilenet_v2").with_(resolution=32, num_classes=10).save(tmp_path / "net.yaml"))}
+    (row,) = run_scale(ScaleJob(rule="width", target_latency="60ms", target_params="9M", **small), tmp_path)
+    assert row["latency"] > 0
+    assert row["params"] <= 9e6
+    assert f"{1e3 * row['latency']:.3g} ms" in table([row])
+
+
+def test_a_network_of_the_zoo_that_a_builder_makes(tmp_path):
+    (row,) = run_scale(ScaleJob(baseline="resnet18", rule="depth", phi=1), tmp_path)
+    assert (row["depth"], row["dropout"]) == (2, None)
+    assert load_architecture(row["file"]).to_dict() == row["architecture"]
+    assert row["macs"] == cost(load_architecture(row["file"])).macs
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"phi": 1, "rule": "dephts"}, "rule: unknown 'dephts'. Did you mean 'depth'"),
+        ({"phi": 1, "rule": "dwr", "shares": "a,b"}, "shares must be three numbers, like 0.1,0.8,0.1, got 'a,b'"),
+        ({"phi": 1, "rule": "depth", "coefficients": "paper"}, "coefficients belong to rule=compound and rule=lacs"),
+        ({"target_latency": "soon"}, "target_latency must be seconds, like 0.012 or 12ms, got 'soon'"),
+        ({"phi": 1, "network": "convnext"}, "network must be a BuiltNetwork .* got str"),
+        (
+            {"preset": "b3", "rule": "depth"},
+            "preset b3 has its own baseline and multipliers: leave baseline, network, rule",
+        ),
+        ({"target_macs": 1e12, "rule": "published"}, "every network up to phi = 8 fits, with rule published"),
+    ],
+)
+def test_mistakes_with_rules(options, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        run_scale(ScaleJob(**options), tmp_path)
