@@ -70,14 +70,15 @@ def feasible_member(space: Space, objective: Objective, rng: np.random.Generator
 
 
 def _drawn(space: Space, objective: Objective, rng: np.random.Generator) -> Decisions:
-    best, nearest = np.inf, None
+    best, nearest, reason = np.inf, None, ""
     for _ in range(SINGLE_DRAWS):
         decisions: dict[str, Any] = {
             name: d.choices[int(rng.integers(len(d.choices)))] for name, d in space.distributions.items()
         }
         try:
             costs = cost(space.build(decisions))
-        except UserError:
+        except UserError as error:
+            reason = reason or str(error)
             continue
         excess = max(objective.violations(costs).values(), default=-np.inf)
         if excess <= 0:
@@ -85,7 +86,9 @@ def _drawn(space: Space, objective: Objective, rng: np.random.Generator) -> Deci
         if excess < best:
             best, nearest = excess, costs
     if nearest is None:
-        raise UserError(f"space {space.name}: none of {SINGLE_DRAWS} random members could be built")
+        raise UserError(
+            f"space {space.name}: none of {SINGLE_DRAWS} random members could be built; the first: {reason}"
+        )
     raise _out_of_reach(space, objective, nearest)
 
 

@@ -200,10 +200,10 @@ class Loop:
             candidate = self._problem.candidate(trial.params)
             if (repeat := trial.user_attrs.get(REPEAT)) is not None:
                 candidate = replace(candidate, seed=derive_seed(candidate.seed, repeat["time"]))
-        except EvaluationError as error:
+            costs = cost(candidate.architecture)
+        except (EvaluationError, UserError) as error:  # the latter of a builder that cannot make this one
             self._tell_failed(trial, str(error), {})
             return
-        costs = cost(candidate.architecture)
         known: dict[str, Any] = {"owner": self._owner, "key": candidate.key, "inline": self._workers.places == 1}
         known["digest"] = candidate.key.partition(":")[0]
         known.update({metric: getattr(costs, metric) for metric in COSTS})

@@ -19,8 +19,10 @@ from typing import Any
 from ..evaluate.assignment import assign
 from ..evaluate.evaluation import Evaluation, EvaluationError, Evaluator, Stopped
 from ..evaluate.interrupt import Interrupts
-from ..space.built import AnyArchitecture
+from ..space.built import AnyArchitecture, BuiltNetwork
 from ..space.errors import UserError
+
+_IMPORTABLE = "Define it in a module that can be imported"
 
 #: ``on_report(number, step, accuracy) -> stop?``
 OnReport = Callable[[int, int, float], bool]
@@ -189,8 +191,7 @@ class Processes(Workers):
             self._evaluator = pickle.dumps(evaluator)
         except Exception as error:  # whatever its parts raise
             raise UserError(
-                f"evaluator {self._name} cannot be sent to a worker process: {error}. Define it in a module that can "
-                "be imported, or use workers=1"
+                f"evaluator {self._name} cannot be sent to a worker process: {error}. {_IMPORTABLE}, or use workers=1"
             ) from error
 
     def _start(self) -> _Process:
@@ -217,11 +218,21 @@ class Processes(Workers):
         return _Process(process, ours, place)
 
     def submit(self, task: Task) -> None:
-        """Give the task to an idle process."""
+        """Give the task to an idle process.
+
+        Raises:
+            UserError: the network's builder cannot be sent there.
+        """
+        try:
+            pickled = pickle.dumps(task)
+        except Exception as error:  # a lambda, or a function inside another one
+            raise UserError(
+                f"{_maker(task)} cannot be sent to a worker process: {error}. {_IMPORTABLE}, or use workers=1"
+            ) from error
         worker = self._idle.pop() if self._idle else self._start()
         self._busy[task.number] = worker
         with contextlib.suppress(OSError):  # it died while idle; wait() sees that
-            worker.connection.send(task)
+            worker.connection.send_bytes(pickled)
 
     def wait(self, on_report: OnReport) -> Outcome:
         """Serve reports until a task ends."""
@@ -318,8 +329,8 @@ def _serve(connection: Connection, pickled: bytes, threads: int, place: int) -> 
     try:
         evaluator = pickle.loads(pickled)
     except Exception as error:  # such as a class of a session's, which has no file to be imported from
-        text = f"evaluator: a worker process cannot load it: {type(error).__name__}: {error}. Define it in a module "
-        connection.send(("user error", text + "that can be imported, or use workers=1"))
+        text = f"evaluator: a worker process cannot load it: {type(error).__name__}: {error}. {_IMPORTABLE}"
+        connection.send(("user error", f"{text}, or use workers=1"))
         return
     if "torch" in sys.modules:  # the evaluator brought it along
         sys.modules["torch"].set_num_threads(threads)
@@ -333,12 +344,21 @@ def _serve(connection: Connection, pickled: bytes, threads: int, place: int) -> 
     while True:
         try:
             task: Task = connection.recv()
-        except EOFError:
+        except (EOFError, OSError):
+            return
+        except Exception as error:  # the network's builder, which has no file to be imported from
+            text = f"builder: a worker process cannot load it: {type(error).__name__}: {error}. {_IMPORTABLE}"
+            connection.send(("user error", f"{text}, or use workers=1"))
             return
         try:
             connection.send(_answer(evaluator, task, report))
         except OSError:  # the parent has gone
             return
+
+
+def _maker(task: Task) -> str:
+    """Who made the network, for a message."""
+    return f"builder {task.architecture.code}" if isinstance(task.architecture, BuiltNetwork) else "the network"
 
 
 def _answer(evaluator: Evaluator, task: Task, report: Callable[[int, float], None]) -> tuple[str, Any]:

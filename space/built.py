@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import yaml
@@ -30,11 +31,11 @@ class BuiltNetwork:
     The builder is called as ``builder(depth, width, resolution)``, two floats and the side of the square input in
     pixels, and returns an ``nn.Module`` that maps (n, in_channels, resolution, resolution) to logits (n, num_classes).
     Where its signature has ``num_classes`` or ``in_channels``, they are passed by name; otherwise it decides them, and
-    the fields must agree with it. Options of its own are bound by ``functools.partial`` (in YAML ``_partial_: true``),
-    and must be plain data.
+    the fields must agree with it. Options of its own are bound by name with ``functools.partial`` (in YAML beside
+    ``_partial_: true``), and must be plain data.
 
     Args:
-        builder: importable callable, a partial of one, or a network of the zoo by name ("resnet50").
+        builder: a function or class, a partial of one, or a network of the zoo by name ("resnet50").
         depth, width: multipliers of the base network's.
         resolution: in pixels.
         in_channels, num_classes: of images and labels.
@@ -63,6 +64,8 @@ class BuiltNetwork:
                 "package.function` with `_partial_: true`, or the name of a network of the zoo; got "
                 f"{type(self.builder).__name__}"
             )
+        else:
+            self._check_function()
         for name in ("depth", "width"):
             check_number(f"{name} multiplier", getattr(self, name), 0, 1e4, open_low=True)
             object.__setattr__(self, name, float(getattr(self, name)))
@@ -71,14 +74,30 @@ class BuiltNetwork:
         check_int("num_classes", self.num_classes, 1, 10_000_000)
         if not isinstance(self.name, str) or len(self.name) > 200:
             raise UserError(f"name must be a text of at most 200 characters, got {self.name!r:.60}")
-        try:
-            json.dumps(self.options)
-        except TypeError as error:
-            raise UserError(
-                f"builder {self.code}: its options must be plain data (numbers, texts, lists): {error}"
-            ) from None
         if not self.name:
             object.__setattr__(self, "name", self.code.rpartition(".")[2][:200])
+
+    def _check_function(self) -> None:
+        """What the builder does must follow from its name and its options: they are all that a file keeps of it."""
+        function: Any = self.function
+        bound = getattr(function, "__self__", None)
+        if not hasattr(function, "__qualname__") or not (bound is None or isinstance(bound, type | ModuleType)):
+            raise UserError(
+                f"builder must be a function or a class, got an object of {type(bound or function).__name__}, whose "
+                "state its name does not tell: give what makes the module, and bind options with functools.partial"
+            )
+        if isinstance(self.builder, functools.partial) and self.builder.args:
+            raise UserError(
+                f"builder {self.code}: bind its options by name, not by place ({list(self.builder.args)!r:.100}): "
+                "depth, width and resolution come first"
+            )
+        rule = f"builder {self.code}: its options must be plain data (numbers, texts, lists, mappings of texts)"
+        try:
+            plain = json.loads(json.dumps(self.options))
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{rule}: {error}") from None
+        if plain != _listed(self.options):
+            raise UserError(f"{rule}, got {self.options!r:.200}")
 
     # -- what it is of ------------------------------------------------------------------------------
 
@@ -87,17 +106,32 @@ class BuiltNetwork:
         """The builder as text: ``package.function``, or its name in the zoo."""
         if isinstance(self.builder, str):
             return self.builder
-        function: Any = self.builder.func if isinstance(self.builder, functools.partial) else self.builder
-        named = function if hasattr(function, "__qualname__") else type(function)
-        return f"{named.__module__}.{named.__qualname__}"
+        function: Any = self.function
+        return f"{function.__module__}.{function.__qualname__}"
+
+    @property
+    def function(self) -> Callable[..., Any] | None:
+        """The builder without its options; None where it is of the zoo."""
+        if isinstance(self.builder, str):
+            return None
+        return self.builder.func if isinstance(self.builder, functools.partial) else self.builder
 
     @property
     def options(self) -> dict[str, Any]:
         """The builder's own options, those bound by ``functools.partial``."""
-        if not isinstance(self.builder, functools.partial):
-            return {}
-        bound = dict(self.builder.keywords)
-        return bound | ({"args": list(self.builder.args)} if self.builder.args else {})
+        return dict(self.builder.keywords) if isinstance(self.builder, functools.partial) else {}
+
+    def with_options(self, **options: Any) -> BuiltNetwork:
+        """A copy whose builder has these options; others that it has stay bound.
+
+        Raises:
+            UserError: they are no plain data, or the builder is of the zoo, whose networks are fixed by their names.
+        """
+        if not options:
+            return self
+        if self.function is None:
+            raise UserError(f"builder {self.code}: a network of the zoo takes no options, got {', '.join(options)}")
+        return self.with_(builder=functools.partial(self.function, **{**self.options, **options}))
 
     @property
     def total_stride(self) -> int:
@@ -110,7 +144,7 @@ class BuiltNetwork:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data; :meth:`from_dict` needs the builder beside it unless it is of the zoo."""
-        head = {"effnas_network": FORMAT, "name": self.name, "builder": self.code, "options": self.options}
+        head = {"effnas_network": FORMAT, "name": self.name, "builder": self.code, "options": _listed(self.options)}
         return head | {name: getattr(self, name) for name in _SIZES}
 
     @classmethod
@@ -120,7 +154,7 @@ class BuiltNetwork:
         Args:
             data: of :meth:`to_dict`.
             source: opens the messages.
-            network: one whose builder made this network, too; not needed for those of the zoo.
+            network: one of the same builder, whose options may be others; not needed for those of the zoo.
 
         Raises:
             UserError: not such data, a value out of range, or another builder than ``network``'s.
@@ -135,21 +169,22 @@ class BuiltNetwork:
             if key not in names:
                 raise unknown(f"{source}: field", key, names)
         code, options = body.pop("builder", None), body.pop("options", {})
+        if not isinstance(options, Mapping) or not all(isinstance(key, str) for key in options):
+            raise UserError(f"{source}: options must be a mapping of names to values, got {options!r:.100}")
         builder: str | Callable[..., Any]
-        if code in BUILT:
+        if isinstance(code, str) and code in BUILT:
+            if options:
+                raise UserError(f"{source}: a network of the zoo, {code}, takes no options, got {', '.join(options)}")
             builder = code
-        elif network is None:
+        elif network is None or network.function is None:
             raise UserError(
                 f"{source}: made by the builder {code!r:.200}, and a file never names code to run: give network=NAME, "
                 "a YAML file in the folder network/ of your --config-dir whose builder is that"
             )
-        elif (network.code, network.options) != (code, options):
-            raise UserError(
-                f"{source}: made by the builder {code!r:.200} with options {options!r:.200}, but network's is "
-                f"{network.code!r} with {network.options!r:.200}"
-            )
+        elif network.code != code:
+            raise UserError(f"{source}: made by the builder {code!r:.200}, but network's is {network.code!r}")
         else:
-            builder = network.builder
+            builder = functools.partial(network.function, **options) if options else network.function
         try:
             return cls(builder, **body)
         except UserError as error:
@@ -195,6 +230,27 @@ class BuiltNetwork:
             f"{self.name} {self.digest}: {self.code} at depth {self.depth:g}, width {self.width:g}, "
             f"{self.resolution}² × {self.in_channels} → {self.num_classes} classes"
         )
+
+
+def check_network(network: object) -> BuiltNetwork | None:
+    """What a job's ``network`` is, or nothing.
+
+    Raises:
+        UserError: it is something else.
+    """
+    if network is None or isinstance(network, BuiltNetwork):
+        return network
+    raise UserError(
+        "network must be a BuiltNetwork (`_target_: effnas.space.built.BuiltNetwork` in its YAML), got "
+        f"{type(network).__name__}"
+    )
+
+
+def _listed(value: Any) -> Any:
+    """With lists for tuples, as a file has them."""
+    if isinstance(value, dict):
+        return {key: _listed(item) for key, item in value.items()}
+    return [_listed(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 #: What is searched, gridded, scaled, costed, trained.

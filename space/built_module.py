@@ -7,6 +7,7 @@ MACs of convolutions and matrix products, elements of their outputs, peak memory
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ def make(network: BuiltNetwork) -> nn.Module:
     """Call the builder, on torch's current default device and with its current random state.
 
     Raises:
-        UserError: it cannot be called so, fails, or returns something else than a module.
+        UserError: it cannot be called so, fails, or returns something else than a module with its weights.
     """
     function, options = _function(network)
     where = f"builder {network.code}"
@@ -49,27 +50,28 @@ def make(network: BuiltNetwork) -> nn.Module:
     except (TypeError, ValueError):  # of compiled code: then nothing is known of its keywords
         signature = None
     if signature is not None:
+        names = signature.parameters
+        open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in names.values())
+        for name in ("num_classes", "in_channels"):
+            if name not in options and (name in names or open_ended):
+                options[name] = getattr(network, name)
         try:
             signature.bind(1.0, 1.0, 224, **options)
         except TypeError as error:
             raise UserError(
                 f"{where} must be callable as (depth, width, resolution), its signature is {signature}: {error}"
             ) from None
-        names = signature.parameters
-        open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in names.values())
-        for name in ("num_classes", "in_channels"):
-            if name not in network.options and (name in names or open_ended):
-                options[name] = getattr(network, name)
     try:
         module = function(network.depth, network.width, network.resolution, **options)
     except Exception as error:
         raise UserError(f"{where} failed at {_sizes(network)}: {type(error).__name__}: {error}") from error
     if not isinstance(module, nn.Module):
         raise UserError(f"{where} must return a torch.nn.Module, got {type(module).__name__}")
+    if lazy := [name for name, p in module.named_parameters() if nn.parameter.is_lazy(p)]:
+        raise UserError(f"{where} must return a module whose layers know their sizes; lazy are: {', '.join(lazy[:3])}")
     return module
 
 
-@lru_cache(maxsize=4096)
 def measured(network: BuiltNetwork) -> Measured:
     """Costs of one image at the network's resolution, without computing anything.
 
@@ -77,9 +79,14 @@ def measured(network: BuiltNetwork) -> Measured:
         UserError: as :func:`make`, or the module cannot take such images or gives something else than
             (n, num_classes); a resolution too small for it is told as that.
     """
+    return _measured(network, network.function)
+
+
+@lru_cache(maxsize=4096)
+def _measured(network: BuiltNetwork, function: object) -> Measured:
+    """``function`` tells one that was defined anew, as in a notebook, from an earlier one of the same name."""
     where = f"builder {network.code}"
-    with torch.device("meta"):
-        module = make(network).eval()
+    module = on_meta(network).eval()
     params = sum(p.numel() for p in module.parameters())
     _fold(module)
     outputs = _Outputs()
@@ -103,17 +110,51 @@ def measured(network: BuiltNetwork) -> Measured:
     return Measured(cost, max(1, side // (outputs.smallest or side)))
 
 
+def on_meta(network: BuiltNetwork) -> nn.Module:
+    """The module without memory for its weights; built on the CPU first where it cannot be without them.
+
+    Raises:
+        UserError: as :func:`make`.
+    """
+    with contextlib.suppress(UserError), torch.device("meta"):
+        return make(network)
+    with torch.random.fork_rng(devices=[]):
+        return make(network).to("meta")
+
+
+def classifier_names(network: BuiltNetwork) -> frozenset[str]:
+    """The entries of the ``state_dict`` whose shapes depend on the number of classes.
+
+    Raises:
+        UserError: as :func:`make`, or there are none, since the builder ignores ``num_classes``.
+    """
+    shapes, others = (
+        {name: tensor.shape for name, tensor in on_meta(n).state_dict().items()}
+        for n in (network, network.with_(num_classes=network.num_classes + 1))
+    )
+    found = frozenset(name for name, shape in shapes.items() if others.get(name) != shape)
+    if not found:
+        raise UserError(
+            f"builder {network.code} makes the same classifier for any number of classes: give it a parameter "
+            "num_classes"
+        )
+    return found
+
+
 def check_builder(network: BuiltNetwork) -> None:
-    """Refuse a builder that ignores one of its arguments: twice of each must cost more.
+    """Refuse a builder that ignores one of its arguments: more of each must cost more.
 
     Raises:
         UserError: as :func:`measured`, or the MACs do not rise; the message names the argument.
     """
     base = measured(network).cost.macs
-    larger = {"depth": 2 * network.depth, "width": 2 * network.width, "resolution": 2 * network.resolution}
-    for name, value in larger.items():
-        macs = measured(network.with_(**{name: value})).cost.macs
-        if macs <= base:
+    for name in ("depth", "width", "resolution"):
+        for factor in (2, 4, 8):  # two blocks may be one at a depth of 0.5 and at 0.25
+            value = factor * getattr(network, name)
+            macs = measured(network.with_(**{name: value})).cost.macs
+            if macs > base:
+                break
+        else:
             raise UserError(
                 f"builder {network.code} ignores {name}: {name} {value:g} costs {macs:,} MACs, {name} "
                 f"{getattr(network, name):g} {base:,}; what it returns must grow with depth, width and resolution"
@@ -121,11 +162,12 @@ def check_builder(network: BuiltNetwork) -> None:
 
 
 def _function(network: BuiltNetwork) -> tuple[Callable[..., Any], dict[str, Any]]:
-    if not isinstance(network.builder, str):
-        return network.builder, {}
+    """The builder and its options."""
+    if network.function is not None:
+        return network.function, network.options
     from .zoo import BUILT
 
-    entry = BUILT[network.builder]
+    entry = BUILT[network.code]
     return getattr(import_module(f".{entry.module}", __package__), entry.function), dict(entry.options)
 
 
@@ -135,11 +177,9 @@ def _sizes(network: BuiltNetwork) -> str:
 
 def _fold(module: nn.Module) -> None:
     """BatchNorm costs no memory in inference, being folded into the convolution before it."""
-    for name, child in module.named_children():
+    for child in module.modules():
         if isinstance(child, nn.modules.batchnorm._BatchNorm):
-            setattr(module, name, nn.Identity())
-        else:
-            _fold(child)
+            child.__dict__["forward"] = lambda x: x  # its attributes stay, for a module that looks at them
 
 
 class _Outputs(TorchDispatchMode):  # type: ignore[no-untyped-call]
