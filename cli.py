@@ -92,6 +92,10 @@ def _scale(cfg: DictConfig, output: Path, command: str) -> str:
     job = OmegaConf.to_object(cfg)
     if not isinstance(job, ScaleJob):  # a primary config of the user's
         raise UserError("the configuration of effnas scale begins with the defaults [scale_job, _self_]")
+    if job.network is not None:
+        from hydra.utils import instantiate
+
+        job.network = instantiate(cfg.network, _convert_="all")
     return render(job, run_scale(job, output))
 
 
