@@ -15,13 +15,12 @@ from .points import Point
 #: What is not of a family of the user's.
 GREY, NAME_GREY = "#8c8c8c", "#5f5f5f"
 COLOURS = ("tab:red", "tab:blue", "tab:green", "tab:purple", "tab:orange", "tab:brown", "tab:pink", "tab:cyan")
-#: Of an axis: divisor and unit where the largest value is at least so large.
+#: Of an axis, the largest unit first: how large it is, and its name.
 UNITS = {
-    "macs": ((1e9, "billion MACs"), (0, "million MACs")),
-    "params": ((0, "million parameters"),),
-    "latency": ((1, "seconds"), (0, "milliseconds")),
+    "macs": ((1e9, "billion MACs"), (1e6, "million MACs"), (1e3, "thousand MACs")),
+    "params": ((1e6, "million parameters"), (1e3, "thousand parameters")),
+    "latency": ((1.0, "seconds"), (1e-3, "milliseconds")),
 }
-DIVISORS = {"billion MACs": 1e9, "million MACs": 1e6, "million parameters": 1e6, "seconds": 1.0, "milliseconds": 1e-3}
 
 
 def compare_figure(
@@ -79,10 +78,10 @@ def _panel(
     shown = [point for point in references if getattr(point, axis) is not None]
     mine = [point for points in families.values() for point in points]
     largest = max(getattr(point, axis) for point in mine + shown)
-    unit = next(name for least, name in UNITS[axis] if largest >= least)
+    size, unit = next((entry for entry in UNITS[axis] if largest >= entry[0]), UNITS[axis][-1])
 
     def at(point: Point) -> tuple[float, float]:
-        return getattr(point, axis) / DIVISORS[unit], 100 * point.accuracy
+        return getattr(point, axis) / size, 100 * point.accuracy
 
     groups = [(name, sorted(points, key=at), colour) for (name, points), colour in _coloured(families)]
     lines = []
@@ -117,6 +116,7 @@ def _panel(
                 capsize=2,
                 zorder=3,
             )
+        lines += [[(x, y - 100 * error), (x, y + 100 * error)] for (x, y), error in bars]
         lines.append(places)
     steps = front([at(point) for point in mine + [p for p in shown if all(comparable(p, point) for point in mine)]])
     stairs = [steps[0], *(corner for (_, low), (x, high) in pairwise(steps) for corner in ((x, low), (x, high)))]

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ..space.built import AnyArchitecture
 from ..space.errors import UserError, check_choice, check_int
 from .compare_report import write_comparison
+from .device import find_device
 from .equal_accuracy import Families, comparable, equal_accuracy, nearest, speed_ups
 from .paired_latency import paired_latency
 from .point_network import network_of
@@ -222,6 +223,7 @@ def _timed(
     quiet: bool,
 ) -> tuple[dict[str, list[Point]], list[Point], dict[Point, list[float]], list[str]]:
     """Families and references with the latencies measured here, these by round, and what could not be measured."""
+    place = find_device(device)
     networks: dict[Point, AnyArchitecture] = {}
     unbuilt = []
     for point in (point for points in families.values() for point in points):
@@ -238,9 +240,9 @@ def _timed(
             networks[reference] = network_of(reference)
     distinct = {network.digest: network for network in networks.values()}
     with _bar((rounds + 1) * len(distinct), quiet) as seen:
-        seconds = paired_latency(list(distinct.values()), rounds=rounds, threads=threads, device=device, seen=seen)
+        seconds = paired_latency(list(distinct.values()), rounds=rounds, threads=threads, device=str(place), seen=seen)
     by_digest = dict(zip(distinct, seconds, strict=True))
-    how = f"batch 1, {device}" + (f", {threads} thread{'s' * (threads > 1)}" if threads else "")
+    how = f"batch 1, {place}" + (f", {threads} thread{'s' * (threads > 1)}" if threads and place.type == "cpu" else "")
 
     def timed(point: Point) -> Point:
         if point not in networks:

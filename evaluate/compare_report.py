@@ -117,6 +117,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
 
 def _points_table(points: Sequence[Mapping[str, Any]]) -> str:
     timed = any(point["latency"] is not None for point in points)
+    digits = 1 if max(p["macs"] or 0 for p in points) >= 1e7 else 3
     rows = []
     for p in sorted(points, key=lambda p: (p["macs"] or 0, p["params"] or 0)):
         error = "" if p["standard_error"] is None else f"± {p['standard_error']:.2%}"
@@ -126,7 +127,7 @@ def _points_table(points: Sequence[Mapping[str, Any]]) -> str:
             error,
             str(p["runs"]),
             _millions(p["params"], 3),
-            _millions(p["macs"], 1),
+            _millions(p["macs"], digits),
         ]
         row += [f"{p['resolution']}²" if p["resolution"] else "–"]
         rows.append(row + ([_milliseconds(p["latency"])] if timed else []))
@@ -137,7 +138,7 @@ def _points_table(points: Sequence[Mapping[str, Any]]) -> str:
 def _pairs_table(pairs: Sequence[Mapping[str, Any]]) -> str:
     rows = []
     for p in pairs:
-        row = [p["member"], f"{p['accuracy']:.2%}"]
+        row = [_named(p), f"{p['accuracy']:.2%}"]
         if p["reference"] is None:
             rows.append([*row, f"none of {_other(p)} is so low", "", "", ""])
             continue
@@ -155,7 +156,7 @@ def _pairs_table(pairs: Sequence[Mapping[str, Any]]) -> str:
 def _speed_table(pairs: Sequence[Mapping[str, Any]]) -> str:
     rows = [
         [
-            p["member"],
+            _named(p),
             f"{p['accuracy']:.2%}",
             _milliseconds(p["latency"]),
             p["reference"] if p["other"] == PUBLISHED else f"{p['reference']} ({p['other']})",
@@ -176,6 +177,11 @@ def _table4() -> str:
         "(Tan & Le 2019, Table 4, on one core of a Xeon E5-2690: "
         f"B1 {b1:g} s, ResNet-152 {resnet:g} s, {resnet / b1:.1f}×; B7 {b7:g} s, GPipe {gpipe:g} s, {gpipe / b7:.1f}×)"
     )
+
+
+def _named(pair: Mapping[str, Any]) -> str:
+    """With its family where that meets another one."""
+    return str(pair["member"] if pair["other"] == PUBLISHED else f"{pair['member']} ({pair['family']})")
 
 
 def _other(pair: Mapping[str, Any]) -> str:

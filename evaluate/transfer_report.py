@@ -111,6 +111,7 @@ def _row(runs: Sequence[Run], first_params: int) -> dict[str, Any]:
 def summary_text(summary: Mapping[str, Any]) -> str:
     """What ``effnas transfer`` prints."""
     rows, cells, before = summary["rows"], [], None
+    digits = 1 if max(row["macs"] for row in rows) >= 1e7 else 3
     for row in rows:
         same, before = row["dataset"] == before, row["dataset"]
         measured = f"{row['measured_images']:,}{'' if row['part'] == 'test' else ' held out'}"
@@ -122,7 +123,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
                 "–" if row["standard_error"] is None else f"{row['standard_error']:.2%}",
                 f"{row['params'] / 1e6:,.3f}",
                 f"{row['params_ratio']:.2f}×",
-                f"{row['macs'] / 1e6:,.1f}",
+                f"{row['macs'] / 1e6:,.{digits}f}",
                 f"{row['resolution']}²",
                 *(["", "", ""] if same else [f"{row['classes']:,}", f"{row['train_images']:,}", measured]),
             ]

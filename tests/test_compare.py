@@ -5,10 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from matplotlib.figure import Figure
 
 from effnas.cli import main
@@ -429,3 +432,22 @@ def test_a_published_family_is_buildable() -> None:
     for point in published("efficientnet"):
         network = load_architecture(point.architecture)
         assert network.resolution == point.resolution
+
+
+def test_the_commands_and_the_configuration_of_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).resolve().parents[1] / "docs" / "compare.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```sh\n(.*?)^```$", page, re.M | re.S)
+    assert len(blocks) == 3
+    for block in blocks:
+        assert main([*shlex.split(block.replace("\\\n", " "))[1:], "--cfg", "job"]) == 0, capsys.readouterr().err
+    capsys.readouterr()
+    (text,) = re.findall(r"^```yaml\n(.*?)^```$", page, re.M | re.S)
+    (tmp_path / "transfers.yaml").write_text(text, encoding="utf-8")
+    assert main(["transfer", "--config-dir", str(tmp_path), "--config-name", "transfers", "--cfg", "job"]) == 0
+    data = yaml.safe_load(capsys.readouterr().out)["data"]
+    assert (data["cars"]["source"], data["cars"]["path"], data["cars"]["center_crop"]) == (
+        "files",
+        "photos/cars",
+        0.875,
+    )
+    assert data["digits"] == {"limit": 500}
