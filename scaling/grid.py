@@ -23,6 +23,7 @@ from ..search.objective import Accuracy
 from ..space.built import AnyArchitecture, BuiltNetwork
 from ..space.errors import UserError, check_choice, check_int, check_number
 from .family import base_network
+from .grid_latency import LatencyRatios
 from .grid_points import Grid, Scaled, grid_points
 from .grid_ranking import CHOICES
 from .grid_report import write_grid
@@ -52,6 +53,9 @@ class GridJob:
     tolerance: float | None = None
     choose: str = "surface"
     refine: int = 0
+    latency_batch: int = 1
+    latency_device: str = "cpu"
+    latency_threads: int | None = None
     seeds: int = 1
     seed: int = 0
     workers: Any = 1
@@ -80,6 +84,9 @@ def run_grid_search(
     tolerance: float | None = None,
     choose: str = "surface",
     refine: int = 0,
+    latency_batch: int = 1,
+    latency_device: str = "cpu",
+    latency_threads: int | None = None,
     seeds: int = 1,
     seed: int = 0,
     workers: int | str = 1,
@@ -105,6 +112,8 @@ def run_grid_search(
             ``point`` of the highest mean accuracy, which they are too where there are too few points for a surface.
         refine: rounds of finer points around the best ones, at half the step each time, after the grid
             (:func:`~effnas.scaling.grid_refine.finer_points`).
+        latency_batch, latency_device, latency_threads: how latency is measured, with ``ratio="latency"``
+            (:class:`~effnas.scaling.grid_latency.LatencyRatios`).
         seeds: trainings of each point; two or more tell whether the winner stands out of the noise.
         seed: the first of them.
         workers, workers_per_device, timeout, pruner, storage, study, job, command, quiet: as for
@@ -130,16 +139,29 @@ def run_grid_search(
     scaled = Scaled(architecture)
     grid = Grid(alpha, beta, gamma, step, ratio, solve, tolerance)
     problem = GridProblem(architecture, tuple(range(seed, seed + seeds)))
-    plan = GridPlan(problem, grid, scaled, grid.points(scaled), refine, held="macs_ratio", measure=None)
     job = {**(job or {"evaluator": repr(evaluator)}), **grid.settings()}
     job |= {"baseline": architecture.digest, "seed": seed}
+    latency = None
+    if ratio == "latency":
+        latency = LatencyRatios(
+            architecture,
+            output,
+            within=grid.within,
+            batch_size=latency_batch,
+            device=latency_device,
+            threads=latency_threads,
+            quiet=quiet,
+        )
+        job |= latency.settings
+    plan = GridPlan(problem, grid, scaled, grid.points(scaled, latency), refine, latency)
     if not quiet:
         print(plan.announcement(), file=sys.stderr, flush=True)
 
     getattr(evaluator, "prepare", lambda: None)()
 
     def write(optuna_study: Study, seconds: float) -> dict[str, Any]:
-        facts = {"evaluator": type(evaluator).__name__, "command": command, "choose": choose}
+        facts: dict[str, Any] = {"evaluator": type(evaluator).__name__, "command": command, "choose": choose}
+        facts["latencies"] = {} if latency is None else latency.known
         summary = write_grid(optuna_study, scaled, plan.rounds, output, seed=seed, seconds=seconds, **facts)
         return {"summary": summary, "done": plan.done(optuna_study)}
 
@@ -193,6 +215,7 @@ def run_grid_job(config: DictConfig, output: Path, command: str) -> dict[str, An
             key: plain[key]
             for key in (
                 *("alpha", "beta", "gamma", "step", "ratio", "solve", "tolerance", "choose", "refine"),
+                *("latency_batch", "latency_device", "latency_threads"),
                 *("seeds", "seed", "workers", "workers_per_device", "timeout", "storage", "study"),
             )
         },

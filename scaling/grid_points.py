@@ -94,15 +94,18 @@ class Grid:
         check_number("step", self.step, 0, 1, open_low=True)
         check_choice("ratio", self.ratio, RATIOS)
         check_choice("solve", self.solve, NAMES)
-        if self.tolerance is None:
-            object.__setattr__(self, "tolerance", RATIOS[self.ratio])
-        check_number("tolerance", self.tolerance, 0)
+        check_number("tolerance", self.within, 0)
         self._axes()
+
+    @property
+    def within(self) -> float:
+        """The tolerance in force."""
+        return RATIOS[self.ratio] if self.tolerance is None else self.tolerance
 
     def settings(self) -> dict[str, Any]:
         """What identifies the grid, as plain data."""
         found: dict[str, Any] = {name: list(getattr(self, name)) for name in NAMES}
-        found |= {"step": self.step, "ratio": self.ratio, "tolerance": self.tolerance}
+        found |= {"step": self.step, "ratio": self.ratio, "tolerance": self.within}
         return found | ({"solve": self.solve} if self.ratio == "solved" else {})
 
     def points(self, scaled: Scaled | None = None, measure: Measure | None = None) -> list[Coefficients]:
@@ -116,7 +119,7 @@ class Grid:
             UserError: there are none, or too many combinations.
         """
         found = self._ratios(scaled, measure)
-        points = [p for p, ratio in found.items() if self._within(ratio)]
+        points = [p for p, ratio in found.items() if abs(ratio - 2) <= self.within + 1e-9]
         if not points:
             raise self._none(found)
         return points
@@ -163,10 +166,6 @@ class Grid:
         measured = measure(list({n.digest: n for n in networks.values()}.values()))
         return {p: measured[n.digest] for p, n in networks.items() if n.digest in measured}
 
-    def _within(self, ratio: float) -> bool:
-        assert self.tolerance is not None
-        return abs(ratio - 2) <= self.tolerance + 1e-9
-
     def _none(self, found: Mapping[Coefficients, float]) -> UserError:
         what = {
             "nominal": "alpha·beta²·gamma²",
@@ -175,7 +174,7 @@ class Grid:
             f"{getattr(self, self.solve)[1]:g}],",
             "latency": "a latency ratio",
         }[self.ratio]
-        text = f"no point of the grid has {what} within {self.tolerance:g} of 2"
+        text = f"no point of the grid has {what} within {self.within:g} of 2"
         if found:
             nearest = min(found, key=lambda p: abs(found[p] - 2))
             values = ", ".join(f"{getattr(nearest, name):g}" for name in NAMES)

@@ -24,10 +24,13 @@ CHOICES = ("surface", "point")
 STANDARD_ERRORS = 2.0
 
 
-def rank_points(study: Study, scaled: Scaled, points: Sequence[Coefficients]) -> list[dict[str, Any]]:
+def rank_points(
+    study: Study, scaled: Scaled, points: Sequence[Coefficients], latencies: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
     """One row a point, the best mean accuracy first, those without a result last.
 
-    ``equal_to`` is the rank of the first point that rounds to the same network.
+    ``equal_to`` is the rank of the first point that rounds to the same network. ``latencies`` are those of
+    :class:`~effnas.scaling.grid_latency.LatencyRatios` where the grid holds latency, else empty.
     """
     accuracies: dict[tuple[float, ...], dict[int, float]] = {}  # by seed: two machines may have taken the same
     for trial in shown_trials(study):
@@ -51,6 +54,7 @@ def rank_points(study: Study, scaled: Scaled, points: Sequence[Coefficients]) ->
                 "seeds": len(values),
                 "macs_ratio": costs.macs / scaled.base.macs,
                 "nominal_macs_ratio": p.macs_ratio,
+                **_latency(latencies, network.digest),
                 "macs": costs.macs,
                 "params": costs.params,
                 "activations": costs.activations,
@@ -64,6 +68,18 @@ def rank_points(study: Study, scaled: Scaled, points: Sequence[Coefficients]) ->
         same = first.setdefault(row["digest"], rank)
         row["equal_to"] = None if same == rank else same
     return rows
+
+
+def _latency(latencies: Mapping[str, Mapping[str, Any]], digest: str) -> dict[str, float]:
+    """The columns of a measured latency: seconds a batch and its ratio to the baseline's."""
+    known = latencies.get(digest, {})
+    return {"latency": known["latency"], "latency_ratio": known["ratio"]} if "ratio" in known else {}
+
+
+def held_ratio(row: Mapping[str, Any]) -> float:
+    """The ratio of a rounded network that the grid holds to 2: of latencies where they were measured, else of MACs."""
+    ratio: float = row.get("latency_ratio", row["macs_ratio"])
+    return ratio
 
 
 def seed_noise(rows: Sequence[Mapping[str, Any]]) -> float | None:
@@ -111,21 +127,16 @@ def group_networks(rows: Sequence[dict[str, Any]]) -> tuple[list[list[dict[str, 
     return groups, np.array(growth).reshape(-1, 3)
 
 
-def surface_of(rows: Sequence[dict[str, Any]], held: str = "macs_ratio") -> Surface | str:
-    """The response surface over the networks with a result, or the reason why there is none.
-
-    Args:
-        rows: of :func:`rank_points`.
-        held: column of the ratio that the grid holds to 2.
-    """
+def surface_of(rows: Sequence[dict[str, Any]]) -> Surface | str:
+    """The response surface over the networks with a result, or the reason why there is none."""
     done = [row for row in rows if row["accuracy"] is not None]
     groups, growth = group_networks(done)
     first = [group[0] for group in groups]
     if not groups:
         return "no network has a result"
-    accuracies, seeds, ratios = ([row[name] for row in first] for name in ("accuracy", "seeds", held))
+    accuracies, seeds = ([row[name] for row in first] for name in ("accuracy", "seeds"))
     noise = seed_noise([row for row in done if row["equal_to"] is None])
-    return fit_surface(shares(growth), accuracies, seeds, noise, ratios)
+    return fit_surface(shares(growth), accuracies, seeds, noise, [held_ratio(row) for row in first])
 
 
 def add_predictions(rows: list[dict[str, Any]], surface: Surface | str) -> dict[str, Any]:

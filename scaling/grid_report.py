@@ -15,7 +15,7 @@ from ..space.tables import text_table
 from .coefficients import Coefficients
 from .grid_figure import grid_figure
 from .grid_points import NAMES, Scaled
-from .grid_ranking import add_predictions, choose_row, rank_points, surface_of, verdict
+from .grid_ranking import add_predictions, choose_row, held_ratio, rank_points, surface_of, verdict
 
 __all__ = ["rank_points", "summary_text", "verdict", "write_grid"]
 
@@ -30,6 +30,7 @@ def write_grid(
     output: Path,
     *,
     choose: str,
+    latencies: Mapping[str, Mapping[str, Any]],
     seed: int,
     seconds: float,
     evaluator: str,
@@ -38,12 +39,12 @@ def write_grid(
     """Write everything and return the content of ``summary.json``.
 
     ``rounds`` are the points of the grid and of each round of refinement; ``choose`` is one of
-    :data:`~effnas.scaling.grid_ranking.CHOICES`.
+    :data:`~effnas.scaling.grid_ranking.CHOICES`, ``latencies`` as for :func:`rank_points`.
     """
     trials = shown_trials(study)
     trial_rows = [trial_row(t, ("accuracy",)) for t in trials]
     write_csv(output / "trials.csv", trial_rows)
-    rows = rank_points(study, scaled, [p for points in rounds for p in points])
+    rows = rank_points(study, scaled, [p for points in rounds for p in points], latencies)
     rounds_of = {(p.alpha, p.beta, p.gamma): i for i, points in enumerate(rounds) for p in points}
     for row in rows:
         row["round"] = rounds_of[tuple(row[name] for name in NAMES)]
@@ -75,6 +76,7 @@ def write_grid(
 def summary_text(summary: Mapping[str, Any]) -> str:
     """What ``effnas grid-alpha-beta-gamma`` prints."""
     rows = []
+    timed = "latency_ratio" in summary["points"][0]
     for i, row in enumerate(summary["points"], 1):
         accuracy = "failed" if row["accuracy"] is None else f"{row['accuracy']:.2%}"
         spread = "" if row["sd"] is None else f"{row['sd']:.2%}"
@@ -88,6 +90,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
                 str(row["seeds"]),
                 f"{row['nominal_macs_ratio']:.3f}",
                 f"{row['macs_ratio']:.3f}",
+                *([f"{row['latency_ratio']:.3f}"] if timed else []),
                 f"{row['macs'] / 1e6:,.3f}",
                 f"{row['params'] / 1e6:,.4f}",
                 f"{row['resolution']}²",
@@ -95,13 +98,14 @@ def summary_text(summary: Mapping[str, Any]) -> str:
             ]
         )
     header = ["rank", "alpha", "beta", "gamma", "accuracy", "sd", "predicted ± se", "seeds", "nominal", "achieved"]
+    header += ["latency"] * timed
     header += ["M MACs", "M params", "pixels", "network"]
     base = summary["baseline"]
     return "\n".join(
         [
             f"{base['name']} ({base['macs'] / 1e6:,.3f} M MACs at {base['resolution']}²) scaled to φ = 1: "
             f"{_counted(summary['rounds'])}, {summary['trials']} trainings in {summary['seconds']:.0f} s; "
-            "MACs ratios against the baseline",
+            f"MACs{' and latency' * timed} ratios against the baseline",
             "",
             text_table(header, rows),
             "",
@@ -149,6 +153,6 @@ def _named(row: Mapping[str, Any]) -> str:
 
 
 def _unfair(row: Mapping[str, Any]) -> str:
-    if abs(row["macs_ratio"] - 2) <= FAIR:
+    if abs(held_ratio(row) - 2) <= FAIR:
         return ""
     return f"; it has {row['macs_ratio']:.2f} times the baseline's MACs, not 2: whole blocks and channels are coarse"

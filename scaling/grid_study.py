@@ -16,7 +16,8 @@ from ..space.built import AnyArchitecture
 from ..space.errors import UserError
 from .coefficients import Coefficients
 from .compound import scale
-from .grid_points import NAMES, Grid, Measure, Scaled
+from .grid_latency import LatencyRatios
+from .grid_points import NAMES, Grid, Scaled
 from .grid_ranking import rank_points, surface_of
 from .grid_refine import ROUND, finer_points
 
@@ -71,8 +72,7 @@ class GridPlan:
         scaled: makes the networks.
         points: of the grid.
         rounds: of refinement.
-        held: column of the ratio that the grid holds to 2.
-        measure: gives the latency ratios, where the grid holds them.
+        latency: gives the latency ratios, where the grid holds them.
     """
 
     def __init__(
@@ -82,12 +82,10 @@ class GridPlan:
         scaled: Scaled,
         points: Sequence[Coefficients],
         rounds: int,
-        *,
-        held: str,
-        measure: Measure | None,
+        latency: LatencyRatios | None = None,
     ) -> None:
         self._problem, self._grid, self._scaled, self._coarse = problem, grid, scaled, tuple(points)
-        self._rounds, self._held, self._measure = rounds, held, measure
+        self._rounds, self._latency = rounds, latency
         self._settled: list[list[Coefficients]] = []
 
     @property
@@ -148,10 +146,8 @@ class GridPlan:
                 study.enqueue_trial(params)
 
     def _next(self, study: Study) -> list[Coefficients]:
-        rows = rank_points(study, self._scaled, self.points)
-        surface = surface_of(rows, self._held)
-        level = len(self._settled)
-        return finer_points(self._grid, self._scaled, rows, surface, level, self._measure)
+        rows = rank_points(study, self._scaled, self.points, {} if self._latency is None else self._latency.known)
+        return finer_points(self._grid, self._scaled, rows, surface_of(rows), len(self._settled), self._latency)
 
     def _all(self) -> list[dict[str, Any]]:
         """The parameters of every trial, seed by seed."""
