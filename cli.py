@@ -150,6 +150,20 @@ def _transfer_schema() -> type:
     return TransferJob
 
 
+def _ablate(cfg: DictConfig, output: Path, command: str) -> str:
+    from .scaling.ablation import run_ablate_job
+    from .scaling.ablation_report import summary_text
+
+    summary = run_ablate_job(cfg, output, command)
+    return json.dumps(summary, indent=2) if cfg.json else summary_text(summary)
+
+
+def _ablate_schema() -> type:
+    from .scaling.ablation import AblateJob
+
+    return AblateJob
+
+
 @dataclass(frozen=True)
 class _Command:
     """``run`` returns what goes to standard output; ``schema`` is the structured config, stored as ``CONFIG_job``."""
@@ -252,6 +266,17 @@ COMMANDS = {
             " --datasets digits,cifar10 +data.cifar10.path=../shared/data/cifar10 +data.cifar10.limit=2000",
             "effnas transfer --weights a.safetensors,b.safetensors +data@data.pets=folder data.pets.path=photos/pets"
             " --datasets pets --seeds 3",
+        ),
+    ),
+    "ablate": _Command(
+        "ablate",
+        "compare rules of scaling at equal cost, with a test over seeds",
+        _ablate,
+        _ablate_schema,
+        (
+            "effnas ablate --seeds 5 --workers 2",
+            "effnas ablate --baseline outputs/search/baseline.yaml --coefficients outputs/grid/coefficients.yaml"
+            " --factors 2,4,8 --rules compound,depth,width,resolution,dwr",
         ),
     ),
 }

@@ -1,0 +1,332 @@
+"""Rules of scaling side by side (Tan & Le 2019, Figure 8, Tables 3 and 7): the trainings.
+
+One base, grown by each rule to the same *achieved* MACs (:mod:`~effnas.scaling.meet`) and trained with the same recipe
+and seeds. The trainings are enqueued in a study and go through the same loop, evaluator and workers as a search.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.pruners import BasePruner
+from optuna.samplers import RandomSampler
+from optuna.study import Study
+
+from ..evaluate.evaluation import Evaluator
+from ..evaluate.paired_latency import paired_latency
+from ..search.job import run_trials
+from ..search.objective import Accuracy
+from ..search.record import is_counted
+from ..search.study import Candidate
+from ..space.built import AnyArchitecture, BuiltNetwork
+from ..space.cost import cost
+from ..space.errors import UserError, check_choice, check_int, check_number
+from .ablation_report import BASE, Member, write_ablation
+from .coefficients import load_coefficients
+from .family import base_network
+from .meet import Met, meet
+from .rules import RULES, Multipliers, make_rule
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+#: The network where none is given: what a search wrote.
+BASELINE = "outputs/search/baseline.yaml"
+#: Study attribute: seconds a batch by network and round.
+LATENCY = "latency"
+
+
+@dataclass
+class AblateJob:
+    """The settings of an ablation that are not a choice of YAML; the groups are checked by what they construct."""
+
+    baseline: str | None = None
+    factors: Any = (2, 4)
+    rules: Any = ("compound", "depth", "width", "resolution")
+    reference: str | None = None
+    coefficients: Any = None
+    shares: Any = None
+    tolerance: float = 0.02
+    seeds: int = 3
+    seed: int = 0
+    latency: bool = True
+    latency_rounds: int = 5
+    latency_batch: int = 1
+    latency_device: str = "cpu"
+    latency_threads: int | None = 1
+    workers: Any = 1
+    workers_per_device: int = 1
+    timeout: float | None = None
+    storage: str | None = None
+    study: str | None = None
+    json: bool = False
+    evaluator: Any = None
+    data: Any = None
+    training: Any = None
+    pruner: Any = None
+    network: Any = None
+
+
+@dataclass(frozen=True)
+class AblationProblem:
+    """The trainings as the search loop sees them: rule, factor and seed are the parameters of a trial."""
+
+    members: tuple[Member, ...]
+    seeds: tuple[int, ...]
+
+    @property
+    def distributions(self) -> Mapping[str, BaseDistribution]:
+        """Wide ranges: more seeds may be asked for later, and Optuna keeps a study's distributions."""
+        return {
+            "rule": CategoricalDistribution((BASE, *RULES)),
+            "factor": FloatDistribution(0, 1e6),
+            "seed": CategoricalDistribution(tuple(range(self.seeds[0], self.seeds[0] + 100))),
+        }
+
+    def candidate(self, params: Mapping[str, Any]) -> Candidate:
+        """The base as this rule scales it to this factor."""
+        wanted = params["rule"], params["factor"]
+        return Candidate(next(m.network for m in self.members if (m.rule, m.factor) == wanted), params["seed"])
+
+    def feasible(self, number: int) -> dict[str, Any] | None:
+        """Nothing is limited."""
+        return None
+
+    @property
+    def enumerated(self) -> bool:
+        """The members are the candidates."""
+        return True
+
+    def enqueue(self, study: Study) -> None:
+        """Every member and seed that is neither waiting nor finished, seed by seed."""
+        known = set()
+        for trial in study.get_trials(deepcopy=False):
+            if is_counted(trial):
+                known.add(tuple(trial.params.items()))
+            elif not trial.state.is_finished():  # waiting, or running on another machine
+                known.add(tuple(trial.system_attrs.get("fixed_params", {}).items()))
+        for seed in self.seeds:
+            for member in self.members:
+                params = {"rule": member.rule, "factor": member.factor, "seed": seed}
+                if tuple(params.items()) not in known:
+                    study.enqueue_trial(params)
+
+
+def run_ablation(
+    baseline: AnyArchitecture | str | None,
+    evaluator: Evaluator,
+    *,
+    network: BuiltNetwork | None = None,
+    factors: Sequence[float] = (2, 4),
+    rules: Sequence[str] = ("compound", "depth", "width", "resolution"),
+    reference: str | None = None,
+    coefficients: Any = None,
+    shares: Sequence[float] | None = None,
+    tolerance: float = 0.02,
+    seeds: int = 3,
+    seed: int = 0,
+    latency: bool = True,
+    latency_rounds: int = 5,
+    latency_batch: int = 1,
+    latency_device: str = "cpu",
+    latency_threads: int | None = 1,
+    workers: int | str = 1,
+    workers_per_device: int = 1,
+    timeout: float | None = None,
+    pruner: BasePruner | None = None,
+    output: str | Path = "outputs/ablate",
+    storage: str | None = None,
+    study: str | None = None,
+    job: Mapping[str, Any] | None = None,
+    command: str = "",
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Train a base and what each rule makes of it at each budget, and tell which differences stand.
+
+    Goes on with what ``output`` has; more seeds may be asked for later.
+
+    Args:
+        baseline: the base; a text is a file or a zoo name; None: ``network``, or else ``outputs/search/baseline.yaml``.
+        evaluator: trains the networks.
+        network: of the user's own builder, which a file of one of its networks needs beside it.
+        factors: budgets, as multiples of the base's MACs.
+        rules: at least two of :data:`~effnas.scaling.rules.RULES`.
+        reference: the rule that the others are tested against; None: ``compound``, or else the first.
+        coefficients: of ``compound`` (``lacs`` keeps its own): "paper", three numbers or a file; None: the paper's.
+        shares: of ``dwr``; None: 0.1, 0.8, 0.1.
+        tolerance: how far from 1 achieved MACs / budget may be.
+        seeds: trainings of each network; one allows no test, five or more a useful one.
+        seed: the first of them.
+        latency: measure it here, in alternation (:func:`~effnas.evaluate.paired_latency.paired_latency`), once and
+            before the trainings.
+        latency_rounds, latency_batch, latency_device, latency_threads: of that measurement.
+        workers, workers_per_device, timeout, pruner, storage, study, job, command, quiet: as for
+            :func:`~effnas.search.job.run_search`.
+        output: folder of ``summary.json``, ``ablation.csv``, ``comparisons.csv``, ``trials.csv``, ``ablation.png``,
+            ``ablation.svg`` and ``networks/``.
+
+    Returns:
+        The content of ``summary.json``.
+
+    Raises:
+        UserError: a setting is wrong, a rule cannot meet a budget, another ablation is in the folder, or no training
+            gave a result.
+        KeyboardInterrupt: after Ctrl-C, when everything is written.
+    """
+    names, budgets = _rules(rules), _factors(factors)
+    reference = reference or ("compound" if "compound" in names else names[0])
+    check_choice("reference", reference, names)
+    check_number("tolerance", tolerance, 0, 0.5)
+    check_int("seeds", seeds, 1, 100)
+    check_int("seed", seed, 0, 2**32 - 1)
+    if latency:
+        check_int("latency_rounds", latency_rounds, 2, 1000)
+        check_int("latency_batch", latency_batch, 1, 1_000_000)
+    output = Path(output)
+    members = _members(base_network(baseline, network, BASELINE), names, budgets, coefficients, shares, tolerance)
+    problem = AblationProblem(members, tuple(range(seed, seed + seeds)))
+    job = {**(job or {"evaluator": repr(evaluator)}), "baseline": members[0].network.digest}
+    # not the rules alone: other coefficients, or another tolerance, make other networks
+    job |= {"networks": {f"{m.rule} {m.factor:g}": m.network.digest for m in members}, "seed": seed}
+    if not quiet:
+        print(_announcement(members, seeds), file=sys.stderr, flush=True)
+    getattr(evaluator, "prepare", lambda: None)()
+
+    def prepare(optuna_study: Study) -> None:
+        problem.enqueue(optuna_study)
+        if latency and LATENCY not in optuna_study.user_attrs:
+            distinct = {m.network.digest: m.network for m in members}
+            seconds = paired_latency(
+                list(distinct.values()),
+                rounds=latency_rounds,
+                batch_size=latency_batch,
+                threads=latency_threads,
+                device=latency_device,
+            )
+            optuna_study.set_user_attr(LATENCY, dict(zip(distinct, seconds, strict=True)))
+
+    def write(optuna_study: Study, seconds: float) -> dict[str, Any]:
+        how = f"batch {latency_batch}, {latency_device}"
+        how += f", {latency_threads} thread{'s' * (latency_threads > 1)}" if latency_threads else ""
+        return write_ablation(
+            optuna_study,
+            members,
+            output,
+            reference=reference,
+            tolerance=tolerance,
+            seconds_a_batch=optuna_study.user_attrs.get(LATENCY, {}),
+            latency_of=how,
+            seed=seed,
+            seconds=seconds,
+            evaluator=type(evaluator).__name__,
+            command=command,
+        )
+
+    summary = run_trials(
+        problem,
+        evaluator,
+        Accuracy(),
+        RandomSampler(seed),  # never asked: every trial was enqueued
+        pruner,
+        write,
+        name=study or "ablation",
+        job=job,
+        trials=len(members) * seeds,
+        workers=workers,
+        workers_per_device=workers_per_device,
+        timeout=timeout,
+        output=output,
+        storage=storage,
+        quiet=quiet,
+        prepare=prepare,
+    )
+    if not summary["complete"]:
+        first = f"; the first reason: {summary['reasons'][0]}" if summary["reasons"] else ""
+        raise UserError(f"{output}: no training has a result ({summary['failed']} failed){first}")
+    return summary
+
+
+def _rules(rules: Any) -> tuple[str, ...]:
+    given = [rules] if isinstance(rules, str) else list(rules) if isinstance(rules, Sequence) else [rules]
+    for name in given:
+        check_choice("rules", name, RULES)
+        if given.count(name) > 1:
+            raise UserError(f"rules: {name} is there twice")
+    if len(given) < 2:
+        raise UserError(f"rules: at least two are compared, got {given}; choose some of: {', '.join(RULES)}")
+    return tuple(given)
+
+
+def _factors(factors: Any) -> tuple[float, ...]:
+    given = list(factors) if isinstance(factors, Sequence) and not isinstance(factors, str) else [factors]
+    if not given:
+        raise UserError("factors: how many times the base's MACs? Give one or several, like [2, 4]")
+    for factor in given:
+        check_number("factors: factor", factor, 0, 1e6, open_low=True)
+        if factor == 1:
+            raise UserError("factors: 1 is the base itself, which is trained anyway; give others, like [2, 4]")
+        if given.count(factor) > 1:
+            raise UserError(f"factors: {factor:g} is there twice")
+    return tuple(sorted(float(factor) for factor in given))
+
+
+def _members(
+    base: AnyArchitecture,
+    names: Sequence[str],
+    factors: Sequence[float],
+    coefficients: Any,
+    shares: Any,
+    tolerance: float,
+) -> tuple[Member, ...]:
+    """The base, and then each rule at each factor."""
+    given = None if coefficients is None else load_coefficients(coefficients)
+    for setting, owner in ((given, "compound"), (shares, "dwr")):
+        if setting is not None and owner not in names:
+            what = "coefficients" if owner == "compound" else "shares"
+            raise UserError(f"{what} belong to rule {owner}, which is not among rules=[{', '.join(names)}]")
+    macs = cost(base).macs
+    found = [Member(BASE, 1.0, Met(base, 0.0, Multipliers(1.0, 1.0, 1.0), 1.0, 1.0, 8))]
+    lite = not isinstance(base, BuiltNetwork) and base.fixed_ends
+    for factor in factors:
+        for name in names:
+            rule = make_rule(
+                name,
+                coefficients=given if name == "compound" else None,
+                shares=shares if name == "dwr" else None,
+                lite=lite,
+            )
+            met = meet(base, rule, factor * macs, tolerance)
+            network = met.network.with_(name=f"{base.name or 'network'}"[:160] + f"_{name}_x{factor:g}")
+            found.append(Member(name, factor, met._replace(network=network)))
+    return tuple(found)
+
+
+def _announcement(members: Sequence[Member], seeds: int) -> str:
+    """How much there is to train."""
+    different = len({m.network.digest for m in members})
+    text = f"the base and {len(members) - 1} scaled networks"
+    text += f" ({different} different ones)" if different < len(members) else ""
+    return f"{text}: {different * seeds} trainings" + (f" with {seeds} seeds" if seeds > 1 else "")
+
+
+def run_ablate_job(config: DictConfig, output: Path, command: str) -> dict[str, Any]:
+    """Make the objects that the configuration names and run :func:`run_ablation`."""
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+
+    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    groups = ("evaluator", "data", "training", "pruner")
+    return run_ablation(
+        evaluator=instantiate(config.evaluator, _convert_="all"),
+        network=instantiate(config.network, _convert_="all"),
+        pruner=instantiate(config.pruner, _convert_="all"),
+        output=output,
+        job={key: plain[key] for key in groups},
+        command=command,
+        **{key: value for key, value in plain.items() if key not in (*groups, "network", "json", "hydra")},
+    )
