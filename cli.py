@@ -105,6 +105,19 @@ def _scale_schema() -> type:
     return ScaleJob
 
 
+def _cam(cfg: DictConfig, output: Path, command: str) -> str:
+    from .evaluate.cam_job import run_cam_job, summary_text
+
+    summary = run_cam_job(cfg, output, command)
+    return json.dumps(summary, indent=2) if cfg.json else summary_text(summary)
+
+
+def _cam_schema() -> type:
+    from .evaluate.cam_job import CamJob
+
+    return CamJob
+
+
 def _reproduce(cfg: DictConfig, output: Path, command: str) -> str:
     from omegaconf import OmegaConf
 
@@ -235,6 +248,17 @@ COMMANDS = {
             "effnas evaluate --weights outputs/train/weights.safetensors --part heldout --json",
             "effnas evaluate --architecture efficientnet_lite0 --weights lite0.pth --data parquet --data.path imagenet"
             " --data.center-crop 0.875 --data.interpolation bicubic",
+        ),
+    ),
+    "cam": _Command(
+        "cam",
+        "show where networks look: class activation maps, side by side",
+        _cam,
+        _cam_schema,
+        (
+            "effnas cam --weights outputs/train/weights.safetensors --images 0,1,2",
+            "effnas cam --architecture efficientnet_b0,efficientnet_b2 --weights b0.pth,b2.pth --images photos",
+            "effnas cam --weights a.safetensors,b.safetensors --images cat.jpg --method grad_cam --layer stages.4",
         ),
     ),
     "reproduce": _Command(
