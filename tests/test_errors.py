@@ -38,7 +38,7 @@ MISTAKES: list[tuple[str, list[str]]] = [
     # -- Hydra's own flags -----------------------------------------------------------------------------
     ("scale --config-dir nowhere", ["--config-dir: no such folder: nowhere"]),
     ("scale --config-dir", ["--config-dir needs a value"]),
-    ("scale --config-name scal", ["--config-name: unknown 'scal'. Did you mean 'scale'?", "grid, scale, search"]),
+    ("scale --config-name scal", ["--config-name: unknown 'scal'. Did you mean 'scale'?", "grid, ", "scale, search"]),
     ("scale --cfg jobs", ["--cfg: unknown 'jobs'", "job, hydra, all"]),
     ("scale --cfg job --multirun", ["only one of", "--multirun and --cfg"]),
     ("scale --resolve", ["--resolve belongs to --cfg"]),
@@ -82,7 +82,7 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("search hydra.run.dir=FOLDER/damaged", ["study.journal: line 1 is not a record of a study: ", "damaged"]),
     # -- effnas grid-alpha-beta-gamma ------------------------------------------------------------------
     ("grid-alpha-beta-gamma", ["outputs/search/baseline.yaml"]),
-    ("grid-alpha-beta-gamma --baseline resnet50", ["'resnet50'", "efficientnet_b0"]),
+    ("grid-alpha-beta-gamma --baseline resnet51", ["'resnet51'", "Did you mean 'resnet", "efficientnet_b0"]),
     (f"{GRID} --tolerance 0.001 --step 0.2", ["within 0.001 of 2; the nearest, (", ": use a larger tolerance"]),
     (f"{GRID} --tolerance -1", ["tolerance must be in [0, inf], got -1"]),
     (f"{GRID} --step 0", ["step must be in (0, 1], got 0"]),
@@ -98,7 +98,7 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("scale", ["nothing to make", "phi=3", "preset=b3"]),
     ("scale --phi 1 --preset b1", ["phi and preset exclude each other"]),
     ("scale --preset b9", ["preset: unknown 'b9'", "b0, b1"]),
-    ("scale --baseline resnet50 --phi 1", ["'resnet50'", "efficientnet_b0"]),
+    ("scale --baseline resnet51 --phi 1", ["'resnet51'", "Did you mean 'resnet", "efficientnet_b0"]),
     ("scale --baseline FOLDER/broken.yaml --phi 1", ["broken.yaml"]),
     ("scale --coefficients 1,2 --phi 1", ["coefficients", "1,2"]),
     ("scale --family 3..1", ["family must be a range like 0..7", "'3..1'"]),
