@@ -15,11 +15,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from .. import __version__
-from ..space.architecture import Architecture
+from ..space.built import AnyArchitecture, BuiltNetwork
 from ..space.cost import cost
 from ..space.errors import UserError, check_choice, check_int
 from ..space.network import build
-from ..space.weights import Weights, load_into, read_weights, suited
+from ..space.weights import Weights, load_into, suited
 from .data import ImageData
 from .device import find_device, is_out_of_memory, torch_threads
 from .evaluation import EvaluationError
@@ -28,7 +28,7 @@ from .folder import folder_lock
 from .predict import predict
 from .profile import profile
 from .settings import Settings
-from .start import named_architecture
+from .start import named_architecture, read_own
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -55,13 +55,15 @@ class EvaluateJob:
     latency_batch: int | None = 1
     json: bool = False
     data: Any = None
+    network: Any = None
 
 
 def run_evaluate(
-    architecture: Architecture | str | None,
+    architecture: AnyArchitecture | str | None,
     weights: str | Path | None,
     data: ImageData,
     *,
+    network: BuiltNetwork | None = None,
     part: str = "test",
     resolution: int | None = None,
     padding: str | None = None,
@@ -78,9 +80,10 @@ def run_evaluate(
     """Measure a trained network on one part of a data set.
 
     Args:
-        architecture: a zoo name or a file where it is a text; None: the one that ``weights`` name.
+        architecture: a zoo name or a file where it is a text; None: the one that ``weights`` name, or else ``network``.
         weights: a file (:func:`~effnas.space.weights.read_weights`).
         data: the images. Where they are not told how to be normalised, the weights' way is taken.
+        network: of the user's own builder, which a file of one of its networks needs beside it.
         part: ``test``, ``heldout`` (of the training part), ``train`` (the rest of it) or ``all`` (of it).
         resolution: of the input in pixels; None: the architecture's.
         padding, bn_eps: of the network, where the weights need others than their format says.
@@ -108,46 +111,46 @@ def run_evaluate(
     if latency_batch is not None:
         check_int("latency_batch", latency_batch, 1, 1_000_000)
     place, output = find_device(device), Path(output)
-    start = _start(architecture, weights, padding=padding, bn_eps=bn_eps, resolution=resolution)
-    network = start.architecture
+    start = _start(architecture, weights, network, padding=padding, bn_eps=bn_eps, resolution=resolution)
+    found = start.architecture
     images = data.load_part(
         part,
-        network.in_channels,
-        resolution=network.resolution,
-        num_classes=network.num_classes,
+        found.in_channels,
+        resolution=found.resolution,
+        num_classes=found.num_classes,
         classes=start.weights.classes,
         normalization=start.weights.normalization,
     )
     where = data.path or data.source
-    if len(images.classes) != network.num_classes:
+    if len(images.classes) != found.num_classes:
         raise UserError(
             f"the data ({where}, {part} part) has {len(images.classes)} classes, the weights {start.weights.path} have "
-            f"{network.num_classes} (architecture {network.name}: {start.num_classes}): "
+            f"{found.num_classes} (architecture {found.name}: {start.num_classes}): "
             "measure them on data with their classes, or fine-tune them on yours: effnas train with weights=FILE"
         )
-    model = build(network)
+    model = build(found)
     load_into(model, start.weights)
     model.to(place)
     settings = Settings(precision=precision)
     with folder_lock(output), torch_threads(threads):
         begin = time.perf_counter()
-        with _out_of_memory(network), _bar(len(images.images), quiet) as seen:
+        with _out_of_memory(found), _bar(len(images.images), quiet) as seen:
             predictions, fitted = predict(
                 model,
                 images.images,
                 batch_size=batch_size,
-                resolution=network.resolution,
+                resolution=found.resolution,
                 device=place,
                 settings=settings,
                 seen=seen,
             )
         seconds = time.perf_counter() - begin
         rate = len(predictions.labels) / seconds
-        costs, pixels = cost(network), images.images.pixels
+        costs, pixels = cost(found), images.images.pixels
         facts: dict[str, Any] = {
-            "architecture": network.name,
-            "digest": network.digest,
-            "resolution": network.resolution,
+            "architecture": found.name,
+            "digest": found.digest,
+            "resolution": found.resolution,
             "params": costs.params,
             "macs": costs.macs,
             "weights": str(start.weights.path),
@@ -168,7 +171,7 @@ def run_evaluate(
             "device": str(place),
             "threads": torch.get_num_threads(),
             "precision": settings.precision,
-            "latency": None if latency_batch is None else _latency(network, latency_batch, place, rate),
+            "latency": None if latency_batch is None else _latency(found, latency_batch, place, rate),
             "versions": {"effnas": __version__, "torch": torch.__version__, "python": platform.python_version()},
             "command": command,
         }
@@ -179,27 +182,31 @@ def run_evaluate(
 class _Start:
     """A network and the weights that fit it; ``num_classes`` is what the architecture said before they did."""
 
-    architecture: Architecture
+    architecture: AnyArchitecture
     weights: Weights
     note: str
     num_classes: int
 
 
 def _start(
-    given: Architecture | str | None,
+    given: AnyArchitecture | str | None,
     file: str | Path | None,
+    own: BuiltNetwork | None,
     *,
     padding: str | None,
     bn_eps: float | None,
     resolution: int | None,
 ) -> _Start:
-    if file is None:
+    weights = read_own(file, given, own)
+    if weights is None:
         raise UserError("weights: which ones? Give weights=FILE; effnas train writes weights.safetensors")
-    weights = read_weights(file)
-    found = named_architecture(given, weights)
+    found = named_architecture(given, weights, own)
     network, weights, note = suited(found, weights, padding=padding, bn_eps=bn_eps)
     matrices = [tensor for tensor in weights.tensors.values() if tensor.ndim == 2]
-    if len(matrices) == 1:  # the classifier's: it says how many classes there are
+    if isinstance(network, BuiltNetwork):
+        if weights.architecture is not None:
+            network = network.with_(num_classes=weights.architecture.num_classes)
+    elif len(matrices) == 1:  # the classifier's: it says how many classes there are
         network = network.with_(num_classes=len(matrices[0]))
     if resolution is not None:
         network = network.with_(resolution=resolution)
@@ -207,7 +214,7 @@ def _start(
 
 
 @contextmanager
-def _out_of_memory(network: Architecture) -> Iterator[None]:
+def _out_of_memory(network: AnyArchitecture) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -229,7 +236,7 @@ def _bar(total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
         yield lambda seen: progress.update(task, completed=seen)
 
 
-def _latency(network: Architecture, batch_size: int, device: torch.device, rate: float) -> dict[str, Any]:
+def _latency(network: AnyArchitecture, batch_size: int, device: torch.device, rate: float) -> dict[str, Any]:
     """Of one batch; the slower the network, the fewer timed passes."""
     passes = min(REPEATS, max(5, round(LATENCY_SECONDS * rate / batch_size)))
     try:
@@ -255,6 +262,7 @@ def run_evaluate_job(config: DictConfig, output: Path, command: str) -> dict[str
         config.architecture,
         config.weights,
         instantiate(config.data, _convert_="all"),
+        network=instantiate(config.network, _convert_="all"),
         part=config.part,
         resolution=config.resolution,
         padding=config.padding,

@@ -74,6 +74,10 @@ def _read(path: str, changed: int) -> Initial:
             f"initial: {path} ({weights.format} format) does not say which network it is of; give a file that effnas "
             "train wrote (weights.safetensors)"
         )
+    if isinstance(weights.architecture, BuiltNetwork):
+        raise UserError(
+            f"initial: {path} is of a builder's network ({weights.architecture.code}), which cannot be grown"
+        )
     network = build(weights.architecture)
     load_into(network, weights)
     return Initial(path, network, weights.architecture, weights.normalization, weights.classes)

@@ -100,7 +100,7 @@ def _depth(name: str) -> float:
     parts = name.split(".")
     if parts[0] == "stem":
         return 0
-    return int(parts[1]) + 1 if parts[0] == "stages" else math.inf
+    return int(parts[1]) + 1 if parts[0] == "stages" and parts[1].isdecimal() else math.inf
 
 
 def make_optimizer(recipe: Training, model: nn.Module) -> Optimizer:

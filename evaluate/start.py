@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ..space.architecture import Architecture
+from ..space.built import AnyArchitecture, BuiltNetwork, check_network
+from ..space.cost import cost
 from ..space.errors import UserError, check_int
+from ..space.weight_needs import no_settings
 from ..space.weights import Weights, read_weights, suited
 from ..space.zoo import load_architecture
 from .data import ImageData
@@ -31,7 +34,7 @@ class Start:
         identity: for the checkpoint: plain data.
     """
 
-    architecture: Architecture
+    architecture: AnyArchitecture
     split: Split
     weights: Weights | None
     smaller: Architecture | None
@@ -42,29 +45,32 @@ class Start:
 
 
 def starting_point(
-    architecture: Architecture | str | None,
+    architecture: AnyArchitecture | str | None,
     data: ImageData,
     weights_file: str | Path | None,
     *,
+    own: BuiltNetwork | None = None,
     grow: bool = False,
     num_classes: int | str = "auto",
     resolution: int | None = None,
     padding: str | None = None,
     bn_eps: float | None = None,
 ) -> Start:
-    """Put them together; arguments as :func:`~effnas.evaluate.train_job.run_train`.
+    """Put them together; arguments as :func:`~effnas.evaluate.train_job.run_train`, whose ``network`` is ``own``.
 
     Raises:
         UserError: something is missing, or does not fit.
     """
-    weights = None if weights_file is None else read_weights(weights_file)
-    network = named_architecture(architecture, weights)
+    weights = read_own(weights_file, architecture, own)
+    network = named_architecture(architecture, weights, own)
     note, smaller = "from scratch", None
     if grow:
-        smaller = _smaller(architecture, weights)
+        smaller = _smaller(architecture, network, weights)
         note = f"grown from {weights_file}"
     elif weights is not None:
         network, weights, note = suited(network, weights, padding=padding, bn_eps=bn_eps)
+    elif isinstance(network, BuiltNetwork):
+        no_settings(network, padding, bn_eps)
     else:
         given = {"padding": padding, "bn_eps": bn_eps}
         network = network.with_(**{key: value for key, value in given.items() if value is not None})
@@ -83,6 +89,8 @@ def starting_point(
         keep = network.num_classes == count and weights.classes in (None, split.classes)
         note += "" if keep else f"; its {network.num_classes} classes are not the data's {count}: a fresh classifier"
     network = network.with_(num_classes=count)
+    if isinstance(network, BuiltNetwork):
+        cost(network)  # what is wrong with its builder is told before the training
     return Start(
         architecture=network,
         split=split,
@@ -99,16 +107,36 @@ def starting_point(
     )
 
 
-def named_architecture(given: Architecture | str | None, weights: Weights | None) -> Architecture:
-    """The network that is asked for, or else the one that the weights name.
+def read_own(file: str | Path | None, given: AnyArchitecture | str | None, own: BuiltNetwork | None) -> Weights | None:
+    """The weights of a file, which may be of a network of the user's own builder.
 
     Raises:
-        UserError: neither says it, or there is no such network.
+        UserError: as :func:`~effnas.space.weights.read_weights`, or ``own`` is no network.
     """
-    if isinstance(given, Architecture):
+    own = check_network(own)
+    return None if file is None else read_weights(file, given if isinstance(given, BuiltNetwork) else own)
+
+
+def named_architecture(
+    given: AnyArchitecture | str | None, weights: Weights | None, own: BuiltNetwork | None = None
+) -> AnyArchitecture:
+    """The network that is asked for, or else the one that the weights name, or else the user's own.
+
+    Args:
+        given: itself, a name or a file.
+        weights: what was read.
+        own: of the user's own builder, which a file of one of its networks needs beside it.
+
+    Raises:
+        UserError: nothing says it, or there is no such network.
+    """
+    if isinstance(given, Architecture | BuiltNetwork):
         return given
     if given is not None:
-        return load_architecture(given)
+        return load_architecture(given, own)
+    if own is not None:  # the weights' network is one of its builder, if they say it
+        said = None if weights is None else weights.architecture
+        return said if isinstance(said, BuiltNetwork) else own
     if weights is None:
         raise UserError(
             "architecture: which network? Give architecture=FILE (outputs/search/baseline.yaml), a name "
@@ -122,13 +150,16 @@ def named_architecture(given: Architecture | str | None, weights: Weights | None
     return weights.architecture
 
 
-def _smaller(given: Architecture | str | None, weights: Weights | None) -> Architecture:
+def _smaller(given: AnyArchitecture | str | None, network: AnyArchitecture, weights: Weights | None) -> Architecture:
     """The network that is grown from."""
+    said = None if weights is None else weights.architecture
+    if isinstance(network, BuiltNetwork) or isinstance(said, BuiltNetwork):
+        raise UserError("grow: networks of a builder cannot be grown; leave grow out")
     if given is None:
         raise UserError("grow: into which network? Give architecture=FILE, a larger member of the weights' family")
-    if weights is None or weights.architecture is None:
+    if said is None:
         raise UserError("grow needs weights=FILE of effnas train, which says what network it is of")
-    return weights.architecture
+    return said
 
 
 def _classes(given: int | str, split: Split) -> int:

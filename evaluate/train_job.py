@@ -8,18 +8,19 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from .. import __version__
-from ..space.architecture import Architecture
+from ..space.built import AnyArchitecture, BuiltNetwork
+from ..space.built_module import classifier_names
 from ..space.cost import cost
 from ..space.errors import UserError, check_int, check_number
 from ..space.files import write_text
 from ..space.grow import grow as grown
-from ..space.network import Network, build
+from ..space.network import build
 from ..space.weights import load_into, save_weights
 from .checkpoint import Checkpoint
 from .curves import draw_curves
@@ -62,13 +63,15 @@ class TrainJob:
     json: bool = False
     data: Any = None
     training: Any = None
+    network: Any = None
 
 
 def run_train(
-    architecture: Architecture | str | None,
+    architecture: AnyArchitecture | str | None,
     data: ImageData,
     training: Training,
     *,
+    network: BuiltNetwork | None = None,
     weights: str | Path | None = None,
     grow: bool = False,
     num_classes: int | str = "auto",
@@ -90,9 +93,11 @@ def run_train(
     Under ``torchrun`` each process calls it with the same arguments, and the first one writes the files.
 
     Args:
-        architecture: what to train: a zoo name or a file where it is a text; None: the one that ``weights`` name.
+        architecture: what to train: a zoo name or a file where it is a text; None: the one that ``weights`` name, or
+            else ``network``.
         data: the images.
         training: the recipe.
+        network: of the user's own builder, which a file of one of its networks needs beside it.
         weights: a file to start from (:func:`~effnas.space.weights.read_weights`); its classifier is kept where the
             classes are the same, and replaced by a fresh one elsewhere.
         grow: the weights are of a smaller member of the family, which the network is grown from
@@ -131,13 +136,14 @@ def run_train(
             architecture,
             data,
             weights,
+            own=network,
             grow=grow,
             num_classes=num_classes,
             resolution=resolution,
             padding=padding,
             bn_eps=bn_eps,
         )
-        network = _network(start, seed)
+        model = _network(start, seed)
         if group.main:
             stack.enter_context(folder_lock(output))
             start.architecture.save(output / "architecture.yaml")
@@ -152,7 +158,7 @@ def run_train(
         watcher = _watcher(stack, output, start.note, group, tensorboard=tensorboard, quiet=quiet)
         try:
             result = train(
-                network,
+                model,
                 start.split.train,
                 start.split.heldout,
                 training,
@@ -168,23 +174,29 @@ def run_train(
         except EvaluationError as error:
             raise UserError(f"the training failed: {error}{_advice(str(error))}") from error
         facts = {"seed": seed, "device": str(place), "processes": group.size, "command": command}
-        tested = _tested(network, start, data, training, place, group) if test else None
-        return _finish(network, result, tested, start, output, facts) if group.main else {}
+        tested = _tested(model, start, data, training, place, group) if test else None
+        return _finish(model, result, tested, start, output, facts) if group.main else {}
 
 
-def _network(start: Start, seed: int) -> Network:
+def _network(start: Start, seed: int) -> nn.Module:
     if start.smaller is not None:
         assert start.weights is not None
+        assert not isinstance(start.architecture, BuiltNetwork)
         small = build(start.smaller)
         load_into(small, start.weights)
         return grown(small, start.smaller, start.architecture, seed=seed).network
     network = build(start.architecture, seed)
     if start.weights is not None:
-        load_into(network, start.weights, classifier="require" if start.keep_classifier else "skip")
+        built = start.architecture if isinstance(start.architecture, BuiltNetwork) else None
+        classifier = "require" if start.keep_classifier else "skip"
+        load_into(network, start.weights, classifier=classifier, built=built)
         if not start.keep_classifier:
             # random logits of trained features are large, and what they send back undoes the features before the
             # classifier has learnt anything (so Kolesnikov et al. 2020, section 3.3, begin at zero)
-            nn.init.zeros_(cast(nn.Linear, network.classifier).weight)
+            fresh = {"classifier.weight"} if built is None else classifier_names(built)
+            for name, tensor in network.state_dict().items():
+                if name in fresh and tensor.ndim > 1:
+                    nn.init.zeros_(tensor)
     return network
 
 
@@ -221,7 +233,7 @@ def _advice(reason: str) -> str:
 
 
 def _tested(
-    network: Network, start: Start, data: ImageData, training: Training, device: torch.device, group: Group
+    network: nn.Module, start: Start, data: ImageData, training: Training, device: torch.device, group: Group
 ) -> tuple[float, float] | None:
     """Accuracy and loss on the test part; None where there is none."""
     images = data.load_test(start.architecture.in_channels, start.normalization)
@@ -238,7 +250,7 @@ def _tested(
 
 
 def _finish(
-    network: Network,
+    network: nn.Module,
     result: TrainingResult,
     tested: tuple[float, float] | None,
     start: Start,
@@ -315,6 +327,7 @@ def run_train_job(config: DictConfig, output: Path, command: str) -> dict[str, A
         config.architecture,
         instantiate(config.data, _convert_="all"),
         instantiate(config.training, _convert_="all"),
+        network=instantiate(config.network, _convert_="all"),
         weights=config.weights,
         grow=config.grow,
         num_classes=config.num_classes,

@@ -6,7 +6,7 @@ import argparse
 import json
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +46,16 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             f"weights: {path} holds no tensors by name; a state_dict is needed, alone or under one of: "
             f"{', '.join(_NESTED)}"
         )
-    while prefix := next((p for p in _PREFIXES if all(name.startswith(p) for name in tensors)), ""):
-        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-    return tensors, facts
+    prefix = wrappers_prefix(tensors)
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}, facts
+
+
+def wrappers_prefix(names: Iterable[str]) -> str:
+    """What wrappers put before all of the names, one after the other; empty where they put nothing."""
+    rest, prefix = list(names), ""
+    while rest and (found := next((p for p in _PREFIXES if all(name.startswith(p) for name in rest)), "")):
+        rest, prefix = [name.removeprefix(found) for name in rest], prefix + found
+    return prefix
 
 
 def read_timm_config(path: Path) -> dict[str, Any]:

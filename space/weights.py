@@ -11,15 +11,17 @@ from typing import Any
 
 import torch
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
-from .architecture import Architecture
+from .built import AnyArchitecture, BuiltNetwork
+from .built_module import classifier_names, on_meta
 from .errors import UserError, check_choice, check_number
-from .files import write_bytes
+from .files import load_yaml, write_bytes
 from .network import Network
-from .weight_files import read_tensors, read_timm_config
+from .weight_files import read_tensors, read_timm_config, wrappers_prefix
 from .weight_formats import FORMATS, Format, names, recognise
 from .weight_needs import suited as suited
+from .zoo import architecture_from
 
 #: Mean and standard deviation of each channel, in units of 0 to 255.
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]
@@ -35,7 +37,8 @@ class Weights:
     Args:
         path: of the file.
         tensors: by the names that the file has.
-        format: ``effnas``, ``timm``, ``torchvision`` or ``lukemelas``.
+        format: ``effnas``, ``timm``, ``torchvision`` or ``lukemelas``; ``own`` where the names are those of a builder's
+            network and the file says nothing about itself.
         architecture: of the network, where the file says it (ours do).
         normalization: that the images need, where the file (or timm's ``config.json`` beside it) says it.
         classes: names, where the file says them.
@@ -46,7 +49,7 @@ class Weights:
     path: str
     tensors: Mapping[str, Tensor]
     format: str
-    architecture: Architecture | None = None
+    architecture: AnyArchitecture | None = None
     normalization: Normalization | None = None
     classes: tuple[str, ...] | None = None
     model: str = ""
@@ -55,9 +58,9 @@ class Weights:
 
 def save_weights(
     path: str | Path,
-    network: Network,
+    network: nn.Module,
     *,
-    architecture: Architecture,
+    architecture: AnyArchitecture,
     normalization: Normalization | None = None,
     classes: Sequence[str] | None = None,
 ) -> Path:
@@ -74,9 +77,12 @@ def save_weights(
         UserError: the facts do not fit each other or the network.
         OSError: the file cannot be written.
     """
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    with torch.device("meta"):
-        wanted = Network(architecture).state_dict()
+    tensors = _separate(network.state_dict())
+    if isinstance(architecture, BuiltNetwork):
+        wanted = on_meta(architecture).state_dict()
+    else:
+        with torch.device("meta"):
+            wanted = Network(architecture).state_dict()
     for name in (*wanted, *tensors):
         if name not in tensors or name not in wanted or tensors[name].shape != wanted[name].shape:
             raise UserError(f"weights: the network to be written is not of its architecture: {name} differs")
@@ -89,49 +95,79 @@ def save_weights(
     return write_bytes(path, save(tensors, {"effnas_architecture": architecture.to_yaml(), **metadata}))
 
 
-def read_weights(path: str | Path) -> Weights:
+def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """On the CPU, each with memory of its own: a network of a user's may have one tensor under two names."""
+    found: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        own = tensor.detach().cpu().contiguous()
+        place = own.untyped_storage().data_ptr()
+        found[name] = own.clone() if place in seen else own
+        seen.add(place)
+    return found
+
+
+def read_weights(path: str | Path, network: BuiltNetwork | None = None) -> Weights:
     """Read a file of weights: ``.safetensors``, or what ``torch.save`` wrote.
 
     Of a training script's checkpoint the averaged weights are taken where there are some (``state_dict_ema``,
     ``model_ema``), else ``state_dict``, ``model_state_dict`` or ``model``; of ours likewise. Prefixes that wrappers put
     before all names (``module.``, ``_orig_mod.``, ``model.``) are dropped.
 
+    Args:
+        path: of the file.
+        network: of the user's own builder, which the file of one of its networks needs beside it; with it the names
+            may be those of any network.
+
     Raises:
-        UserError: no such file, not a checkpoint, cut short, more than data in it, or names of no known format.
+        UserError: no such file, not a checkpoint, cut short, more than data in it, names of no known format, or the
+            network of another builder.
     """
     path = Path(path).expanduser()
     tensors, facts = read_tensors(path)
-    form = _format(path, tensors)
+    architecture = _architecture(path, facts, network)
+    if architecture is not None:
+        form = "effnas"
+    else:
+        form = "own" if network is not None and recognise(tensors) is None else _format(path, tensors).name
     try:
-        found = _timm_facts(path, facts) if form.name == "timm" else _own_facts(path, facts)
+        found = _timm_facts(path, facts) if form == "timm" else _own_facts(facts, architecture)
     except (ValueError, TypeError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"weights: what {path} says about itself cannot be read ({reason})") from None
+        raise _unreadable(path, error) from None
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    return Weights(path=str(path), tensors=tensors, format=form.name, digest=digest, **found)
+    return Weights(path=str(path), tensors=tensors, format=form, digest=digest, **found)
 
 
-def load_into(network: Network, weights: Weights, *, classifier: str = "require") -> None:
+def load_into(
+    network: nn.Module, weights: Weights, *, classifier: str = "require", built: BuiltNetwork | None = None
+) -> None:
     """Put the weights into a network; where they do not fit it stays as it is.
 
     Args:
         network: of the weights' architecture.
-        weights: what was read.
+        weights: what was read; for a builder's network by the names that its ``state_dict`` has.
         classifier: ``skip`` leaves the network's own, whatever the file has.
+        built: what a builder's network was made of, which tells its classifier.
 
     Raises:
         UserError: they are of another network: the message names keys and shapes.
     """
     check_choice("classifier", classifier, CLASSIFIERS)
-    form = _format(Path(weights.path), weights.tensors)
-    theirs, own = names(network, form), network.state_dict()
-    head = dict(form.pairs(network))["classifier"]
-    if classifier == "skip":
-        theirs = {ours: name for ours, name in theirs.items() if not ours.startswith("classifier.")}
-        found = {name: tensor for name, tensor in weights.tensors.items() if not name.startswith(f"{head}.")}
+    own, found = network.state_dict(), dict(weights.tensors)
+    if isinstance(network, Network):
+        form = _format(Path(weights.path), weights.tensors)
+        theirs, head = names(network, form), dict(form.pairs(network))["classifier"]
+        left = [name for name in own if name.startswith("classifier.")]
+        dropped = [name for name in found if name.startswith(f"{head}.")]
     else:
-        found = dict(weights.tensors)
+        prefix, head = wrappers_prefix(own), ""
+        theirs = {name: name.removeprefix(prefix) for name in own if not name.endswith("num_batches_tracked")}
+        left = sorted(classifier_names(built)) if built is not None and classifier == "skip" else []
+        dropped = [name.removeprefix(prefix) for name in left]
+    if classifier == "skip":
+        theirs = {ours: name for ours, name in theirs.items() if ours not in left}
+        found = {name: tensor for name, tensor in found.items() if name not in dropped}
     _check(weights, found, theirs, own, head)
     with torch.no_grad():
         for ours, name in theirs.items():
@@ -152,15 +188,30 @@ def _format(path: Path, tensors: Mapping[str, Tensor]) -> Format:
 # -- what a file says about itself --------------------------------------------------------------------------
 
 
-def _own_facts(path: Path, facts: Mapping[str, str]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    if text := facts.get("effnas_architecture"):
-        found["architecture"] = Architecture.from_yaml(text, "architecture")
+def _architecture(path: Path, facts: Mapping[str, str], network: BuiltNetwork | None) -> AnyArchitecture | None:
+    text = facts.get("effnas_architecture")
+    if not text:
+        return None
+    try:
+        data = load_yaml(text, "architecture")
+        if not (isinstance(data, Mapping) and "effnas_network" in data):
+            return architecture_from(data)
+    except UserError as error:
+        raise _unreadable(path, error) from None
+    return architecture_from(data, f"weights: {path}", network)
+
+
+def _own_facts(facts: Mapping[str, str], architecture: AnyArchitecture | None) -> dict[str, Any]:
+    found: dict[str, Any] = {"architecture": architecture}
     if text := facts.get("normalization"):
-        found["normalization"] = _normalization(json.loads(text), found.get("architecture"))
+        found["normalization"] = _normalization(json.loads(text), architecture)
     if text := facts.get("classes"):
-        found["classes"] = _classes(json.loads(text), found.get("architecture"))
+        found["classes"] = _classes(json.loads(text), architecture)
     return found
+
+
+def _unreadable(path: Path, error: BaseException) -> UserError:
+    return UserError(f"weights: what {path} says about itself cannot be read ({' '.join(str(error).split())[:200]})")
 
 
 def _timm_facts(path: Path, facts: Mapping[str, str]) -> dict[str, Any]:
@@ -172,7 +223,7 @@ def _timm_facts(path: Path, facts: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
-def _normalization(value: Any, architecture: Architecture | None) -> Normalization:
+def _normalization(value: Any, architecture: AnyArchitecture | None) -> Normalization:
     mean, std = (tuple(part) for part in value)
     for number in mean:
         check_number("normalization: mean", number)
@@ -184,7 +235,7 @@ def _normalization(value: Any, architecture: Architecture | None) -> Normalizati
     return mean, std
 
 
-def _classes(value: Any, architecture: Architecture | None) -> tuple[str, ...]:
+def _classes(value: Any, architecture: AnyArchitecture | None) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise UserError("classes must be a list of names")
     if architecture is not None and len(value) != architecture.num_classes:

@@ -146,3 +146,38 @@ class Builder:
 
     def build(self, depth: float, width: float, resolution: int) -> nn.Module:
         return self(depth, width, resolution)
+
+
+class Tied(nn.Module):
+    """One tensor under two names, all of them below ``model.``, where wrappers put theirs."""
+
+    def __init__(
+        self, depth: float, width: float, resolution: int, num_classes: int = 10, in_channels: int = 1
+    ) -> None:
+        super().__init__()
+        self.model = plain(depth, width, resolution, num_classes=num_classes, in_channels=in_channels)
+        self.model.append(nn.Linear(num_classes, num_classes, bias=False))
+        self.model.append(nn.Linear(num_classes, num_classes, bias=False))
+        self.model[-1].weight = self.model[-2].weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x)  # type: ignore[no-any-return]
+
+
+class Parted(nn.Module):
+    """In the parts that our networks have."""
+
+    def __init__(
+        self, depth: float, width: float, resolution: int, num_classes: int = 10, in_channels: int = 1
+    ) -> None:
+        super().__init__()
+        channels = round_filters(8, width)
+        self.stem = nn.Conv2d(in_channels, channels, 3, 2, 1)
+        blocks = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(round_repeats(2, depth)))
+        self.stages = nn.Sequential(*blocks)
+        self.head = nn.Conv2d(channels, channels, 1)
+        self.classifier = nn.Linear(channels, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.head(functional.relu(self.stages(functional.relu(self.stem(x)))))
+        return self.classifier(x.mean((2, 3)))  # type: ignore[no-any-return]
