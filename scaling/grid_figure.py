@@ -7,15 +7,23 @@ from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
+from .response import Surface
+from .surface_figure import draw_surface
+
 #: Points of the ranking that are shown; the table has all.
 SHOWN = 25
 
 
-def grid_figure(rows: Sequence[Mapping[str, Any]], name: str, output: Path) -> None:
+def grid_figure(
+    rows: Sequence[dict[str, Any]], surface: Surface | str, found: Mapping[str, Any], name: str, output: Path
+) -> None:
     """Where in the grid the accuracy is, and the ranking with its spread; ``grid.png`` and ``grid.svg``.
 
     Args:
-        rows: of :func:`~effnas.scaling.grid_report.rank_points`; nothing is drawn where none has an accuracy.
+        rows: as :func:`~effnas.scaling.grid_ranking.add_predictions` leaves them; nothing is drawn where none has an
+            accuracy.
+        surface: their fit; without one the points are drawn in the plane of β and γ.
+        found: the ``surface`` of ``summary.json``.
         name: of the baseline.
         output: folder.
     """
@@ -24,9 +32,12 @@ def grid_figure(rows: Sequence[Mapping[str, Any]], name: str, output: Path) -> N
         return
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, max(4.8, 1.5 + 0.22 * min(SHOWN, len(done)))), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=[1.25, 1])
-    _grid(figure, left, done)
+    figure = Figure(figsize=(12, max(5.4, 1.5 + 0.22 * min(SHOWN, len(done)))), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=[1.35, 1])
+    if isinstance(surface, str):
+        _grid(figure, left, done)
+    else:
+        draw_surface(figure, left, done, surface, found)
     _ranking(right, done)
     figure.suptitle(f"{name} scaled to φ = 1", fontsize=10)
     for kind in ("png", "svg"):
@@ -73,7 +84,20 @@ def _ranking(axes: Any, done: Sequence[Mapping[str, Any]]) -> None:
         elinewidth=1,
         capsize=2,
         markersize=4,
+        label="measured",
     )
+    if all(row["predicted"] is not None for row in shown):
+        axes.errorbar(
+            [100 * row["predicted"] for row in shown],
+            [i + 0.28 for i in range(len(shown))],
+            xerr=[100 * row["predicted_se"] for row in shown],
+            fmt="d",
+            color="tab:orange",
+            elinewidth=0.8,
+            markersize=3,
+            label="surface at ratio 2, ± standard error",
+        )
+        axes.legend(loc="best", fontsize=7)
     labels = [f"{r['alpha']:<5g} {r['beta']:<5g} {r['gamma']:<5g} ×{r['macs_ratio']:.2f}" for r in shown]
     axes.set_yticks(range(len(shown)), labels, fontsize=7, family="monospace")
     axes.invert_yaxis()

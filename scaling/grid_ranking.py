@@ -17,8 +17,8 @@ from .coefficients import Coefficients
 from .grid_points import NAMES, Scaled
 from .response import LEVEL, Array, Surface, describe, fit_surface, log_growth, shares
 
-#: What the coefficients are taken from. The surface's maximum loses half as much accuracy to the truth as the best
-#: point does, or less, wherever noise matters (benchmarks/grid_choice.py).
+#: What the coefficients are taken from. In most simulated grids the surface's maximum loses half of what the best point
+#: loses, or less; more only where noise is small and the truth too rough for a quadratic (benchmarks/grid_choice.py).
 CHOICES = ("surface", "point")
 #: The winner stands out when it leads by more than so many standard errors of a difference of two means.
 STANDARD_ERRORS = 2.0

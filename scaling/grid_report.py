@@ -48,7 +48,8 @@ def write_grid(
     rounds_of = {(p.alpha, p.beta, p.gamma): i for i, points in enumerate(rounds) for p in points}
     for row in rows:
         row["round"] = rounds_of[tuple(row[name] for name in NAMES)]
-    surface = add_predictions(rows, surface_of(rows))
+    fitted = surface_of(rows)
+    surface = add_predictions(rows, fitted)
     write_csv(output / "points.csv", rows)
     baseline, costs = scaled.baseline, scaled.base
     baseline.save(output / "baseline.yaml")
@@ -69,7 +70,7 @@ def write_grid(
         **job_facts(study, trials, seconds, seed=seed, evaluator=evaluator, command=command, output=output),
     }
     write_text(output / "summary.json", json.dumps(summary, indent=2) + "\n")
-    grid_figure(rows, baseline.name, output)
+    grid_figure(rows, fitted, surface, baseline.name, output)
     return summary
 
 

@@ -116,25 +116,30 @@ class Surface:
         return result
 
     def region(self, mixture: Array) -> NDArray[np.bool_]:
-        """A set with the maximiser in it 95 % of the time, (n, 3) → (n,).
+        """A set with the maximiser in it 95 % of the time, (n, 3) → (n,): where :meth:`excess` is not positive."""
+        result: NDArray[np.bool_] = self.excess(mixture) <= 0
+        return result
+
+    def excess(self, mixture: Array) -> Array:
+        """By how many standard errors a point is too far below another to be the maximiser, (n, 3) → (n,).
 
         A point is out if another is above it by more than the bootstrap says chance would put the highest of all
-        others above the best one (simultaneous, as Hsu's comparisons with the best). The points that
-        are the highest in 95 % of the draws are no such set: it has the maximiser too seldom (docs/coefficients.md).
+        others above the best one (simultaneous, as Hsu's comparisons with the best). The points that are the highest
+        in 95 % of the draws are no such set: it has the maximiser too seldom (docs/coefficients.md).
         """
         rows = self.rows(mixture)
         means, errors = rows @ self.coefficients, self.deviations @ rows.T
         both = rows @ self.covariance @ rows.T
         variances = np.diag(both)
         spread = np.sqrt(np.maximum(variances[:, None] + variances - 2 * both, 1e-30))
-        inside = np.ones(len(rows), np.bool_)
+        beyond = np.zeros(len(rows))
         for i, widths in enumerate(spread):
             others = np.abs(rows - rows[i]).max(axis=1) > 1e-9
             if others.any():
                 ahead = ((means - means[i])[others] / widths[others]).max()
                 chance = ((errors[:, others] - errors[:, [i]]) / widths[others]).max(axis=1)
-                inside[i] = ahead <= np.quantile(chance, LEVEL)
-        return inside
+                beyond[i] = ahead - np.quantile(chance, LEVEL)
+        return beyond
 
 
 def fit_surface(

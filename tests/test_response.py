@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image, ImageChops
 from scipy.optimize import curve_fit
 from synthetic import read_csv
 
@@ -193,6 +194,14 @@ def test_the_surface_chooses(tmp_path: Path) -> None:
     rows = read_csv(tmp_path / "surface" / "points.csv")
     assert [float(row["predicted"]) for row in rows] == [row["predicted"] for row in summary["points"]]
     assert json.loads((tmp_path / "surface" / "summary.json").read_text()) == summary
+    with Image.open(tmp_path / "surface" / "grid.png") as image:
+        left = image.convert("RGB").crop((0, 0, image.width // 2, image.height))
+        red = (
+            left.getchannel("R").point(lambda v: 255 * (v > 200)),
+            left.getchannel("B").point(lambda v: 255 * (v < 90)),
+        )
+        assert len(left.getcolors(1 << 24) or ()) > 500  # filled contours
+        assert ImageChops.multiply(*red).getbbox() is not None  # the star
     text = summary_text(summary)
     assert "predicted ± se" in text
     assert (
