@@ -107,13 +107,13 @@ class AblationProblem:
         known = set()
         for trial in study.get_trials(deepcopy=False):
             if is_counted(trial):
-                known.add(tuple(trial.params.items()))
+                known.add(frozenset(trial.params.items()))
             elif not trial.state.is_finished():  # waiting, or running on another machine
-                known.add(tuple(trial.system_attrs.get("fixed_params", {}).items()))
+                known.add(frozenset(trial.system_attrs.get("fixed_params", {}).items()))
         for seed in self.seeds:
             for member in self.members:
                 params = {"rule": member.rule, "factor": member.factor, "seed": seed}
-                if tuple(params.items()) not in known:
+                if frozenset(params.items()) not in known:
                     study.enqueue_trial(params)
 
 
