@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..space.built import AnyArchitecture
+from ..space.built import AnyArchitecture, BuiltNetwork
 from ..space.errors import UserError
 from .images import CHUNK, ImageSet, ImageTable, Indices, Unreadable
 
@@ -29,9 +29,10 @@ class Split:
     def check(self, architecture: AnyArchitecture) -> None:
         """Raise :class:`UserError` unless the architecture has as many classes as the data."""
         if architecture.num_classes != len(self.classes):
+            place = "num_classes of its network" if isinstance(architecture, BuiltNetwork) else "space.num_classes"
             raise UserError(
                 f"the data has {len(self.classes)} classes, the architecture {architecture.num_classes}: "
-                f"set space.num_classes={len(self.classes)}"
+                f"set {place}={len(self.classes)}"
             )
 
 

@@ -239,6 +239,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         + (f" (mean of {len(best['scores'])}: {best['mean_score']:.4f})" if "scores" in best else "")
         + (f" (median of all candidates {summary['median_score']:.4f})" if summary["median_score"] else ""),
         f"written to {summary['output']}: baseline.yaml trials.csv pareto.csv summary.json search.png search.svg",
-        f"next: effnas grid-alpha-beta-gamma --baseline {summary['output']}/baseline.yaml",
+        f"next: effnas grid-alpha-beta-gamma --baseline {summary['output']}/baseline.yaml"
+        + (" --network NAME, a YAML file of its builder" if "effnas_network" in best["architecture"] else ""),
     ]
     return "\n".join(lines)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
@@ -141,14 +141,14 @@ def classifier_names(network: BuiltNetwork) -> frozenset[str]:
     return found
 
 
-def check_builder(network: BuiltNetwork) -> None:
-    """Refuse a builder that ignores one of its arguments: more of each must cost more.
+def check_builder(network: BuiltNetwork, names: Sequence[str] = ("depth", "width", "resolution")) -> None:
+    """Refuse a builder that ignores one of these arguments: more of each must cost more.
 
     Raises:
         UserError: as :func:`measured`, or the MACs do not rise; the message names the argument.
     """
     base = measured(network).cost.macs
-    for name in ("depth", "width", "resolution"):
+    for name in names:
         for factor in (2, 4, 8):  # two blocks may be one at a depth of 0.5 and at 0.25
             value = factor * getattr(network, name)
             macs = measured(network.with_(**{name: value})).cost.macs

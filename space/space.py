@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from .architecture import BLOCKS, SKIPS, Architecture, Stage
 from .built import AnyArchitecture, BuiltNetwork
+from .choices import Choice as Choice
+from .choices import Choices, check_labels, check_name
+from .choices import Decisions as Decisions
 from .cost import ArchitectureBatch
 from .errors import UserError, check_choice, check_int, unknown
 from .files import load_yaml, read_text
@@ -20,17 +23,13 @@ from .multipliers import round_filters
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from optuna.distributions import CategoricalDistribution
-
-Choice = bool | int | float | str
-Decisions = dict[str, Choice]
 
 STAGE_FIELDS = tuple(f.name for f in fields(Stage))
 NETWORK_FIELDS = tuple(f.name for f in fields(Architecture) if f.name not in ("stages", "name"))
 SHIPPED = Path(__file__).resolve().parents[1] / "conf" / "space"
 
 
-class SearchSpace:
+class SearchSpace(Choices):
     """Choices per stage around a fixed skeleton.
 
     Any field of a stage or of the network may be one value or several. Several make a decision:
@@ -60,8 +59,7 @@ class SearchSpace:
     def __init__(
         self, name: str, stages: list[Mapping[str, Any]], names: Mapping[str, str] | None = None, **network: Any
     ) -> None:
-        self.name = name
-        self.choices: dict[str, tuple[Choice, ...]] = {}
+        super().__init__(name)
         self._values: dict[str, tuple[Any, ...]] = {}
         names = {} if names is None else names
         if not isinstance(names, Mapping):
@@ -90,8 +88,7 @@ class SearchSpace:
             self._stages.append(row)
         if not self.choices:
             raise UserError(f"space {name}: nothing to decide; give at least one field several choices")
-        if not isinstance(name, str) or len(name) > 100:
-            raise UserError(f"space: name must be a text of at most 100 characters, got {name!r:.60}")
+        check_name(name)
 
     def _field(self, spec: Any, key: str, decision: str, owner: type) -> tuple[str, Any]:
         """``(decision name or "", fixed value)`` of one field of ``owner``; several choices are registered."""
@@ -119,13 +116,7 @@ class SearchSpace:
                 raise UserError(f"{where}: choices must be written {forms}, got {dict(spec)!r:.100}")
         else:
             labels, values = list(spec), list(spec)
-        if not labels:
-            raise UserError(f"{where}: no choices")
-        for label in labels:
-            if not isinstance(label, bool | int | float | str) or label != label:
-                raise UserError(f"{where}: a choice must be a number, a text or true/false, got {label!r:.60}")
-        if len(set(labels)) < len(labels):  # 1, 1.0 and true are one choice: Optuna compares by ==
-            raise UserError(f"{where}: a choice stands there twice: {labels}")
+        check_labels(where, labels)
         if decision in self.choices:
             raise UserError(f"{where}: two fields have this name; check 'names'")
         for label, value in zip(labels, values, strict=True):
@@ -135,44 +126,6 @@ class SearchSpace:
         return decision, None
 
     # -- decisions ----------------------------------------------------------------------------------
-
-    @cached_property
-    def distributions(self) -> dict[str, CategoricalDistribution]:
-        """Decision names to Optuna distributions, as ``study.ask`` takes them."""
-        from optuna.distributions import CategoricalDistribution
-
-        return {name: CategoricalDistribution(labels) for name, labels in self.choices.items()}
-
-    def check(self, decisions: Mapping[str, Any]) -> Decisions:
-        """The decisions as plain Python values, in the space's order.
-
-        Raises:
-            UserError: a decision is missing, unknown or not among its choices.
-        """
-        for name in decisions:
-            if name not in self.choices:
-                raise unknown(f"space {self.name}: decision", name, self.choices)
-        result: Decisions = {}
-        for name, labels in self.choices.items():
-            if name not in decisions:
-                raise UserError(f"space {self.name}: decision {name!r} is missing; its choices are {list(labels)}")
-            result[name] = labels[self._index(name, decisions[name])]
-        return result
-
-    def _index(self, name: str, value: Any) -> int:
-        is_bool = isinstance(value, bool) or type(value).__name__ == "bool"  # NumPy's too
-        for i, label in enumerate(self.choices[name]):
-            if label == value and isinstance(label, bool) == is_bool:
-                return i
-        raise unknown(f"space {self.name}: {name}", value, self.choices[name])
-
-    def contains(self, decisions: Mapping[str, Any]) -> bool:
-        """Whether the decisions are complete and legal."""
-        try:
-            self.check(decisions)
-        except UserError:
-            return False
-        return True
 
     def build(self, decisions: Mapping[str, Any]) -> Architecture:
         """The network that the decisions describe, named after the space and its digest.
