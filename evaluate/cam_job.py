@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .. import __version__
+from ..space.built import BuiltNetwork
 from ..space.cost import cost
 from ..space.errors import UserError, check_choice
 from ..space.files import write_bytes, write_text
@@ -51,6 +52,7 @@ class CamJob:
     device: str = "auto"
     json: bool = False
     data: Any = None
+    network: Any = None
 
 
 def run_cam(
@@ -59,6 +61,7 @@ def run_cam(
     data: ImageData,
     *,
     architecture: Any = None,
+    network: BuiltNetwork | None = None,
     method: str = "cam",
     layer: str | None = None,
     target: int | str | None = None,
@@ -79,6 +82,7 @@ def run_cam(
             files, too. Where it says no normalisation, each network's weights' is taken.
         architecture: zoo name, file or Architecture of each of the weights, None for those that name it; None or an
             empty list: they all do.
+        network: of the user's own builder, which files of its networks need beside them.
         method: ``cam`` or ``grad_cam`` (:mod:`~effnas.evaluate.cam`).
         layer: of Grad-CAM, a path of a module, the same in all networks; None: the last feature map.
         target: class whose evidence is shown, by number or name; None: the one that each network predicts.
@@ -101,7 +105,9 @@ def run_cam(
     if target is not None and (isinstance(target, bool) or not isinstance(target, int | str)):
         raise UserError(f"target must be null, the number of a class or its name, got {target!r}")
     place, output = find_device(device), Path(output)
-    members = find_members(weights, architecture, padding=padding, bn_eps=bn_eps, resolution=resolution)
+    members = find_members(
+        weights, architecture, network=network, padding=padding, bn_eps=bn_eps, resolution=resolution
+    )
     pictures, classes = find_pictures(images, data, part)
     with folder_lock(output):
         columns, networks = [], []
@@ -276,6 +282,7 @@ def run_cam_job(config: DictConfig, output: Path, command: str) -> dict[str, Any
         plain["images"],
         instantiate(config.data, _convert_="all"),
         architecture=plain["architecture"],
+        network=instantiate(config.network, _convert_="all"),
         method=config.method,
         layer=config.layer,
         target=config.target,

@@ -10,11 +10,11 @@ from typing import Any
 
 from torch import nn
 
-from ..space.built import AnyArchitecture
+from ..space.built import AnyArchitecture, BuiltNetwork
 from ..space.errors import UserError
 from ..space.network import build
-from ..space.weights import Weights, load_into, read_weights, suited
-from .start import named_architecture
+from ..space.weights import Weights, load_into, suited
+from .start import named_architecture, read_own
 
 #: Names of classes that a message shows.
 _SHOWN = 5
@@ -70,6 +70,7 @@ def find_members(
     weights: Any,
     architecture: Any,
     *,
+    network: BuiltNetwork | None = None,
     padding: str | None = None,
     bn_eps: float | None = None,
     resolution: int | None = None,
@@ -89,13 +90,13 @@ def find_members(
         )
     members: list[Member] = []
     for file, named in zip(files, given or [None] * len(files), strict=True):
-        network, found, note = _trained(named, file, padding=padding, bn_eps=bn_eps, resolution=resolution)
-        model = build(network)
+        one, found, note = _trained(named, file, network, padding=padding, bn_eps=bn_eps, resolution=resolution)
+        model = build(one)
         load_into(model, found)
-        name, same = network.name or "network", [m for m in members if m.architecture.name == network.name]
+        name, same = one.name or "network", [m for m in members if m.architecture.name == one.name]
         if same:  # another training of it
             name += f" ({len(same) + 1})"
-        members.append(Member(name, network, found, note, model))
+        members.append(Member(name, one, found, note, model))
     return members
 
 
@@ -106,11 +107,22 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _trained(
-    given: Any, file: str | Path, *, padding: str | None, bn_eps: float | None, resolution: int | None
+    given: Any,
+    file: str | Path,
+    own: BuiltNetwork | None,
+    *,
+    padding: str | None,
+    bn_eps: float | None,
+    resolution: int | None,
 ) -> tuple[AnyArchitecture, Weights, str]:
-    weights = read_weights(file)
-    network, weights, note = suited(named_architecture(given, weights), weights, padding=padding, bn_eps=bn_eps)
+    weights = read_own(file, given, own)
+    assert weights is not None  # a file was given
+    found = named_architecture(given, weights, own)
+    network, weights, note = suited(found, weights, padding=padding, bn_eps=bn_eps)
     matrices = [tensor for tensor in weights.tensors.values() if tensor.ndim == 2]
-    if len(matrices) == 1:  # the classifier's: it says how many classes there are
+    if isinstance(network, BuiltNetwork):
+        if weights.architecture is not None:
+            network = network.with_(num_classes=weights.architecture.num_classes)
+    elif len(matrices) == 1:  # the classifier's: it says how many classes there are
         network = network.with_(num_classes=len(matrices[0]))
     return network if resolution is None else network.with_(resolution=resolution), weights, note

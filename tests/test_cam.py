@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from own_networks import plain
 from PIL import Image
 from torch import Tensor, nn
 
@@ -22,6 +23,7 @@ from effnas.evaluate.cam_job import run_cam, summary_text
 from effnas.evaluate.data import ImageData
 from effnas.evaluate.evaluate_job import run_evaluate
 from effnas.space.architecture import Architecture, Stage
+from effnas.space.built import BuiltNetwork
 from effnas.space.cost import cost
 from effnas.space.errors import UserError
 from effnas.space.network import Network, build
@@ -362,6 +364,27 @@ def test_foreign_weights_come_with_their_architectures(tmp_path: Path) -> None:
     assert [one["resolution"] for one in summary["networks"]] == [16, 24]
 
 
+def test_networks_of_builders(tmp_path: Path) -> None:
+    """ResNet has the form that CAM needs; a network of the user's own may not, and comes with its builder."""
+    torch.manual_seed(0)
+    facts: dict[str, Any] = {"normalization": THEIRS, "classes": DIGITS}
+    resnet = BuiltNetwork("resnet18", width=0.25, resolution=64, in_channels=1, num_classes=10)
+    mine = BuiltNetwork(plain, resolution=16, in_channels=1)
+    mine = mine.with_(num_classes=10, name="mine")
+    files = [
+        save_weights(tmp_path / f"{one.name}.safetensors", build(one), architecture=one, **facts)
+        for one in (resnet, mine)
+    ]
+    summary = show(tmp_path, files[0])
+    (found,) = summary["networks"]
+    assert (found["macs"], found["resolution"], found["map"]) == (cost(resnet).macs, 64, [2, 2])
+    both = show(tmp_path, files, architecture=[resnet, None], network=mine, method="grad_cam")["networks"]
+    assert both[0]["predictions"] == found["predictions"]
+    assert (both[1]["name"], both[1]["digest"], both[1]["map"]) == ("mine", mine.digest, [4, 4])
+    with pytest.raises(UserError, match=r"^mine: method=cam needs a network with forward_features"):
+        show(tmp_path, files[1], network=mine)
+
+
 # -- mistakes --------------------------------------------------------------------------------------------
 
 
@@ -466,6 +489,22 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     summary = json.loads(capsys.readouterr().out)
     assert [network["layer"] for network in summary["networks"]] == ["stages.1"] * 2
     assert summary["command"].startswith("effnas cam --weights ")
+
+
+def test_a_network_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine = BuiltNetwork(plain, resolution=16, in_channels=1, num_classes=10)
+    file = save_weights(tmp_path / "w.safetensors", build(mine, 0), architecture=mine, normalization=THEIRS)
+    (tmp_path / "network").mkdir()
+    (tmp_path / "network" / "mine.yaml").write_text(
+        "_target_: effnas.space.built.BuiltNetwork\nbuilder: {_target_: own_networks.plain, _partial_: true}\n"
+        "resolution: 16\nin_channels: 1\nnum_classes: 10\n",
+        encoding="utf-8",
+    )
+    words = ["cam", "--config-dir", str(tmp_path), "--network", "mine", "--weights", str(file), "--images", "0"]
+    words += ["--method", "grad_cam", "--layer", "0", "--json", "--device", "cpu", f"hydra.run.dir={tmp_path / 'out'}"]
+    assert main(words) == 0
+    (found,) = json.loads(capsys.readouterr().out)["networks"]
+    assert (found["name"], found["layer"], found["map"]) == ("plain", "0", [8, 8])
 
 
 def test_mistakes_end_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
