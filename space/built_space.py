@@ -20,9 +20,9 @@ _SIZES = ("depth", "width", "resolution")
 class BuilderSpace(Choices):
     """Networks of one builder.
 
-    Several values make a decision, one value holds for all; what is not given is the network's. An option's choices
-    that are no numbers or texts are named, as in a :class:`~effnas.space.space.SearchSpace`:
-    ``{repeats: {choices: {even: [2, 2], late: [1, 3]}}}``.
+    A list makes a decision, one value holds for all; what is not given is the network's. Choices of an option that are
+    no numbers or texts are named, as in a :class:`~effnas.space.space.SearchSpace`:
+    ``{repeats: {choices: {even: [2, 2], late: [1, 3]}}}``; an option that is a list for all is bound in the network.
 
     Args:
         name: of the space.
