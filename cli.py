@@ -106,7 +106,8 @@ def _scale_schema() -> type:
 
 
 def _cam(cfg: DictConfig, output: Path, command: str) -> str:
-    from .evaluate.cam_job import run_cam_job, summary_text
+    from .evaluate.cam_job import run_cam_job
+    from .evaluate.cam_report import summary_text
 
     summary = run_cam_job(cfg, output, command)
     return json.dumps(summary, indent=2) if cfg.json else summary_text(summary)

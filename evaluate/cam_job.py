@@ -1,11 +1,11 @@
-"""``effnas cam``: the settings, the run, what it leaves."""
+"""``effnas cam``: the settings, the run."""
 
 from __future__ import annotations
 
 import io
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from .cam import METHODS, Maps, cam, grad_cam
 from .cam_figure import Column, cam_figure
 from .cam_images import Picture, find_pictures, prepared
 from .cam_members import Member, find_members
+from .cam_report import column_title, heading
 from .data import ImageData
 from .device import find_device, fitting, is_out_of_memory
 from .folder import folder_lock
@@ -116,7 +117,7 @@ def run_cam(
             names = member.class_names(classes)
             maps, seen, facts = _look(member, pictures, data, names, method, layer, target, place)
             networks.append(facts)
-            columns.append(Column(_title(facts), seen, maps.maps.cpu(), facts["predictions"]))
+            columns.append(Column(column_title(facts), seen, maps.maps.cpu(), facts["predictions"]))
             arrays |= {f"maps_{i}": maps.maps.cpu().numpy(), f"raw_{i}": maps.raw.cpu().numpy()}
         summary: dict[str, Any] = {
             "method": method,
@@ -136,7 +137,7 @@ def run_cam(
         np.savez(archive, **arrays)
         write_bytes(output / "maps.npz", archive.getvalue())
         write_text(output / "cam.json", json.dumps(summary, indent=2) + "\n")
-        cam_figure(columns, pictures, _heading(summary), output / "cam.png")
+        cam_figure(columns, pictures, heading(summary), output / "cam.png")
     return summary
 
 
@@ -230,45 +231,6 @@ def _predictions(maps: Maps, names: Sequence[str] | None) -> list[dict[str, Any]
 
 def _name(index: int, names: Sequence[str] | None) -> str:
     return names[index] if names else f"class {index}"
-
-
-def _title(facts: Mapping[str, Any]) -> str:
-    millions, (height, width) = facts["macs"] / 1e6, facts["map"]
-    macs = f"{millions:,.0f}" if millions >= 10 else f"{millions:.2g}"
-    return f"{facts['name']}\n{macs} M MACs, {facts['resolution']}², map {height} × {width}"
-
-
-def _heading(summary: Mapping[str, Any]) -> str:
-    method = {"cam": "Class activation maps", "grad_cam": "Grad-CAM"}[summary["method"]]
-    layers = dict.fromkeys(network["layer"] for network in summary["networks"])
-    of = f" at {', '.join(layers)}" if summary["method"] == "grad_cam" else ""
-    what = "the predicted class" if summary["target"] is None else f"class {summary['target']}"
-    return f"{method} of {what}{of}"
-
-
-def summary_text(summary: Mapping[str, Any]) -> str:
-    """What ``effnas cam`` prints."""
-    lines = [_heading(summary)]
-    for network in summary["networks"]:
-        height, width = network["map"]
-        lines += [
-            "",
-            f"{network['name']} ({network['params'] / 1e6:,.3f} M parameters, {network['macs'] / 1e6:,.1f} M MACs at "
-            f"{network['resolution']}²; map {height} × {width})",
-            network["weights_note"],
-        ]
-        names = [_called(image) for image in summary["images"]]
-        width = max(map(len, names))
-        for name, found in zip(names, network["predictions"], strict=True):
-            text = f"  {name:<{width}}  {found['class']} {found['probability']:.1%}"
-            if found["target_index"] != found["index"]:
-                text += f"; map of {found['target']} {found['target_probability']:.1%}"
-            lines.append(text)
-    return "\n".join([*lines, "", f"written to {summary['output']}: cam.png maps.npz cam.json"])
-
-
-def _called(image: Mapping[str, Any]) -> str:
-    return f"{image['name']}, {image['class']}:" if image["class"] else f"{image['name']}:"
 
 
 def run_cam_job(config: DictConfig, output: Path, command: str) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from effnas.cli import main
 from effnas.evaluate.cam import cam, enlarge, grad_cam
 from effnas.evaluate.cam_images import find_pictures
-from effnas.evaluate.cam_job import run_cam, summary_text
+from effnas.evaluate.cam_job import run_cam
+from effnas.evaluate.cam_report import summary_text
 from effnas.evaluate.data import ImageData
 from effnas.evaluate.evaluate_job import run_evaluate
 from effnas.space.architecture import Architecture, Stage
