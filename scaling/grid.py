@@ -24,7 +24,8 @@ from ..space.built import AnyArchitecture, BuiltNetwork
 from ..space.errors import UserError, check_choice, check_int, check_number
 from .family import base_network
 from .grid_latency import LatencyRatios
-from .grid_points import Grid, Scaled, grid_points
+from .grid_networks import Scaled
+from .grid_points import Grid, grid_points
 from .grid_ranking import CHOICES
 from .grid_report import write_grid
 from .grid_study import GridPlan, GridProblem
@@ -138,7 +139,7 @@ def run_grid_search(
     architecture = base_network(baseline, network, BASELINE)
     scaled = Scaled(architecture)
     grid = Grid(alpha, beta, gamma, step, ratio, solve, tolerance)
-    problem = GridProblem(architecture, tuple(range(seed, seed + seeds)))
+    problem = GridProblem(scaled, tuple(range(seed, seed + seeds)))
     job = {**(job or {"evaluator": repr(evaluator)}), **grid.settings()}
     job |= {"baseline": architecture.digest, "seed": seed}
     latency = None
@@ -153,7 +154,7 @@ def run_grid_search(
             quiet=quiet,
         )
         job |= latency.settings
-    plan = GridPlan(problem, grid, scaled, grid.points(scaled, latency), refine, latency)
+    plan = GridPlan(problem, grid, grid.points(scaled, latency), refine, latency)
     if not quiet:
         print(plan.announcement(), file=sys.stderr, flush=True)
 
@@ -201,8 +202,15 @@ def run_grid_job(config: DictConfig, output: Path, command: str) -> dict[str, An
     """Make the objects that the configuration names and run :func:`run_grid_search`."""
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
+    from omegaconf.errors import InterpolationKeyError
 
-    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    try:
+        plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    except InterpolationKeyError as error:
+        raise UserError(
+            f"{error.full_key or 'the configuration'}: refers to an option of another command, which a grid "
+            f"has not ({str(error).splitlines()[0]}): set it yourself, like evaluator.space=mobile_cifar"
+        ) from None
     return run_grid_search(
         config.baseline,
         instantiate(config.evaluator, _convert_="all"),

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..space.built import AnyArchitecture
-from ..space.cost import Cost, cost
 from ..space.errors import UserError, check_choice, check_number
 from .coefficients import Coefficients
-from .compound import scale
+from .grid_networks import Scaled
 
 NAMES = ("alpha", "beta", "gamma")
 #: Power of each coefficient in the MACs ratio (equation 3).
@@ -27,41 +26,6 @@ TICKS = 10_000
 
 #: Ratios to the baseline by digest; networks that could not be measured, or are clearly out, are left out.
 Measure = Callable[[Sequence[AnyArchitecture]], Mapping[str, float]]
-
-
-class Scaled:
-    """The baseline scaled by coefficients at φ = 1; every network is made and costed once.
-
-    Args:
-        baseline: the network of φ = 0.
-    """
-
-    def __init__(self, baseline: AnyArchitecture) -> None:
-        self.baseline = baseline
-        self.base = cost(baseline)
-        self._networks: dict[Coefficients, AnyArchitecture | None] = {}
-        self._costs: dict[str, Cost] = {}
-
-    def network(self, point: Coefficients) -> AnyArchitecture | None:
-        """The scaled network; None where there is none."""
-        if point not in self._networks:
-            try:
-                self._networks[point] = scale(self.baseline, point, 1)
-            except UserError:
-                self._networks[point] = None
-        return self._networks[point]
-
-    def cost(self, network: AnyArchitecture) -> Cost:
-        """Its cost."""
-        key = network.digest
-        if key not in self._costs:
-            self._costs[key] = cost(network)
-        return self._costs[key]
-
-    def macs_ratio(self, point: Coefficients) -> float:
-        """The rounded network's MACs in the baseline's; infinite where there is no network."""
-        network = self.network(point)
-        return math.inf if network is None else self.cost(network).macs / self.base.macs
 
 
 @dataclass(frozen=True)

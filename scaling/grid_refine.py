@@ -9,7 +9,8 @@ import numpy as np
 
 from ..space.errors import UserError
 from .coefficients import Coefficients
-from .grid_points import NAMES, Grid, Measure, Scaled
+from .grid_networks import Scaled
+from .grid_points import NAMES, Grid, Measure
 from .grid_ranking import group_networks
 from .response import Surface, log_growth, shares
 

@@ -14,7 +14,8 @@ from ..space.files import write_text
 from ..space.tables import text_table
 from .coefficients import Coefficients
 from .grid_figure import grid_figure
-from .grid_points import NAMES, Scaled
+from .grid_networks import Scaled
+from .grid_points import NAMES
 from .grid_ranking import add_predictions, choose_row, held_ratio, rank_points, surface_of, verdict
 
 __all__ = ["rank_points", "summary_text", "verdict", "write_grid"]

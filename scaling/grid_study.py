@@ -12,12 +12,11 @@ from optuna.study import Study
 from ..evaluate.evaluation import EvaluationError
 from ..search.record import is_counted
 from ..search.study import Candidate
-from ..space.built import AnyArchitecture
 from ..space.errors import UserError
 from .coefficients import Coefficients
-from .compound import scale
 from .grid_latency import LatencyRatios
-from .grid_points import NAMES, Grid, Scaled
+from .grid_networks import Scaled
+from .grid_points import NAMES, Grid
 from .grid_ranking import rank_points, surface_of
 from .grid_refine import ROUND, finer_points
 
@@ -29,7 +28,7 @@ ROUNDS = "rounds"
 class GridProblem:
     """The grid as the search loop sees it: a point and a seed are the parameters of a trial."""
 
-    baseline: AnyArchitecture
+    scaled: Scaled
     seeds: tuple[int, ...]
 
     @property
@@ -43,9 +42,9 @@ class GridProblem:
 
     def candidate(self, params: Mapping[str, Any]) -> Candidate:
         """The baseline scaled by the point at φ = 1."""
-        coefficients = Coefficients(params["alpha"], params["beta"], params["gamma"])
+        point = Coefficients(*(params[name] for name in NAMES))
         try:
-            return Candidate(scale(self.baseline, coefficients, 1), params["seed"])
+            return Candidate(self.scaled.network(point) or self.scaled.make(point), params["seed"])
         except UserError as error:
             raise EvaluationError(str(error)) from None
 
@@ -69,7 +68,6 @@ class GridPlan:
     Args:
         problem: makes the candidates.
         grid: the coarse one.
-        scaled: makes the networks.
         points: of the grid.
         rounds: of refinement.
         latency: gives the latency ratios, where the grid holds them.
@@ -79,12 +77,11 @@ class GridPlan:
         self,
         problem: GridProblem,
         grid: Grid,
-        scaled: Scaled,
         points: Sequence[Coefficients],
         rounds: int,
         latency: LatencyRatios | None = None,
     ) -> None:
-        self._problem, self._grid, self._scaled, self._coarse = problem, grid, scaled, tuple(points)
+        self._problem, self._grid, self._scaled, self._coarse = problem, grid, problem.scaled, tuple(points)
         self._rounds, self._latency = rounds, latency
         self._settled: list[list[Coefficients]] = []
 

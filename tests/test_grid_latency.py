@@ -16,7 +16,8 @@ from effnas import Architecture, cost, load_architecture, run_grid_search
 from effnas.cli import main
 from effnas.evaluate.evaluation import EvaluationError
 from effnas.scaling.grid_latency import FILE, LatencyRatios
-from effnas.scaling.grid_points import Grid, Scaled
+from effnas.scaling.grid_networks import Scaled
+from effnas.scaling.grid_points import Grid
 from effnas.scaling.grid_report import summary_text
 from effnas.space.architecture import Stage
 from effnas.space.errors import UserError

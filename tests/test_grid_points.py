@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
+from own_networks import plain
 from synthetic import Synthetic, own_folder
 
 from effnas import Architecture, Coefficients, cost, load_architecture, run_grid_search, scale
 from effnas.cli import main
-from effnas.scaling.grid_points import Grid, Scaled, grid_points, solve
+from effnas.scaling.grid_networks import Scaled
+from effnas.scaling.grid_points import Grid, grid_points, solve
 from effnas.scaling.grid_report import summary_text
 from effnas.space.architecture import Stage
+from effnas.space.built import BuiltNetwork
 from effnas.space.errors import UserError
 
 B0 = load_architecture("efficientnet_b0")
@@ -137,6 +141,17 @@ def test_equal_networks_are_one_candidate(tmp_path: Path, capsys: pytest.Capture
     assert "= 1" in summary_text(summary)
 
 
+def test_equal_networks_of_a_builder(tmp_path: Path) -> None:
+    log = tmp_path / "calls.txt"
+    network = BuiltNetwork(partial(plain, channels=(16, 32, 64)), resolution=40, in_channels=1, num_classes=10)
+    summary = run_grid_search(network, Synthetic(str(log)), ratio="achieved", quiet=True, output=tmp_path / "out")
+    rows = summary["points"]
+    assert all(abs(row["macs_ratio"] - 2) <= 0.2 for row in rows)
+    costs = {(row["resolution"], row["params"], row["macs"], row["activations"]) for row in rows}
+    assert 1 < len(costs) < len(rows)  # only the builder knows what it rounds, so equal costs are equal networks
+    assert len(log.read_text().splitlines()) == len({row["digest"] for row in rows}) == len(costs)
+
+
 def test_another_ratio_is_another_grid(tmp_path: Path) -> None:
     run_grid_search(B0, Synthetic(), ratio="achieved", tolerance=0.1, quiet=True, output=tmp_path)
     with pytest.raises(UserError, match=r"holds another search \(ratio: 'achieved' → 'nominal'\)"):
@@ -152,6 +167,8 @@ def test_from_the_command_line(
     assert main([*words, "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
     assert all(abs(row["macs_ratio"] - 2) <= 0.2 for row in summary["points"])
+    assert main(["grid-alpha-beta-gamma", "evaluator=tabular", "--baseline", "efficientnet_b0"]) == 2
+    assert "evaluator.space: refers to an option of another command, which a grid has not" in capsys.readouterr().err
     assert main([*words[:-2], "--solve", "delta"]) == 2
     assert "solve: unknown 'delta'" in capsys.readouterr().err
     assert main([*words, "--tolerance", "0.00001"]) == 2

@@ -13,7 +13,8 @@ from synthetic import Synthetic, calls
 
 from effnas import Architecture, Coefficients, cost, load_architecture, run_grid_search, scale
 from effnas.evaluate.evaluation import Evaluation
-from effnas.scaling.grid_points import Grid, Scaled
+from effnas.scaling.grid_networks import Scaled
+from effnas.scaling.grid_points import Grid
 from effnas.scaling.grid_refine import ROUND
 from effnas.scaling.grid_report import summary_text
 from effnas.space.architecture import Stage
