@@ -158,6 +158,8 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         if row["equal_to"]:
             same.append(f"{what} is the network of {row['equal_to']}")
     notes = [f"trimmed to meet the budget: {', '.join(trims)}"] if trims else []
+    if any(row["divisor"] != DIVISOR for row in rows[1:]) and rows[0]["latency"] is not None:
+        notes.append(f"widths that {DIVISOR} does not divide can be slower than their MACs, where latency is compared")
     if rounded:
         notes.append(
             f"whole blocks, channels and pixels make much of: {', '.join(rounded)}; a base with more blocks a stage "

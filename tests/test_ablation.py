@@ -175,6 +175,8 @@ def test_latency_is_measured_once(tmp_path: Path) -> None:
     assert all(row["latency"] > 0 and row["latency_ratio"] > 0 for row in summary["rows"])
     assert summary["latency_of"] == "batch 1, cpu, 1 thread"
     assert "latency: batch 1, cpu, 1 thread, here, in alternation" in summary_text(summary)
+    assert row_of(summary, "depth", 2)["divisor"] == 2
+    assert "widths that 8 does not divide can be slower than their MACs, where latency is compared" in summary["notes"]
     again = ablate(tmp_path, **{**options, "seeds": 2})
     assert [row["latency"] for row in again["rows"]] == [row["latency"] for row in summary["rows"]]
 
