@@ -193,11 +193,11 @@ def run_ablation(
     job = {**(job or {"evaluator": repr(evaluator)}), "baseline": members[0].network.digest}
     # not the rules alone: other coefficients, or another tolerance, make other networks
     job |= {"networks": {f"{m.rule} {m.factor:g}": m.network.digest for m in members}, "seed": seed}
-    if not quiet:
-        print(_announcement(members, seeds), file=sys.stderr, flush=True)
     getattr(evaluator, "prepare", lambda: None)()
 
     def prepare(optuna_study: Study) -> None:
+        if not quiet:
+            print(_announcement(members, seeds), file=sys.stderr, flush=True)
         problem.enqueue(optuna_study)
         if latency and LATENCY not in optuna_study.user_attrs:
             distinct = {m.network.digest: m.network for m in members}
