@@ -15,6 +15,8 @@ from .cam_images import Picture
 
 #: Inches: side of an image, space between two, a line of text under one, above the first row, below the last one.
 SIDE, GAP, LINE, ABOVE, BELOW = 2.1, 0.08, 0.14, 0.76, 0.3
+#: Side of a heat map: small images would make it coarse.
+PIXELS = 256
 #: Characters of a name that fit under an image.
 NAME_LENGTH = 30
 #: The heat map, and how much of it lies over the image.
@@ -69,8 +71,9 @@ def cam_figure(columns: Sequence[Column], pictures: Sequence[Picture], title: st
                 column = columns[at - 1]
                 image = column.images[row]
                 _image(axes, image)
-                heat = enlarge(column.maps[row : row + 1], *image.shape[-2:])[0].numpy()
-                axes.imshow(heat, cmap=COLOURS, vmin=0, vmax=1, alpha=OPACITY)
+                heat = enlarge(column.maps[row : row + 1], PIXELS, PIXELS)[0].numpy()
+                edges = (-0.5, image.shape[-1] - 0.5, image.shape[-2] - 0.5, -0.5)
+                axes.imshow(heat, cmap=COLOURS, vmin=0, vmax=1, alpha=OPACITY, extent=edges)
                 caption, head = _caption(column.predictions[row]), column.title
             axes.set_xlabel(caption, fontsize=8, labelpad=3)
             if row == 0:
