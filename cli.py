@@ -88,14 +88,12 @@ def _scale(cfg: DictConfig, output: Path, command: str) -> str:
     from omegaconf import OmegaConf
 
     from .scaling.family import ScaleJob, render, run_scale
+    from .space.built import configured_network
 
     job = OmegaConf.to_object(cfg)
     if not isinstance(job, ScaleJob):  # a primary config of the user's
         raise UserError("the configuration of effnas scale begins with the defaults [scale_job, _self_]")
-    if job.network is not None:
-        from hydra.utils import instantiate
-
-        job.network = instantiate(cfg.network, _convert_="all")
+    job.network = configured_network(cfg.network)
     return render(job, run_scale(job, output))
 
 

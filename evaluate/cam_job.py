@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .. import __version__
-from ..space.built import BuiltNetwork
+from ..space.built import BuiltNetwork, configured_network
 from ..space.cost import cost
 from ..space.errors import UserError, check_choice
 from ..space.files import write_bytes, write_text
@@ -244,7 +244,7 @@ def run_cam_job(config: DictConfig, output: Path, command: str) -> dict[str, Any
         plain["images"],
         instantiate(config.data, _convert_="all"),
         architecture=plain["architecture"],
-        network=instantiate(config.network, _convert_="all"),
+        network=configured_network(config.network),
         method=config.method,
         layer=config.layer,
         target=config.target,

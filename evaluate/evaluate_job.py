@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from .. import __version__
-from ..space.built import AnyArchitecture, BuiltNetwork
+from ..space.built import AnyArchitecture, BuiltNetwork, configured_network
 from ..space.cost import cost
 from ..space.errors import UserError, check_choice, check_int
 from ..space.network import build
@@ -262,7 +262,7 @@ def run_evaluate_job(config: DictConfig, output: Path, command: str) -> dict[str
         config.architecture,
         config.weights,
         instantiate(config.data, _convert_="all"),
-        network=instantiate(config.network, _convert_="all"),
+        network=configured_network(config.network),
         part=config.part,
         resolution=config.resolution,
         padding=config.padding,

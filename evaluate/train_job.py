@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from .. import __version__
-from ..space.built import AnyArchitecture, BuiltNetwork
+from ..space.built import AnyArchitecture, BuiltNetwork, configured_network
 from ..space.built_module import classifier_names
 from ..space.cost import cost
 from ..space.errors import UserError, check_int, check_number
@@ -327,7 +327,7 @@ def run_train_job(config: DictConfig, output: Path, command: str) -> dict[str, A
         config.architecture,
         instantiate(config.data, _convert_="all"),
         instantiate(config.training, _convert_="all"),
-        network=instantiate(config.network, _convert_="all"),
+        network=configured_network(config.network),
         weights=config.weights,
         grow=config.grow,
         num_classes=config.num_classes,

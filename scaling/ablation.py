@@ -23,7 +23,7 @@ from ..search.job import run_trials
 from ..search.objective import Accuracy
 from ..search.record import is_counted
 from ..search.study import Candidate
-from ..space.built import AnyArchitecture, BuiltNetwork
+from ..space.built import AnyArchitecture, BuiltNetwork, configured_network
 from ..space.cost import cost
 from ..space.errors import UserError, check_choice, check_int, check_number
 from .ablation_report import BASE, Member, write_ablation
@@ -323,7 +323,7 @@ def run_ablate_job(config: DictConfig, output: Path, command: str) -> dict[str, 
     groups = ("evaluator", "data", "training", "pruner")
     return run_ablation(
         evaluator=instantiate(config.evaluator, _convert_="all"),
-        network=instantiate(config.network, _convert_="all"),
+        network=configured_network(config.network),
         pruner=instantiate(config.pruner, _convert_="all"),
         output=output,
         job={key: plain[key] for key in groups},

@@ -255,3 +255,19 @@ def _listed(value: Any) -> Any:
 
 #: What is searched, gridded, scaled, costed, trained.
 AnyArchitecture = Architecture | BuiltNetwork
+
+
+def configured_network(config: Any) -> BuiltNetwork | None:
+    """What the group ``network`` of a job's configuration describes, made; None where it names none.
+
+    Raises:
+        UserError: it describes no BuiltNetwork, or the group has no such file.
+    """
+    if isinstance(config, str):
+        raise UserError(
+            f"network: there is no network/{config:.100}.yaml in your --config-dir (give --config-dir DIR, and in it "
+            "network/NAME.yaml with `_target_: effnas.space.built.BuiltNetwork`)"
+        )
+    from hydra.utils import instantiate
+
+    return check_network(instantiate(config, _convert_="all"))

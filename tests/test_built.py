@@ -396,3 +396,10 @@ def test_a_file_without_its_builder_ends_with_status_2(folder: Path, capsys: pyt
     for words in (["scale", "--phi", "1"], ["grid-alpha-beta-gamma"]):
         assert run(*words, "--baseline", "mine.yaml") == 2
         assert "mine.yaml: made by the builder 'own_networks.plain', and a file never names" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["scale --phi 1", "train", "evaluate", "cam", "grid-alpha-beta-gamma", "ablate"])
+def test_a_network_that_no_folder_has(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main([*command.split(), "--network", "convnext"]) == 2
+    assert "network: there is no network/convnext.yaml in your --config-dir" in capsys.readouterr().err
