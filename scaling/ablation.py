@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.pruners import BasePruner
 from optuna.samplers import RandomSampler
 from optuna.study import Study
@@ -21,16 +20,11 @@ from ..evaluate.evaluation import Evaluator
 from ..evaluate.paired_latency import paired_latency
 from ..search.job import run_trials
 from ..search.objective import Accuracy
-from ..search.record import is_counted
-from ..search.study import Candidate
 from ..space.built import AnyArchitecture, BuiltNetwork, configured_network
-from ..space.cost import cost
 from ..space.errors import UserError, check_choice, check_int, check_number
-from .ablation_report import BASE, Member, write_ablation
-from .coefficients import load_coefficients
+from .ablation_report import write_ablation
+from .ablation_study import AblationProblem, Member, checked_factors, checked_rules, make_members
 from .family import base_network
-from .meet import Met, meet
-from .rules import RULES, Multipliers, make_rule
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -70,51 +64,6 @@ class AblateJob:
     training: Any = None
     pruner: Any = None
     network: Any = None
-
-
-@dataclass(frozen=True)
-class AblationProblem:
-    """The trainings as the search loop sees them: rule, factor and seed are the parameters of a trial."""
-
-    members: tuple[Member, ...]
-    seeds: tuple[int, ...]
-
-    @property
-    def distributions(self) -> Mapping[str, BaseDistribution]:
-        """Wide ranges: more seeds may be asked for later, and Optuna keeps a study's distributions."""
-        return {
-            "rule": CategoricalDistribution((BASE, *RULES)),
-            "factor": FloatDistribution(0, 1e6),
-            "seed": CategoricalDistribution(tuple(range(self.seeds[0], self.seeds[0] + 100))),
-        }
-
-    def candidate(self, params: Mapping[str, Any]) -> Candidate:
-        """The base as this rule scales it to this factor."""
-        wanted = params["rule"], params["factor"]
-        return Candidate(next(m.network for m in self.members if (m.rule, m.factor) == wanted), params["seed"])
-
-    def feasible(self, number: int) -> dict[str, Any] | None:
-        """Nothing is limited."""
-        return None
-
-    @property
-    def enumerated(self) -> bool:
-        """The members are the candidates."""
-        return True
-
-    def enqueue(self, study: Study) -> None:
-        """Every member and seed that is neither waiting nor finished, seed by seed."""
-        known = set()
-        for trial in study.get_trials(deepcopy=False):
-            if is_counted(trial):
-                known.add(frozenset(trial.params.items()))
-            elif not trial.state.is_finished():  # waiting, or running on another machine
-                known.add(frozenset(trial.system_attrs.get("fixed_params", {}).items()))
-        for seed in self.seeds:
-            for member in self.members:
-                params = {"rule": member.rule, "factor": member.factor, "seed": seed}
-                if frozenset(params.items()) not in known:
-                    study.enqueue_trial(params)
 
 
 def run_ablation(
@@ -178,7 +127,7 @@ def run_ablation(
             gave a result.
         KeyboardInterrupt: after Ctrl-C, when everything is written.
     """
-    names, budgets = _rules(rules), _factors(factors)
+    names, budgets = checked_rules(rules), checked_factors(factors)
     reference = reference or ("compound" if "compound" in names else names[0])
     check_choice("reference", reference, names)
     check_number("tolerance", tolerance, 0, 0.5)
@@ -188,7 +137,7 @@ def run_ablation(
         check_int("latency_rounds", latency_rounds, 2, 1000)
         check_int("latency_batch", latency_batch, 1, 1_000_000)
     output = Path(output)
-    members = _members(base_network(baseline, network, BASELINE), names, budgets, coefficients, shares, tolerance)
+    members = make_members(base_network(baseline, network, BASELINE), names, budgets, coefficients, shares, tolerance)
     problem = AblationProblem(members, tuple(range(seed, seed + seeds)))
     job = {**(job or {"evaluator": repr(evaluator)}), "baseline": members[0].network.digest}
     # not the rules alone: other coefficients, or another tolerance, make other networks
@@ -249,61 +198,6 @@ def run_ablation(
         first = f"; the first reason: {summary['reasons'][0]}" if summary["reasons"] else ""
         raise UserError(f"{output}: no training has a result ({summary['failed']} failed){first}")
     return summary
-
-
-def _rules(rules: Any) -> tuple[str, ...]:
-    given = [rules] if isinstance(rules, str) else list(rules) if isinstance(rules, Sequence) else [rules]
-    for name in given:
-        check_choice("rules", name, RULES)
-        if given.count(name) > 1:
-            raise UserError(f"rules: {name} is there twice")
-    if len(given) < 2:
-        raise UserError(f"rules: at least two are compared, got {given}; choose some of: {', '.join(RULES)}")
-    return tuple(given)
-
-
-def _factors(factors: Any) -> tuple[float, ...]:
-    given = list(factors) if isinstance(factors, Sequence) and not isinstance(factors, str) else [factors]
-    if not given:
-        raise UserError("factors: how many times the base's MACs? Give one or several, like [2, 4]")
-    for factor in given:
-        check_number("factors: factor", factor, 0, 1e6, open_low=True)
-        if factor == 1:
-            raise UserError("factors: 1 is the base itself, which is trained anyway; give others, like [2, 4]")
-        if given.count(factor) > 1:
-            raise UserError(f"factors: {factor:g} is there twice")
-    return tuple(sorted(float(factor) for factor in given))
-
-
-def _members(
-    base: AnyArchitecture,
-    names: Sequence[str],
-    factors: Sequence[float],
-    coefficients: Any,
-    shares: Any,
-    tolerance: float,
-) -> tuple[Member, ...]:
-    """The base, and then each rule at each factor."""
-    given = None if coefficients is None else load_coefficients(coefficients)
-    for setting, owner in ((given, "compound"), (shares, "dwr")):
-        if setting is not None and owner not in names:
-            what = "coefficients" if owner == "compound" else "shares"
-            raise UserError(f"{what} belong to rule {owner}, which is not among rules=[{', '.join(names)}]")
-    macs = cost(base).macs
-    found = [Member(BASE, 1.0, Met(base, 0.0, Multipliers(1.0, 1.0, 1.0), 1.0, 1.0, 8))]
-    lite = not isinstance(base, BuiltNetwork) and base.fixed_ends
-    for factor in factors:
-        for name in names:
-            rule = make_rule(
-                name,
-                coefficients=given if name == "compound" else None,
-                shares=shares if name == "dwr" else None,
-                lite=lite,
-            )
-            met = meet(base, rule, factor * macs, tolerance)
-            network = met.network.with_(name=f"{base.name or 'network'}"[:160] + f"_{name}_x{factor:g}")
-            found.append(Member(name, factor, met._replace(network=network)))
-    return tuple(found)
 
 
 def _announcement(members: Sequence[Member], seeds: int) -> str:

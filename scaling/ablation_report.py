@@ -7,39 +7,24 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from optuna.study import Study
 from optuna.trial import TrialState
 
 from ..search.record import result_of
 from ..search.report import job_facts, shown_trials, trial_row, write_csv
-from ..space.built import AnyArchitecture, BuiltNetwork
+from ..space.built import BuiltNetwork
 from ..space.cost import cost
 from ..space.files import write_text
 from ..space.multipliers import DIVISOR
 from ..space.tables import text_table
 from .ablation_figure import ablation_figure
-from .meet import Met
+from .ablation_study import BASE, Member
 from .paired import LEVEL, compare
 
-#: The base's place among the rules.
-BASE = "base"
 #: Where nominal and achieved MACs ratio are further apart than this, rounding has made much of the network.
 ROUNDED = 1.25
-
-
-class Member(NamedTuple):
-    """One network of an ablation: a rule's at a multiple of the base's MACs."""
-
-    rule: str
-    factor: float
-    met: Met
-
-    @property
-    def network(self) -> AnyArchitecture:
-        """The network."""
-        return self.met.network
 
 
 def member_rows(
