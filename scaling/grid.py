@@ -6,7 +6,6 @@ resume and run in parallel as its trials do.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from optuna.study import Study
 from ..evaluate.evaluation import Evaluator
 from ..search.job import run_trials
 from ..search.objective import Accuracy
-from ..space.built import AnyArchitecture, BuiltNetwork
+from ..space.built import AnyArchitecture, BuiltNetwork, configured_network
 from ..space.errors import UserError, check_choice, check_int, check_number
 from .family import base_network
 from .grid_latency import LatencyRatios
@@ -154,10 +153,7 @@ def run_grid_search(
             quiet=quiet,
         )
         job |= latency.settings
-    plan = GridPlan(problem, grid, grid.points(scaled, latency), refine, latency)
-    if not quiet:
-        print(plan.announcement(), file=sys.stderr, flush=True)
-
+    plan = GridPlan(problem, grid, grid.points(scaled, latency), refine, latency, quiet=quiet)
     getattr(evaluator, "prepare", lambda: None)()
 
     def write(optuna_study: Study, seconds: float) -> dict[str, Any]:
@@ -214,7 +210,7 @@ def run_grid_job(config: DictConfig, output: Path, command: str) -> dict[str, An
     return run_grid_search(
         config.baseline,
         instantiate(config.evaluator, _convert_="all"),
-        network=instantiate(config.network, _convert_="all"),
+        network=configured_network(config.network),
         pruner=instantiate(config.pruner, _convert_="all"),
         output=output,
         job={key: plain[key] for key in ("evaluator", "data", "training", "pruner")},

@@ -123,7 +123,8 @@ def summary_text(summary: Mapping[str, Any]) -> str:
 def _counted(rounds: Sequence[int]) -> str:
     """How many points, and how many of them are finer ones."""
     text = f"{sum(rounds)} points"
-    return f"{text} ({' + '.join(map(str, rounds))} in {len(rounds) - 1} finer rounds)" if len(rounds) > 1 else text
+    finer = len(rounds) - 1
+    return f"{text} ({' + '.join(map(str, rounds))} in {finer} finer round{'s' * (finer > 1)})" if finer else text
 
 
 def _conclusion(summary: Mapping[str, Any]) -> list[str]:

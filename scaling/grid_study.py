@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -71,6 +72,7 @@ class GridPlan:
         points: of the grid.
         rounds: of refinement.
         latency: gives the latency ratios, where the grid holds them.
+        quiet: do not tell on standard error how much there is to train.
     """
 
     def __init__(
@@ -80,9 +82,12 @@ class GridPlan:
         points: Sequence[Coefficients],
         rounds: int,
         latency: LatencyRatios | None = None,
+        *,
+        quiet: bool = False,
     ) -> None:
         self._problem, self._grid, self._scaled, self._coarse = problem, grid, problem.scaled, tuple(points)
         self._rounds, self._latency = rounds, latency
+        self._told = quiet
         self._settled: list[list[Coefficients]] = []
 
     @property
@@ -115,7 +120,8 @@ class GridPlan:
         text += f" with {seeds} seeds" if seeds > 1 else ""
         if self._rounds:
             most = self._rounds * ROUND * seeds
-            text += f"; then {self._rounds} finer rounds of at most {ROUND} new networks: {most} more at most"
+            rounds = f"{self._rounds} finer round{'s' * (self._rounds > 1)}"
+            text += f"; then {rounds} of at most {ROUND} new networks: {most} more at most"
         return text
 
     def done(self, study: Study) -> bool:
@@ -126,6 +132,9 @@ class GridPlan:
 
     def prepare(self, study: Study) -> None:
         """Settle the next round if it is its turn, and enqueue every point and seed that is not there yet."""
+        if not self._told:  # when all settings have proved right
+            print(self.announcement(), file=sys.stderr, flush=True)
+            self._told = True
         stored = study.user_attrs.get(ROUNDS, [])
         self._settled = [[Coefficients(*values) for values in points] for points in stored]
         if not self.last and self.done(study):
