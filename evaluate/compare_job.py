@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..space.built import AnyArchitecture
+from ..space.built import AnyArchitecture, BuiltNetwork, check_network
 from ..space.errors import UserError, check_choice, check_int
 from .compare_report import write_comparison
 from .device import find_device
@@ -46,6 +46,7 @@ class CompareJob:
     threads: int | None = 1
     device: str = "cpu"
     json: bool = False
+    network: Any = None
 
 
 def run_compare(
@@ -57,6 +58,7 @@ def run_compare(
     scale: str = "log",
     names: bool = True,
     latency: bool = False,
+    network: BuiltNetwork | None = None,
     latency_rounds: int = 5,
     threads: int | None = 1,
     device: str = "cpu",
@@ -77,6 +79,7 @@ def run_compare(
         names: write the name beside each point.
         latency: measure here, in alternation, the networks of the families that can be built and the published ones
             nearest to them.
+        network: of the user's own builder, which files of its networks need beside them when their latency is measured.
         latency_rounds, threads, device: as :func:`~effnas.evaluate.paired_latency.paired_latency`.
         output: folder of ``compare.png``, ``compare.svg``, ``compare.csv`` and ``compare.json``.
         command: as the user typed it, for the record.
@@ -96,13 +99,14 @@ def run_compare(
     check_choice("scale", scale, SCALES)
     if threads is not None:
         check_int("threads", threads, 1, 4096)
+    network = check_network(network)
     found = _families(_listed(members), families or {})
     points = [point for entry in _listed(references) for point in _reference_points(entry)]
     points = [point for point in points if all(point not in members for members in found.values())]
     notes = _notes(found, points)
     rounds: dict[Point, list[float]] = {}
     if latency:
-        found, points, rounds, unbuilt = _timed(found, points, latency_rounds, threads, device, quiet)
+        found, points, rounds, unbuilt = _timed(found, points, network, latency_rounds, threads, device, quiet)
         notes += unbuilt
     for axis in axes:
         _check_axis(axis, found)
@@ -217,6 +221,7 @@ def _check_axis(axis: str, families: Families) -> None:
 def _timed(
     families: Families,
     references: Sequence[Point],
+    own: BuiltNetwork | None,
     rounds: int,
     threads: int | None,
     device: str,
@@ -228,7 +233,7 @@ def _timed(
     unbuilt = []
     for point in (point for points in families.values() for point in points):
         try:
-            networks[point] = network_of(point)
+            networks[point] = network_of(point, own)
         except UserError as error:
             unbuilt.append(f"latency of {point.name} is not measured: {error}")
     if not networks:
@@ -267,8 +272,10 @@ def _bar(total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
 
 def run_compare_job(config: DictConfig, output: Path, command: str) -> dict[str, Any]:
     """Run :func:`run_compare` as the configuration says."""
+    from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
     given: Any = OmegaConf.to_container(config, resolve=True)
     given.pop("json")
+    given["network"] = instantiate(config.network, _convert_="all")
     return run_compare(given.pop("members"), **given, output=output, command=command)

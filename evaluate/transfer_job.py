@@ -11,14 +11,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..space.built import AnyArchitecture
+from ..space.built import AnyArchitecture, BuiltNetwork, check_network
 from ..space.errors import UserError, check_int
 from ..space.files import write_text
-from ..space.weights import Weights, read_weights
+from ..space.weights import Weights
 from .data import ImageData
 from .folder import folder_lock
 from .recipe import Training
-from .start import named_architecture
+from .start import named_architecture, read_own
 from .train_job import run_train
 from .transfer_data import named_data
 from .transfer_report import Run, write_transfer
@@ -45,6 +45,7 @@ class TransferJob:
     threads: int | None = None
     json: bool = False
     training: Any = None
+    network: Any = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ def run_transfer(
     datasets: Mapping[str, ImageData],
     training: Training,
     *,
+    network: BuiltNetwork | None = None,
     resolution: int | None = None,
     seeds: int = 1,
     seed: int = 0,
@@ -76,10 +78,12 @@ def run_transfer(
     A training that has finished is not made again, one that was cut short goes on.
 
     Args:
-        architecture: zoo names or files, one a network; empty or None: the one that its weights name.
+        architecture: zoo names or files, one a network; empty or None: the one that its weights name, or else
+            ``network``.
         weights: files that they start from, in the same order; empty or None: from scratch.
         datasets: by name, in the order of the table.
         training: the recipe, of all.
+        network: of the user's own builder, which a file of one of its networks needs beside it.
         resolution: of the input in pixels; None: each network's own.
         seeds: trainings of each network on each data set.
         seed: the first of them.
@@ -100,7 +104,7 @@ def run_transfer(
     check_int("seed", seed, 0, 2**32 - 1 - seeds)
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise UserError("effnas transfer runs in one process; with torchrun use effnas train, one network at a time")
-    starts, output = _starts(architecture, weights), Path(output)
+    starts, output = _starts(architecture, weights, network), Path(output)
     if resolution is not None:
         starts = [replace(start, network=start.network.with_(resolution=resolution)) for start in starts]
     tasks = [
@@ -214,9 +218,11 @@ def _trained(
 # -- the networks ----------------------------------------------------------------------------------------
 
 
-def _starts(architecture: Sequence[str | None] | str, weights: Sequence[str | None] | str) -> list[_Start]:
-    names, files = _listed(architecture), _listed(weights)
-    if not names and not files:
+def _starts(
+    architecture: Sequence[str | None] | str, weights: Sequence[str | None] | str, own: BuiltNetwork | None
+) -> list[_Start]:
+    names, files, own = _listed(architecture), _listed(weights), check_network(own)
+    if not names and not files and own is None:
         raise UserError(
             "weights: which networks? Give weights=[FILE,…], and architecture=[NAME,…] where the files do not say "
             "what they are of"
@@ -226,11 +232,11 @@ def _starts(architecture: Sequence[str | None] | str, weights: Sequence[str | No
             f"architecture and weights pair up, one of each a network: there are {len(names)} and {len(files)}; "
             "null stands for the architecture that the weights name, and for training from scratch"
         )
-    count = max(len(names), len(files))
+    count = max(len(names), len(files), 1)
     found = []
     for name, file in zip(names or [None] * count, files or [None] * count, strict=True):
-        read = None if file is None else read_weights(file)
-        network = named_architecture(name, read)
+        read = read_own(file, name, own)
+        network = named_architecture(name, read, own)
         found.append(_Start(network.name or "network", network, read))
     return list(_told_apart(found))
 
@@ -268,6 +274,7 @@ def run_transfer_job(config: DictConfig, output: Path, command: str) -> dict[str
         given["weights"],
         named_data([str(name) for name in _listed(given["datasets"])], given["data"] or {}),
         instantiate(config.training, _convert_="all"),
+        network=instantiate(config.network, _convert_="all"),
         resolution=config.resolution,
         seeds=config.seeds,
         seed=config.seed,

@@ -12,13 +12,15 @@ import pytest
 import torch
 from own_networks import Parted, Tied, plain
 
-from effnas import UserError, build, load_architecture
+from effnas import UserError, build, cost, load_architecture
 from effnas.cli import main
+from effnas.evaluate.compare_job import run_compare
 from effnas.evaluate.data import ImageData
 from effnas.evaluate.evaluate_job import run_evaluate
 from effnas.evaluate.initial import read_initial
 from effnas.evaluate.recipe import Training
 from effnas.evaluate.train_job import run_train
+from effnas.evaluate.transfer_job import run_transfer
 from effnas.space.built import BuiltNetwork
 from effnas.space.weights import load_into, read_weights, save_weights
 
@@ -192,6 +194,20 @@ def test_what_a_builders_network_cannot_do(options: dict[str, Any], message: str
     options = {"architecture": own(), **options}
     with pytest.raises(UserError, match=message):
         trained(tmp_path, **options)
+
+
+def test_they_are_transferred_and_compared(done: Path, tmp_path: Path) -> None:
+    weights = str(done / "weights.safetensors")
+    table = run_transfer(
+        [], [weights, None], {"digits": DIGITS}, SHORT, network=own(), output=tmp_path / "t", quiet=True
+    )
+    assert [run["macs"] for run in table["runs"]] == [cost(own(partial(plain, kernel_size=5))).macs, cost(own()).macs]
+    found = run_compare([str(done)], latency=True, network=own(), latency_rounds=2, output=tmp_path / "c", quiet=True)
+    assert found["families"]["yours"][0]["latency"] > 0
+    with pytest.raises(
+        UserError, match=r"none of the networks can be built: .*made by the builder 'own_networks.plain'"
+    ):
+        run_compare([str(done)], latency=True, output=tmp_path / "c", quiet=True)
 
 
 def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
