@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import random
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from synthetic import Synthetic, calls
+from optuna.pruners import MedianPruner
+from synthetic import Synthetic, calls, own_folder, start, wait_for
 
 from effnas import Architecture, Coefficients, cost, load_architecture, run_grid_search, scale
 from effnas.evaluate.evaluation import Evaluation
@@ -154,6 +157,41 @@ def test_finer_points_of_a_solved_grid(tmp_path: Path) -> None:
     for row in summary["points"]:
         network = scale(B0, Coefficients(row["alpha"], row["beta"], row["gamma"]), 1)
         assert abs(cost(network).macs / cost(B0).macs - 2) <= 0.2
+
+
+def test_pruned_points_are_left_out_of_the_surface(tmp_path: Path) -> None:
+    pruner = MedianPruner(n_startup_trials=3, n_warmup_steps=0)
+    summary = grid(tmp_path, Synthetic(epochs=4), refine=1, pruner=pruner)
+    assert summary["pruned"] > 0
+    assert summary["rounds"][1] > 0
+    assert summary["trials"] == len(summary["points"])
+    done = {row["digest"] for row in summary["points"] if row["accuracy"] is not None}
+    assert summary["surface"]["points"] == len(done) < len({row["digest"] for row in summary["points"]})
+    assert summary["best"]["accuracy"] is not None
+
+
+@pytest.mark.slow
+def test_killed_and_restarted(tmp_path: Path) -> None:
+    """Two workers, killed now and then: the rounds and results are those of one that never was."""
+    words = ["grid-alpha-beta-gamma", "--config-dir", str(own_folder(tmp_path)), "evaluator=synthetic"]
+    words += ["evaluator.delay=0.1", "--baseline", "efficientnet_b0", "hydra.run.dir=out", "--workers", "2"]
+    words += ["--ratio", "achieved", "--step", "0.1", "--refine", "2", "--seeds", "2"]
+    words += ["alpha=[1.0,1.8]", "beta=[1.0,1.4]", "gamma=[1.0,1.4]"]
+    rng, log = random.Random(5), tmp_path / "calls.txt"
+    for _ in range(2):
+        before = len(calls(log))
+        process = start(words, tmp_path)
+        wait_for(lambda before=before: len(calls(log)) > before + 18)
+        time.sleep(rng.uniform(0.0, 0.5))
+        process.kill()
+        process.communicate()
+    process = start([*words, "--json"], tmp_path)
+    out, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    summary = json.loads(out)
+    whole = grid(tmp_path / "whole", Synthetic(), refine=2, seeds=2)
+    assert summary["rounds"] == whole["rounds"]
+    assert summary["points"] == whole["points"]
 
 
 @pytest.mark.parametrize(
