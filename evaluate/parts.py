@@ -29,10 +29,11 @@ class Split:
     def check(self, architecture: AnyArchitecture) -> None:
         """Raise :class:`UserError` unless the architecture has as many classes as the data."""
         if architecture.num_classes != len(self.classes):
-            place = "num_classes of its network" if isinstance(architecture, BuiltNetwork) else "space.num_classes"
+            count = len(self.classes)
+            built = isinstance(architecture, BuiltNetwork)
             raise UserError(
-                f"the data has {len(self.classes)} classes, the architecture {architecture.num_classes}: "
-                f"set {place}={len(self.classes)}"
+                f"the data has {count} classes, the architecture {architecture.num_classes}: set "
+                + (f"num_classes of the builder's network to {count}" if built else f"space.num_classes={count}")
             )
 
 

@@ -19,6 +19,9 @@ from test_algorithms import ALGORITHMS, SLOW, factory
 
 from effnas import UserError, cost, load_architecture
 from effnas.cli import main
+from effnas.evaluate.data import ImageData
+from effnas.evaluate.proxy import Proxy
+from effnas.evaluate.recipe import Training
 from effnas.search.objective import Accuracy, MnasNetReward
 from effnas.space.built import BuiltNetwork
 from effnas.space.built_space import BuilderSpace
@@ -173,6 +176,14 @@ def test_a_network_that_cannot_be_built_is_a_failed_trial(tmp_path: Path) -> Non
         f"builder own_networks.frail failed at depth 2, width {w}, resolution 16: RuntimeError: too deep"
         for w in (0.5, 1, 2, 3, 4)
     } & set(found["reasons"])
+
+
+def test_other_classes_than_the_data_has(tmp_path: Path) -> None:
+    proxy = Proxy(ImageData(limit=100), Training(epochs=1), device="cpu")
+    with pytest.raises(
+        UserError, match="has 10 classes, the architecture 3: set num_classes of the builder's network to 10"
+    ):
+        search(tmp_path, proxy, BuilderSpace("mine", NETWORK.with_(num_classes=3), depth=[1, 2]))
 
 
 def test_a_builder_that_cannot_be_sent_to_workers(tmp_path: Path) -> None:
