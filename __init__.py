@@ -11,11 +11,12 @@ if TYPE_CHECKING:
     from .scaling.coefficients import Coefficients as Coefficients
     from .scaling.coefficients import load_coefficients as load_coefficients
     from .scaling.compound import scale as scale
-    from .scaling.solve import solve_phi as solve_phi
     from .scaling.grid import run_grid_search as run_grid_search
+    from .scaling.solve import solve_phi as solve_phi
     from .search.job import run_search as run_search
     from .space.architecture import Architecture as Architecture
     from .space.architecture import Stage as Stage
+    from .space.built import BuiltNetwork as BuiltNetwork
     from .space.cost import cost as cost
     from .space.errors import UserError as UserError
     from .space.network import build as build
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 #: Loaded when first used: ``effnas scale`` and ``effnas --help`` start without torch.
 _WHERE = {
     "Architecture": "space.architecture",
+    "BuiltNetwork": "space.built",
     "Coefficients": "scaling.coefficients",
     "SearchSpace": "space.space",
     "Stage": "space.architecture",
