@@ -158,6 +158,7 @@ def run_grid_search(
 
     def write(optuna_study: Study, seconds: float) -> dict[str, Any]:
         facts: dict[str, Any] = {"evaluator": type(evaluator).__name__, "command": command, "choose": choose}
+        facts["settings"] = grid.settings()
         facts["latencies"] = {} if latency is None else latency.known
         summary = write_grid(optuna_study, scaled, plan.rounds, output, seed=seed, seconds=seconds, **facts)
         return {"summary": summary, "done": plan.done(optuna_study)}

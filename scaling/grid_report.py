@@ -15,7 +15,7 @@ from ..space.tables import text_table
 from .coefficients import Coefficients
 from .grid_figure import grid_figure
 from .grid_networks import Scaled
-from .grid_points import NAMES
+from .grid_points import NAMES, POWERS
 from .grid_ranking import add_predictions, choose_row, held_ratio, rank_points, surface_of, verdict
 
 __all__ = ["rank_points", "summary_text", "verdict", "write_grid"]
@@ -32,6 +32,7 @@ def write_grid(
     *,
     choose: str,
     latencies: Mapping[str, Mapping[str, Any]],
+    settings: Mapping[str, Any],
     seed: int,
     seconds: float,
     evaluator: str,
@@ -40,7 +41,7 @@ def write_grid(
     """Write everything and return the content of ``summary.json``.
 
     ``rounds`` are the points of the grid and of each round of refinement; ``choose`` is one of
-    :data:`~effnas.scaling.grid_ranking.CHOICES`, ``latencies`` as for :func:`rank_points`.
+    :data:`~effnas.scaling.grid_ranking.CHOICES`, ``latencies`` as for :func:`rank_points`, ``settings`` the grid's.
     """
     trials = shown_trials(study)
     trial_rows = [trial_row(t, ("accuracy",)) for t in trials]
@@ -60,6 +61,7 @@ def write_grid(
         summary["verdict"] = verdict(rows)
         Coefficients(*(summary["best"][name] for name in NAMES)).save(output / "coefficients.yaml")
     summary |= {
+        "grid": dict(settings),
         "points": rows,
         "rounds": [len(points) for points in rounds],
         "baseline": {"name": baseline.name, "digest": baseline.digest, "macs": costs.macs, "params": costs.params}
@@ -143,8 +145,21 @@ def _conclusion(summary: Mapping[str, Any]) -> list[str]:
     if region["networks"] == surface["points"]:
         lines.append("it cannot tell any two apart: more seeds, longer trainings or a wider grid may")
     chosen = "the surface's highest" if summary["chosen_by"] == "surface" else "the best point"
-    lines.append(f"coefficients: {_named(best)}, {chosen}{_unfair(best) if best != first else ''}")
+    lines.append(f"coefficients: {_named(best)}, {chosen}{_unfair(best) if best != first else ''}{_at_end(summary)}")
     return lines
+
+
+def _at_end(summary: Mapping[str, Any]) -> str:
+    """Which coefficients are where their range ends though they could go on."""
+    ends = []
+    for name in NAMES:
+        value, (low, high) = summary["best"][name], summary["grid"][name]
+        alone = high ** POWERS[name] > 1.9  # it doubles the MACs by itself
+        if value == low > 1 or (value == high > low and not alone):
+            ends.append(name)
+    if not ends:
+        return ""
+    return f"; {' and '.join(ends)} at the end of {'its range' if len(ends) == 1 else 'their ranges'}: try wider ones"
 
 
 def _expected(row: Mapping[str, Any]) -> str:

@@ -211,6 +211,17 @@ def test_the_surface_chooses(tmp_path: Path) -> None:
     assert "95% region of the highest" in text
 
 
+@pytest.mark.parametrize(
+    ("gamma", "hint"), [((1.0, 1.3), "; gamma at the end of its range: try wider ones"), ((1.0, 1.5), "")]
+)
+def test_a_range_that_ends_too_early(tmp_path: Path, gamma: tuple[float, float], hint: str) -> None:
+    summary = grid(tmp_path, gamma=gamma, tolerance=0.15)
+    assert summary["grid"]["gamma"] == list(gamma)
+    assert summary["best"]["gamma"] >= 1.3
+    (line,) = [line for line in summary_text(summary).splitlines() if line.startswith("coefficients:")]
+    assert line.partition("highest")[2] == hint
+
+
 def test_the_point_chooses(tmp_path: Path) -> None:
     summary = grid(tmp_path, 0.05, choose="point")
     assert (summary["chosen_by"], summary["best"]) == ("point", summary["points"][0])
