@@ -15,7 +15,7 @@ from .response import Array, Surface, shares
 #: Where depth, width and resolution alone are drawn.
 CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, math.sqrt(3) / 2]])
 #: Steps of the filled contours, and of the outline of the region, along a side.
-FINE, COARSE = 80, 24
+FINE, COARSE = 40, 20
 
 
 def draw_surface(
