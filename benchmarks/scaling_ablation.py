@@ -71,9 +71,9 @@ def commit() -> str:
     return subprocess.run(line, capture_output=True, text=True, check=False).stdout.strip()
 
 
-def write_rows(summary: dict[str, Any], path: Path) -> None:
-    """A row a training."""
-    shared = {"commit": commit(), "machine": machine(), "torch": torch.__version__}
+def write_rows(summary: dict[str, Any], path: Path, of: str) -> None:
+    """A row a training; ``of`` is the commit."""
+    shared = {"commit": of, "machine": machine(), "torch": torch.__version__}
     names = ("macs", "macs_ratio", "params", "activations", "peak_memory", "latency", "resolution", "blocks")
     names += ("phi", "depth", "width", "resolution_multiplier", "trimmed", "divisor")
     rows = [
@@ -101,6 +101,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="default outputs/benchmark_ablation, with --full …_full")
     parser.add_argument("--csv", type=Path, help="write every training")
     options = parser.parse_args()
+    started_from = commit()
     epochs = options.epochs or (100 if options.full else 8)
     # what "auto" would choose could differ between the networks that are compared
     recipe = Training(epochs=epochs, eval_every=epochs, precision="fp32", memory_format="channels_last", compile=False)
@@ -126,10 +127,10 @@ def main() -> None:
         command="benchmarks/scaling_ablation.py",
         job={"evaluator": repr(evaluator)},
     )
-    print(machine(), f"torch {torch.__version__}", f"commit {commit()}", f"load {os.getloadavg()[0]:.1f}", sep=", ")
+    print(machine(), f"torch {torch.__version__}", f"commit {started_from}", f"load {os.getloadavg()[0]:.1f}", sep=", ")
     print(summary_text(summary))
     if options.csv:
-        write_rows(summary, options.csv)
+        write_rows(summary, options.csv, started_from)
 
 
 if __name__ == "__main__":
