@@ -108,7 +108,9 @@ def main() -> None:
     if options.full:
         base = b0_for_32_pixels()
         data = ImageData("files", options.data, holdout=0.1, flip=True, crop=4)
-        recipe = replace(recipe, batch_size=128, lr=0.4, warmup_epochs=5, label_smoothing=0.1, precision="bf16")
+        recipe = replace(
+            recipe, batch_size=128, lr=0.4, warmup_epochs=min(5, epochs / 4), label_smoothing=0.1, precision="bf16"
+        )
         evaluator = Proxy(data, recipe)
     else:
         base = SMALL
