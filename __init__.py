@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from .scaling.ablation import run_ablation as run_ablation
     from .scaling.coefficients import Coefficients as Coefficients
     from .scaling.coefficients import load_coefficients as load_coefficients
     from .scaling.compound import scale as scale
@@ -39,6 +40,7 @@ _WHERE = {
     "load_architecture": "space.zoo",
     "load_coefficients": "scaling.coefficients",
     "load_space": "space.space",
+    "run_ablation": "scaling.ablation",
     "run_grid_search": "scaling.grid",
     "run_search": "search.job",
     "scale": "scaling.compound",

@@ -10,7 +10,7 @@ from typing import Any
 from .response import Surface
 from .surface_figure import draw_surface
 
-#: Points of the ranking that are shown; the table has all.
+#: Networks of the ranking that are shown; the table has all.
 SHOWN = 25
 
 
@@ -20,14 +20,14 @@ def grid_figure(
     """Where in the grid the accuracy is, and the ranking with its spread; ``grid.png`` and ``grid.svg``.
 
     Args:
-        rows: as :func:`~effnas.scaling.grid_ranking.add_predictions` leaves them; nothing is drawn where none has an
-            accuracy.
+        rows: as :func:`~effnas.scaling.grid_ranking.add_predictions` leaves them; of points that are one network the
+            first is drawn, and nothing where none has an accuracy.
         surface: their fit; without one the points are drawn in the plane of β and γ.
         found: the ``surface`` of ``summary.json``.
         name: of the baseline.
         output: folder.
     """
-    done = [row for row in rows if row["accuracy"] is not None]
+    done = [row for row in rows if row["accuracy"] is not None and row["equal_to"] is None]
     if not done:
         return
     from matplotlib.figure import Figure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,11 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     """What ``effnas grid-alpha-beta-gamma`` prints."""
     rows = []
     timed = "latency_ratio" in summary["points"][0]
+    expected = any(row["predicted"] is not None for row in summary["points"])
+    equal = Counter(row["equal_to"] for row in summary["points"])
     for i, row in enumerate(summary["points"], 1):
+        if row["equal_to"] is not None:  # points.csv has them
+            continue
         accuracy = "failed" if row["accuracy"] is None else f"{row['accuracy']:.2%}"
         spread = "" if row["sd"] is None else f"{row['sd']:.2%}"
         rows.append(
@@ -90,7 +95,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
                 *(f"{row[name]:g}" for name in NAMES),
                 accuracy,
                 spread,
-                _expected(row),
+                *([_expected(row)] if expected else []),
                 str(row["seeds"]),
                 f"{row['nominal_macs_ratio']:.3f}",
                 f"{row['macs_ratio']:.3f}",
@@ -98,17 +103,17 @@ def summary_text(summary: Mapping[str, Any]) -> str:
                 f"{row['macs'] / 1e6:,.3f}",
                 f"{row['params'] / 1e6:,.4f}",
                 f"{row['resolution']}²",
-                "" if row["equal_to"] is None else f"= {row['equal_to']}",
+                f"{equal[i] + 1:d}",
             ]
         )
-    header = ["rank", "alpha", "beta", "gamma", "accuracy", "sd", "predicted ± se", "seeds", "nominal", "achieved"]
-    header += ["latency"] * timed
-    header += ["M MACs", "M params", "pixels", "network"]
+    header = ["rank", "alpha", "beta", "gamma", "accuracy", "sd", *["predicted ± se"] * expected, "seeds"]
+    header += ["nominal", "achieved", *["latency"] * timed, "M MACs", "M params", "pixels", "points"]
     base = summary["baseline"]
     return "\n".join(
         [
             f"{base['name']} ({base['macs'] / 1e6:,.3f} M MACs at {base['resolution']}²) scaled to φ = 1: "
-            f"{_counted(summary['rounds'])}, {summary['trials']} trainings in {summary['seconds']:.0f} s; "
+            f"{_counted(summary['rounds'])}, {len(rows)} different networks, "
+            f"{summary['trials'] - summary['duplicates']} trainings in {summary['seconds']:.0f} s; "
             f"MACs{' and latency' * timed} ratios against the baseline",
             "",
             text_table(header, rows),

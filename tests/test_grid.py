@@ -340,7 +340,7 @@ def test_from_the_command_line(
     assert "[9/9]" in captured.err
     assert main([*words, "--seeds", "2"]) == 0
     out = capsys.readouterr().out
-    assert "9 points, 18 trainings" in out
+    assert "9 points, 9 different networks, 18 trainings" in out
     assert "coefficients.yaml" in out
     assert len(calls(tmp_path / "calls.txt")) == 18
 

@@ -1,4 +1,4 @@
-"""The README tells the truth: its Python runs, its YAML loads, its commands are understood; docs/training.md's too."""
+"""The README and pages of docs/ tell the truth: Python runs, YAML loads, commands are understood."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-TRAINING = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+PAGES = [
+    (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    for name in ("training", "scaling", "ablation", "coefficients")
+]
 
 
 def blocks(language: str, text: str = README) -> list[str]:
@@ -23,7 +26,11 @@ def blocks(language: str, text: str = README) -> list[str]:
 
 
 def commands() -> list[str]:
-    lines = "\n".join([*blocks("sh"), *blocks("sh", TRAINING)]).replace("\\\n", " ").splitlines()
+    lines = (
+        "\n".join([block for text in (README, *PAGES) for block in blocks("sh", text)])
+        .replace("\\\n", " ")
+        .splitlines()
+    )
     found = [line.split("   #")[0].strip() for line in lines if line.startswith("effnas ")]
     assert len(found) >= 10
     return found
@@ -63,6 +70,6 @@ def test_it_opens_with_the_two_commands_that_ci_runs() -> None:
 
 
 def test_its_files_exist() -> None:
-    for text, folder in ((README, ROOT), (TRAINING, ROOT / "docs")):
+    for text, folder in ((README, ROOT), *((page, ROOT / "docs") for page in PAGES)):
         for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
             assert (folder / target).is_file(), target
