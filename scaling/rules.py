@@ -187,6 +187,9 @@ class TinyNet:
         return Multipliers(line.depth, width, line.resolution, max(0.0, _dropout(phi)))
 
 
+#: The constraint is α·β²·γ² ≈ 2. Coefficients found by achieved MACs or by latency may be off it, for rounding does
+#: much to small networks; beyond this they are no coefficients of one step.
+MOST_A_STEP = 4.0
 #: Names of the rules, as ``rule=`` knows them.
 RULES = ("compound", "published", "depth", "width", "resolution", "dwr", "tinynet", "lacs")
 #: EfficientNet-X (Li et al. 2021) on a GPU: from the multipliers of x-gpu-b1…b7 in the authors' code (tensorflow/tpu,
@@ -210,13 +213,19 @@ def make_rule(
         lite: ``published`` is EfficientNet-Lite's table.
 
     Raises:
-        UserError: no such rule, or a setting that is another rule's.
+        UserError: no such rule, a setting that is another rule's, or coefficients whose α·β²·γ² is not in (1, 4].
     """
     check_choice("rule", name, RULES)
     if shares is not None and name != "dwr":
         raise UserError(f"shares belong to rule=dwr, not to rule={name}")
     if coefficients is not None and name not in ("compound", "lacs"):
         raise UserError(f"coefficients belong to rule=compound and rule=lacs, not to rule={name}")
+    if coefficients is not None and not 1 < coefficients.macs_ratio <= MOST_A_STEP:
+        raise UserError(
+            f"coefficients {coefficients.alpha:g}, {coefficients.beta:g}, {coefficients.gamma:g}: "
+            f"alpha·beta²·gamma² is {coefficients.macs_ratio:.4g}; a step of phi must about double the MACs: above 1 "
+            f"and at most {MOST_A_STEP:g}"
+        )
     if name in DIMENSIONS:
         one = [0.0, 0.0, 0.0]
         one[DIMENSIONS.index(name)] = 1.0

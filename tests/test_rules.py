@@ -108,6 +108,16 @@ def test_coefficients_of_the_users():
         ("widht", {}, "rule: unknown 'widht'. Did you mean 'width'.* Choose one of: compound, published, depth"),
         ("depth", {"shares": (1, 0, 0)}, "shares belong to rule=dwr, not to rule=depth"),
         ("dwr", {"coefficients": LACS}, "coefficients belong to rule=compound and rule=lacs, not to rule=dwr"),
+        (
+            "compound",
+            {"coefficients": Coefficients(3, 3, 3)},
+            r"coefficients 3, 3, 3: alpha·beta²·gamma² is 243; a step of phi must .* above 1 and at most 4",
+        ),
+        (
+            "lacs",
+            {"coefficients": Coefficients(1, 1, 1)},
+            r"coefficients 1, 1, 1: alpha·beta²·gamma² is 1; a step of phi",
+        ),
         ("dwr", {"shares": (0.5, 0.2, 0.2)}, "shares of depth, width and resolution must add up to 1, got 0.9"),
         ("dwr", {"shares": (1.5, -0.5, 0)}, r"shares: depth must be in \[0, 1\], got 1.5"),
         ("dwr", {"shares": (1, 0)}, r"shares must be three numbers, of depth, width and resolution, got \(1, 0\)"),
