@@ -25,6 +25,7 @@ from ..space.errors import UserError, check_choice, check_int, check_number
 from .ablation_report import write_ablation
 from .ablation_study import AblationProblem, Member, checked_factors, checked_rules, make_members
 from .family import base_network
+from .rules import load_shares
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -46,6 +47,7 @@ class AblateJob:
     coefficients: Any = None
     shares: Any = None
     tolerance: float = 0.02
+    depth_rounding: str = "up"
     seeds: int = 3
     seed: int = 0
     latency: bool = True
@@ -77,6 +79,7 @@ def run_ablation(
     coefficients: Any = None,
     shares: Sequence[float] | None = None,
     tolerance: float = 0.02,
+    depth_rounding: str = "up",
     seeds: int = 3,
     seed: int = 0,
     latency: bool = True,
@@ -109,6 +112,7 @@ def run_ablation(
         coefficients: of ``compound`` (``lacs`` keeps its own): "paper", three numbers or a file; None: the paper's.
         shares: of ``dwr``; None: 0.1, 0.8, 0.1.
         tolerance: how far from 1 achieved MACs / budget may be.
+        depth_rounding: how depth · repeats becomes whole: "up" as the official code, or "nearest".
         seeds: trainings of each network; one allows no test, five or more a useful one.
         seed: the first of them.
         latency: measure it here, in alternation (:func:`~effnas.evaluate.paired_latency.paired_latency`), once and
@@ -137,7 +141,8 @@ def run_ablation(
         check_int("latency_rounds", latency_rounds, 2, 1000)
         check_int("latency_batch", latency_batch, 1, 1_000_000)
     output = Path(output)
-    members = make_members(base_network(baseline, network, BASELINE), names, budgets, coefficients, shares, tolerance)
+    base = base_network(baseline, network, BASELINE)
+    members = make_members(base, names, budgets, coefficients, load_shares(shares), tolerance, depth_rounding)
     problem = AblationProblem(members, tuple(range(seed, seed + seeds)))
     job = {**(job or {"evaluator": repr(evaluator)}), "baseline": members[0].network.digest}
     # not the rules alone: other coefficients, or another tolerance, make other networks

@@ -147,8 +147,8 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         notes.append(f"widths that {DIVISOR} does not divide can be slower than their MACs, where latency is compared")
     if rounded:
         notes.append(
-            f"whole blocks, channels and pixels make much of: {', '.join(rounded)}; a base with more blocks a stage "
-            "follows the rules more closely"
+            f"whole blocks, channels and pixels make much of: {', '.join(rounded)}; a base with more blocks a stage, "
+            "or depth_rounding=nearest, follows the rules more closely"
         )
     return notes + same
 

@@ -16,6 +16,7 @@ from ..space.cost import cost
 from ..space.errors import UserError, check_choice, check_number
 from ..space.multipliers import DIVISOR
 from .coefficients import load_coefficients
+from .compound import check_rounding
 from .meet import Met, meet
 from .rules import RULES, Multipliers, make_rule
 
@@ -122,6 +123,7 @@ def make_members(
     coefficients: Any,
     shares: Any,
     tolerance: float,
+    depth_rounding: str,
 ) -> tuple[Member, ...]:
     """The base, and then each rule at each factor.
 
@@ -130,11 +132,13 @@ def make_members(
         names, factors: rules and multiples of the base's MACs.
         coefficients, shares: of ``compound`` and ``dwr``; None: their own.
         tolerance: of achieved MACs / budget.
+        depth_rounding: of the repeats, "up" or "nearest".
 
     Raises:
         UserError: coefficients or shares that are none, or are of a rule that is not there; a budget that a rule cannot
             meet.
     """
+    check_rounding(base, depth_rounding)
     given = None if coefficients is None else load_coefficients(coefficients)
     for setting, owner in ((given, "compound"), (shares, "dwr")):
         if setting is not None and owner not in names:
@@ -151,7 +155,7 @@ def make_members(
                 shares=shares if name == "dwr" else None,
                 lite=lite,
             )
-            met = meet(base, rule, factor * macs, tolerance)
+            met = meet(base, rule, factor * macs, tolerance, depth_rounding=depth_rounding)
             network = met.network.with_(name=f"{base.name or 'network'}"[:160] + f"_{name}_x{factor:g}")
             found.append(Member(name, factor, met._replace(network=network)))
     return tuple(found)

@@ -9,8 +9,8 @@ from typing import overload
 
 from ..space.architecture import Architecture
 from ..space.built import AnyArchitecture, BuiltNetwork
-from ..space.errors import UserError, check_number
-from ..space.multipliers import DIVISOR, apply_multipliers, round_filters, round_repeats
+from ..space.errors import UserError, check_choice, check_number
+from ..space.multipliers import DIVISOR, ROUNDINGS, apply_multipliers, round_filters, round_repeats
 from .coefficients import Coefficients
 from .rules import Compound, Multipliers, Rule
 
@@ -42,8 +42,8 @@ def scale(architecture: AnyArchitecture, coefficients: Coefficients, phi: float)
     return scale_by(architecture, Compound(coefficients), phi)
 
 
-def scale_by(architecture: AnyArchitecture, rule: Rule, phi: float) -> AnyArchitecture:
-    """As :func:`scale`, by any rule.
+def scale_by(architecture: AnyArchitecture, rule: Rule, phi: float, *, depth_rounding: str = "up") -> AnyArchitecture:
+    """As :func:`scale`, by any rule; ``depth_rounding`` as :func:`multiplied` takes it.
 
     Raises:
         UserError: as :func:`scale`, or the rule says nothing of this φ.
@@ -51,7 +51,7 @@ def scale_by(architecture: AnyArchitecture, rule: Rule, phi: float) -> AnyArchit
     check_number("phi", phi, -100, 100)
     multipliers = rule(phi)
     try:
-        scaled = multiplied(architecture, multipliers, keep_dropout=phi == 0)
+        scaled = multiplied(architecture, multipliers, depth_rounding=depth_rounding, keep_dropout=phi == 0)
     except UserError as error:
         by = rule.coefficients if isinstance(rule, Compound) else f"rule {rule.name}"
         raise UserError(f"phi = {phi:g}, {by}: {error}") from None
@@ -59,8 +59,27 @@ def scale_by(architecture: AnyArchitecture, rule: Rule, phi: float) -> AnyArchit
     return scaled.with_(name=f"{architecture.name or 'network'}"[:170] + f"{middle}_phi{phi:g}")
 
 
+def check_rounding(architecture: AnyArchitecture, depth_rounding: str) -> None:
+    """Refuse a rounding of repeats that is none, or that a builder, which rounds its own, cannot be told.
+
+    Raises:
+        UserError: so.
+    """
+    check_choice("depth_rounding", depth_rounding, ROUNDINGS)
+    if isinstance(architecture, BuiltNetwork) and depth_rounding != "up":
+        raise UserError(
+            f"depth_rounding={depth_rounding} is for Architectures: the builder {architecture.code} rounds its own "
+            "repeats"
+        )
+
+
 def multiplied(
-    architecture: AnyArchitecture, by: Multipliers, *, divisor: int = DIVISOR, keep_dropout: bool = False
+    architecture: AnyArchitecture,
+    by: Multipliers,
+    *,
+    divisor: int = DIVISOR,
+    depth_rounding: str = "up",
+    keep_dropout: bool = False,
 ) -> AnyArchitecture:
     """The network with depth, width, resolution and dropout multiplied, and rounded to what a network can have.
 
@@ -68,6 +87,7 @@ def multiplied(
         architecture: the base.
         by: its multipliers.
         divisor: of the widths; a builder's network rounds its own.
+        depth_rounding: of the repeats, "up" as the official code or "nearest"; the same is true of it.
         keep_dropout: leave the rate as it is.
 
     Raises:
@@ -84,4 +104,6 @@ def multiplied(
     dropout = None
     if not (keep_dropout or isinstance(architecture, BuiltNetwork)):
         dropout = min(max(architecture.dropout * by.dropout, 0.0), _HIGHEST_DROPOUT)
-    return apply_multipliers(architecture, by.width, by.depth, round(side), dropout, divisor=divisor)
+    return apply_multipliers(
+        architecture, by.width, by.depth, round(side), dropout, divisor=divisor, depth_rounding=depth_rounding
+    )

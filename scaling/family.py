@@ -20,9 +20,9 @@ from ..space.quantity import parse_quantity
 from ..space.tables import text_table
 from ..space.zoo import load_architecture, zoo
 from .coefficients import PAPER, PRESETS, load_coefficients
-from .compound import scale_by
+from .compound import check_rounding, scale_by
 from .explain import explain, explain_rows
-from .rules import Multipliers, Rule, make_rule
+from .rules import Multipliers, Rule, load_shares, make_rule
 from .solve import TARGETS, Latency, solve_phi
 
 MAX_FAMILY = 1000
@@ -43,6 +43,7 @@ class ScaleJob:
         coefficients: of compound and lacs: "paper", three numbers ("1.2,1.1,1.15" or a list) or a coefficients file;
             None: the rule's own.
         shares: of dwr: of depth, width and resolution in the MACs factor; None: 0.1, 0.8, 0.1.
+        depth_rounding: how depth · repeats becomes whole: "up", as the official code, or "nearest".
         phi: one network at this φ.
         preset: one published network: b0…b8, l2, lite0…lite4.
         family: a network for each φ of a range ("0..7", both ends), of "0,0.5,1", or of a list.
@@ -61,6 +62,7 @@ class ScaleJob:
     rule: str = "compound"
     coefficients: Any = None
     shares: Any = None
+    depth_rounding: str = "up"
     phi: float | None = None
     preset: str | None = None
     family: Any = None
@@ -162,10 +164,11 @@ def _scaled(options: ScaleJob) -> tuple[list[AnyArchitecture], list[dict[str, An
     baseline = base_network(options.baseline, options.network)
     given = None if options.coefficients is None else load_coefficients(options.coefficients)
     lite = not isinstance(baseline, BuiltNetwork) and baseline.fixed_ends
-    rule = make_rule(options.rule, coefficients=given, shares=_shares(options.shares), lite=lite)
+    rule = make_rule(options.rule, coefficients=given, shares=load_shares(options.shares), lite=lite)
+    check_rounding(baseline, options.depth_rounding)
     measure = _latency(options)
     phis = _phis(options, baseline, rule, measure)
-    networks = [scale_by(baseline, rule, phi) for phi in phis]
+    networks = [scale_by(baseline, rule, phi, depth_rounding=options.depth_rounding) for phi in phis]
     base_macs = cost(baseline).macs
     rows = [_describe(n, rule.name, phi, rule(phi), base_macs) for n, phi in zip(networks, phis, strict=True)]
     if options.target_latency is not None:
@@ -203,17 +206,8 @@ def _phis(options: ScaleJob, baseline: AnyArchitecture, rule: Rule, measure: Lat
         if name == "memory" and isinstance(value, str):
             value = value.strip().removesuffix("B")
         limits[name] = None if value is None else parse_quantity(f"target_{name}", value)
-    return [solve_phi(baseline, rule, **limits, latency=_seconds(options.target_latency), measure=measure)]
-
-
-def _shares(value: object) -> Any:
-    """Three numbers from "0.2,0.6,0.2", as a list is written on the command line."""
-    if not isinstance(value, str):
-        return value  # Shares checks it
-    try:
-        return tuple(float(part) for part in value.strip().strip("[]()").split(","))
-    except ValueError:
-        raise UserError(f"shares must be three numbers, like 0.1,0.8,0.1, got {value!r:.60}") from None
+    latency, rounding = _seconds(options.target_latency), options.depth_rounding
+    return [solve_phi(baseline, rule, **limits, latency=latency, measure=measure, depth_rounding=rounding)]
 
 
 def _seconds(value: object) -> float | None:

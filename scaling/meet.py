@@ -46,7 +46,9 @@ class Met(NamedTuple):
     divisor: int
 
 
-def meet(network: AnyArchitecture, rule: Rule, macs: float, tolerance: float = 0.02) -> Met:
+def meet(
+    network: AnyArchitecture, rule: Rule, macs: float, tolerance: float = 0.02, *, depth_rounding: str = "up"
+) -> Met:
     """The base scaled by a rule to ``macs`` multiply-accumulates as counted on the rounded network.
 
     The φ on both sides of the budget come first. Where neither network is within the tolerance, one of them is
@@ -59,13 +61,14 @@ def meet(network: AnyArchitecture, rule: Rule, macs: float, tolerance: float = 0
         rule: how it grows.
         macs: to be met.
         tolerance: how far from 1 achieved MACs / ``macs`` may be.
+        depth_rounding: as :func:`~effnas.scaling.compound.multiplied`.
 
     Raises:
         UserError: a number out of range, or nothing within the tolerance: the message gives the nearest ratio.
     """
     check_number("macs", macs, 0, open_low=True)
     check_number("tolerance", tolerance, 0, 0.5)
-    tries = _Tries(network, rule, macs)
+    tries = _Tries(network, rule, macs, depth_rounding)
     for divisor in (DIVISOR,) if isinstance(network, BuiltNetwork) else DIVISORS:
         for met in _candidates(tries, divisor, tolerance):
             if abs(met.macs_ratio - 1) <= tolerance:
@@ -98,8 +101,8 @@ def _candidates(tries: _Tries, divisor: int, tolerance: float) -> Iterator[Met]:
 class _Tries:
     """The networks at φ = step / STEPS with the width times tick / STEPS, and the nearest one seen."""
 
-    def __init__(self, network: AnyArchitecture, rule: Rule, macs: float) -> None:
-        self._base, self._rule, self._macs = network, rule, macs
+    def __init__(self, network: AnyArchitecture, rule: Rule, macs: float, depth_rounding: str) -> None:
+        self._base, self._rule, self._macs, self._depth_rounding = network, rule, macs, depth_rounding
         self._of = cache(self._compute)
         self._nearest: Met | None = None
 
@@ -148,7 +151,9 @@ class _Tries:
         try:
             by = self._rule(phi)
             by = by._replace(width=by.width * trim)
-            scaled = multiplied(self._base, by, divisor=divisor, keep_dropout=phi == 0)
+            scaled = multiplied(
+                self._base, by, divisor=divisor, depth_rounding=self._depth_rounding, keep_dropout=phi == 0
+            )
             ratio = cost(scaled).macs / self._macs
         except UserError:
             return None

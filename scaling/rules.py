@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ..space.errors import UserError, check_choice, check_number
 from ..space.zoo import PUBLISHED
@@ -195,6 +195,20 @@ RULES = ("compound", "published", "depth", "width", "resolution", "dwr", "tinyne
 #: EfficientNet-X (Li et al. 2021) on a GPU: from the multipliers of x-gpu-b1…b7 in the authors' code (tensorflow/tpu,
 #: efficientnet_x_builder.py), which all give these two decimals when brought to α·β²·γ² = 2. Depth grows fastest.
 LACS = Coefficients(1.30, 1.16, 1.07)
+
+
+def load_shares(value: Any) -> Any:
+    """Shares from "0.2,0.6,0.2", as a list is written on the command line; anything else is :class:`Shares`' to check.
+
+    Raises:
+        UserError: a text that is no numbers.
+    """
+    if not isinstance(value, str):
+        return value
+    try:
+        return tuple(float(part) for part in value.strip().strip("[]()").split(","))
+    except ValueError:
+        raise UserError(f"shares must be three numbers, like 0.1,0.8,0.1, got {value!r:.60}") from None
 
 
 def make_rule(

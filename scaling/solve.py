@@ -32,6 +32,7 @@ def solve_phi(
     memory: float | None = None,
     latency: float | None = None,
     measure: Latency | None = None,
+    depth_rounding: str = "up",
 ) -> float:
     """The largest φ, to 1/10,000, whose network keeps within every target given.
 
@@ -45,6 +46,7 @@ def solve_phi(
         memory: most ``cost(...).peak_memory``, in bytes.
         latency: most seconds that ``measure`` may say of the network.
         measure: measures a network; each network once.
+        depth_rounding: as :func:`~effnas.scaling.compound.multiplied`.
 
     Raises:
         UserError: no target, a target that is not a positive number, one that no φ of the rule meets (the message
@@ -58,7 +60,7 @@ def solve_phi(
         raise UserError(f"solve_phi needs a target: {', '.join(given)}")
     for name, value in limits.items():
         check_number(f"target {name}", value, 0, open_low=True)
-    amounts = _Amounts(architecture, rule, limits, measure)
+    amounts = _Amounts(architecture, rule, limits, measure, depth_rounding)
     first, last = (round(end * STEPS) for end in (max(rule.low, -100), min(rule.high, 100)))
     first += first / STEPS < rule.low  # rounded out of the rule's range
     by = rule.coefficients if isinstance(rule, Compound) else f"rule {rule.name}"
@@ -92,9 +94,15 @@ class _Amounts:
     """The limited amounts of the networks at φ = step / STEPS."""
 
     def __init__(
-        self, architecture: AnyArchitecture, rule: Rule, limits: Mapping[str, float], measure: Latency | None
+        self,
+        architecture: AnyArchitecture,
+        rule: Rule,
+        limits: Mapping[str, float],
+        measure: Latency | None,
+        depth_rounding: str,
     ) -> None:
         self._architecture, self._rule, self._limits = architecture, rule, limits
+        self._depth_rounding = depth_rounding
         self._of_step = cache(self._compute)
         self._measure = cache(measure) if measure is not None else None
 
@@ -109,7 +117,7 @@ class _Amounts:
 
     def _compute(self, step: int) -> dict[str, float] | None:
         try:
-            network = scale_by(self._architecture, self._rule, step / STEPS)
+            network = scale_by(self._architecture, self._rule, step / STEPS, depth_rounding=self._depth_rounding)
             found = cost(network)
         except UserError:
             return None

@@ -8,10 +8,12 @@ from typing import overload
 
 from .architecture import Architecture, Stage
 from .built import AnyArchitecture, BuiltNetwork
-from .errors import UserError, check_int, check_number
+from .errors import UserError, check_choice, check_int, check_number
 
 #: Channels are multiples of this.
 DIVISOR = 8
+#: How ``depth · repeats`` becomes whole.
+ROUNDINGS = ("up", "nearest")
 #: Digits kept of a product before it is rounded: 1.21 ** 0.5 · 40 is 44, not 43.99999999999999.
 _DIGITS = 6
 
@@ -34,17 +36,19 @@ def round_filters(channels: int, width: float, divisor: int = DIVISOR) -> int:
     return rounded + divisor if rounded < 0.9 * exact else rounded
 
 
-def round_repeats(repeats: int, depth: float) -> int:
-    """``⌈depth · repeats⌉``, at least 1.
+def round_repeats(repeats: int, depth: float, rounding: str = "up") -> int:
+    """``⌈depth · repeats⌉``, or with ``rounding="nearest"`` the nearest whole number; at least 1.
 
-    Source: ``round_repeats`` in efficientnet_model.py, tensorflow/tpu.
+    Source: ``round_repeats`` in efficientnet_model.py, tensorflow/tpu; pycls and TinyNet take the nearest.
 
     Raises:
-        UserError: ``repeats`` is not a positive whole number or ``depth`` not a positive number.
+        UserError: ``repeats`` is not a positive whole number, ``depth`` not a positive number, or ``rounding`` neither.
     """
+    check_choice("depth_rounding", rounding, ROUNDINGS)
     check_int("repeats", repeats, 1)
     _check_multiplier("depth", depth)
-    return max(1, math.ceil(round(depth * repeats, _DIGITS)))
+    exact = round(depth * repeats, _DIGITS)
+    return max(1, math.ceil(exact) if rounding == "up" else math.floor(exact + 0.5))
 
 
 @overload
@@ -56,6 +60,7 @@ def apply_multipliers(
     dropout: float | None = None,
     *,
     divisor: int = DIVISOR,
+    depth_rounding: str = "up",
 ) -> Architecture: ...
 
 
@@ -68,6 +73,7 @@ def apply_multipliers(
     dropout: float | None = None,
     *,
     divisor: int = DIVISOR,
+    depth_rounding: str = "up",
 ) -> AnyArchitecture: ...
 
 
@@ -79,13 +85,15 @@ def apply_multipliers(
     dropout: float | None = None,
     *,
     divisor: int = DIVISOR,
+    depth_rounding: str = "up",
 ) -> AnyArchitecture:
     """The network with its channels times ``width`` and its repeats times ``depth``, at ``resolution`` pixels.
 
     Stem and head scale with the width, a head of 0 stays none. With ``fixed_ends`` (EfficientNet-Lite) stem, head and
     the repeats of the first and last stage stay as they are; the channels of those two stages do scale.
-    ``dropout`` None leaves the rate as it is; ``divisor`` is what widths become multiples of. A builder's network has
-    its multipliers multiplied, and is rounded, and given a dropout, by the builder.
+    ``dropout`` None leaves the rate as it is; ``divisor`` is what widths become multiples of, and
+    ``depth_rounding`` how repeats become whole. A builder's network has its multipliers multiplied, and is rounded, and
+    given a dropout, by the builder.
 
     Raises:
         UserError: a multiplier is not a positive number, or the result is outside what an Architecture may be.
@@ -100,7 +108,7 @@ def apply_multipliers(
 
     def grown(i: int, stage: Stage) -> Stage:
         keep = architecture.fixed_ends and i in (0, last)
-        repeats = stage.repeats if keep else round_repeats(stage.repeats, depth)
+        repeats = stage.repeats if keep else round_repeats(stage.repeats, depth, depth_rounding)
         return replace(stage, channels=round_filters(stage.channels, width, divisor), repeats=repeats)
 
     ends = {}

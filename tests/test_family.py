@@ -266,3 +266,17 @@ def test_a_network_of_the_zoo_that_a_builder_makes(tmp_path):
 def test_mistakes_with_rules(options, message, tmp_path):
     with pytest.raises(UserError, match=message):
         run_scale(ScaleJob(**options), tmp_path)
+
+
+def test_blocks_rounded_to_the_nearest(tmp_path):
+    base = str(zoo("mobilenet_v2").with_(resolution=32).save(tmp_path / "net.yaml"))
+    up, nearest = (
+        run_scale(ScaleJob(baseline=base, target_macs="20M", depth_rounding=rounding), tmp_path)[0]
+        for rounding in ("up", "nearest")
+    )
+    assert up["phi"] < nearest["phi"]  # one block more a stage from the start leaves nothing for the other dimensions
+    assert nearest["width"] > up["width"]
+    assert max(up["macs"], nearest["macs"]) <= 20e6
+    message = "depth_rounding=nearest is for Architectures: the builder resnet18 rounds its own repeats"
+    with pytest.raises(UserError, match=message):
+        run_scale(ScaleJob(baseline="resnet18", phi=1, depth_rounding="nearest"), tmp_path)

@@ -171,3 +171,14 @@ def test_budgets_out_of_reach(base: AnyArchitecture, rule: str, factor: float, m
 def test_tolerances_that_are_none(tolerance: float) -> None:
     with pytest.raises(UserError, match="tolerance must be"):
         met(CIFAR, "width", 2, tolerance)
+
+
+def test_blocks_rounded_to_the_nearest_follow_the_rule_more_closely() -> None:
+    """From one block a stage, any depth above 1 doubles the blocks where they round up."""
+    stages = tuple(Stage("mbconv", c, 1, 3, s, 4) for c, s in ((16, 1), (24, 2), (40, 2)))
+    base = Architecture(stages, stem=16, stem_stride=1, head=64, resolution=32, num_classes=10)
+    rule, budget = make_rule("compound"), 2 * cost(base).macs
+    up, nearest = (meet(base, rule, budget, depth_rounding=rounding) for rounding in ("up", "nearest"))
+    assert abs(up.macs_ratio - 1) <= 0.02
+    assert abs(nearest.macs_ratio - 1) <= 0.02
+    assert up.phi < 0.5 < nearest.phi

@@ -3,6 +3,7 @@ import pytest
 from effnas.space.architecture import Architecture, Stage
 from effnas.space.errors import UserError
 from effnas.space.multipliers import apply_multipliers, round_filters, round_repeats
+from effnas.space.zoo import zoo
 
 NETWORK = Architecture(
     (Stage("mbconv", 16, 1), Stage("mbconv", 40, 2, stride=2, expand_ratio=6), Stage("mbconv", 320, 3)),
@@ -93,3 +94,24 @@ def test_ones_are_the_identity_for_any_width():
 def test_mistakes(call, message):
     with pytest.raises(UserError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("repeats", "depth", "up", "nearest"),
+    [(1, 1.2, 2, 1), (2, 1.2, 3, 2), (3, 1.2, 4, 4), (4, 1.4, 6, 6), (2, 0.6, 2, 1), (1, 0.2, 1, 1), (2, 1.25, 3, 3)],
+)
+def test_rounding_of_repeats(repeats, depth, up, nearest):
+    assert (round_repeats(repeats, depth), round_repeats(repeats, depth, "nearest")) == (up, nearest)
+
+
+def test_tinynet_b_has_its_authors_repeats():
+    """TinyNet-B, depth 1.1, rounded to the nearest: [1, 2, 2, 3, 3, 4, 1] (timm 1.0)."""
+    b0 = zoo("efficientnet_b0")
+    stages = apply_multipliers(b0, 1.0, 1.1, 188, depth_rounding="nearest").stages
+    assert [stage.repeats for stage in stages] == [1, 2, 2, 3, 3, 4, 1]
+    assert [stage.repeats for stage in apply_multipliers(b0, 1.0, 1.1, 188).stages] == [2, 3, 3, 4, 4, 5, 2]
+
+
+def test_no_such_rounding():
+    with pytest.raises(UserError, match=r"depth_rounding: unknown 'down'. .*Choose one of: up, nearest"):
+        round_repeats(2, 1.5, "down")
