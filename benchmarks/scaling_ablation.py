@@ -97,6 +97,8 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=5000, help="images, 40 %% of them held out; not with --full")
     parser.add_argument("--epochs", type=int, help="default 8, with --full 100")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--rules", nargs="+", default=RULES)
+    parser.add_argument("--depth-rounding", default="up", help="up or nearest")
     parser.add_argument("--timeout", type=float, help="seconds after which no training starts")
     parser.add_argument("--output", type=Path, help="default outputs/benchmark_ablation, with --full …_full")
     parser.add_argument("--csv", type=Path, help="write every training")
@@ -121,7 +123,8 @@ def main() -> None:
     summary = run_ablation(
         base,
         evaluator,
-        rules=RULES,
+        rules=options.rules,
+        depth_rounding=options.depth_rounding,
         seeds=options.seeds,
         timeout=options.timeout,
         latency_device=device,
