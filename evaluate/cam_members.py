@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -13,8 +12,8 @@ from torch import nn
 from ..space.built import AnyArchitecture, BuiltNetwork
 from ..space.errors import UserError
 from ..space.network import build
-from ..space.weights import Weights, load_into, suited
-from .start import named_architecture, read_own
+from ..space.weights import Weights, load_into
+from .trained import trained
 
 #: Names of classes that a message shows.
 _SHOWN = 5
@@ -90,13 +89,14 @@ def find_members(
         )
     members: list[Member] = []
     for file, named in zip(files, given or [None] * len(files), strict=True):
-        one, found, note = _trained(named, file, network, padding=padding, bn_eps=bn_eps, resolution=resolution)
+        start = trained(named, file, network, padding=padding, bn_eps=bn_eps, resolution=resolution)
+        one = start.architecture
         model = build(one)
-        load_into(model, found)
+        load_into(model, start.weights)
         name, same = one.name or "network", [m for m in members if m.architecture.name == one.name]
         if same:  # another training of it
             name += f" ({len(same) + 1})"
-        members.append(Member(name, one, found, note, model))
+        members.append(Member(name, one, start.weights, start.note, model))
     return members
 
 
@@ -104,25 +104,3 @@ def _listed(value: Any) -> list[Any]:
     if value is None:
         return []
     return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
-
-
-def _trained(
-    given: Any,
-    file: str | Path,
-    own: BuiltNetwork | None,
-    *,
-    padding: str | None,
-    bn_eps: float | None,
-    resolution: int | None,
-) -> tuple[AnyArchitecture, Weights, str]:
-    weights = read_own(file, given, own)
-    assert weights is not None  # a file was given
-    found = named_architecture(given, weights, own)
-    network, weights, note = suited(found, weights, padding=padding, bn_eps=bn_eps)
-    matrices = [tensor for tensor in weights.tensors.values() if tensor.ndim == 2]
-    if isinstance(network, BuiltNetwork):
-        if weights.architecture is not None:
-            network = network.with_(num_classes=weights.architecture.num_classes)
-    elif len(matrices) == 1:  # the classifier's: it says how many classes there are
-        network = network.with_(num_classes=len(matrices[0]))
-    return network if resolution is None else network.with_(resolution=resolution), weights, note

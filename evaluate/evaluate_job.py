@@ -19,7 +19,7 @@ from ..space.built import AnyArchitecture, BuiltNetwork, configured_network
 from ..space.cost import cost
 from ..space.errors import UserError, check_choice, check_int
 from ..space.network import build
-from ..space.weights import Weights, load_into, suited
+from ..space.weights import load_into
 from .data import ImageData
 from .device import find_device, is_out_of_memory, torch_threads
 from .evaluation import EvaluationError
@@ -28,7 +28,7 @@ from .folder import folder_lock
 from .predict import predict
 from .profile import profile
 from .settings import Settings
-from .start import named_architecture, read_own
+from .trained import trained
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -111,7 +111,7 @@ def run_evaluate(
     if latency_batch is not None:
         check_int("latency_batch", latency_batch, 1, 1_000_000)
     place, output = find_device(device), Path(output)
-    start = _start(architecture, weights, network, padding=padding, bn_eps=bn_eps, resolution=resolution)
+    start = trained(architecture, weights, network, padding=padding, bn_eps=bn_eps, resolution=resolution)
     found = start.architecture
     images = data.load_part(
         part,
@@ -176,41 +176,6 @@ def run_evaluate(
             "command": command,
         }
         return write_evaluation(predictions, images.classes, images.names(), facts, output)
-
-
-@dataclass(frozen=True)
-class _Start:
-    """A network and the weights that fit it; ``num_classes`` is what the architecture said before they did."""
-
-    architecture: AnyArchitecture
-    weights: Weights
-    note: str
-    num_classes: int
-
-
-def _start(
-    given: AnyArchitecture | str | None,
-    file: str | Path | None,
-    own: BuiltNetwork | None,
-    *,
-    padding: str | None,
-    bn_eps: float | None,
-    resolution: int | None,
-) -> _Start:
-    weights = read_own(file, given, own)
-    if weights is None:
-        raise UserError("weights: which ones? Give weights=FILE; effnas train writes weights.safetensors")
-    found = named_architecture(given, weights, own)
-    network, weights, note = suited(found, weights, padding=padding, bn_eps=bn_eps)
-    matrices = [tensor for tensor in weights.tensors.values() if tensor.ndim == 2]
-    if isinstance(network, BuiltNetwork):
-        if weights.architecture is not None:
-            network = network.with_(num_classes=weights.architecture.num_classes)
-    elif len(matrices) == 1:  # the classifier's: it says how many classes there are
-        network = network.with_(num_classes=len(matrices[0]))
-    if resolution is not None:
-        network = network.with_(resolution=resolution)
-    return _Start(network, weights, note, found.num_classes)
 
 
 @contextmanager
