@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.study import Study
 
-from ..search.record import is_counted
+from ..search.record import enqueue_missing
 from ..search.study import Candidate
 from ..space.built import AnyArchitecture, BuiltNetwork
 from ..space.cost import cost
@@ -69,17 +69,8 @@ class AblationProblem:
 
     def enqueue(self, study: Study) -> None:
         """Every member and seed that is neither waiting nor finished, seed by seed."""
-        known = set()
-        for trial in study.get_trials(deepcopy=False):
-            if is_counted(trial):
-                known.add(frozenset(trial.params.items()))
-            elif not trial.state.is_finished():  # waiting, or running on another machine
-                known.add(frozenset(trial.system_attrs.get("fixed_params", {}).items()))
-        for seed in self.seeds:
-            for member in self.members:
-                params = {"rule": member.rule, "factor": member.factor, "seed": seed}
-                if frozenset(params.items()) not in known:
-                    study.enqueue_trial(params)
+        wanted = [{"rule": m.rule, "factor": m.factor, "seed": seed} for seed in self.seeds for m in self.members]
+        enqueue_missing(study, wanted)
 
 
 def checked_rules(rules: Any) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -224,22 +225,20 @@ def _seconds(value: object) -> float | None:
 
 def _latency(options: ScaleJob) -> Latency:
     """Median seconds a batch, measured once for each network."""
-    measured: dict[str, float] = {}
 
+    @cache
     def measure(network: AnyArchitecture) -> float:
         from ..evaluate.profile import profile
 
-        if network.digest not in measured:
-            measured[network.digest] = profile(
-                network,
-                batch_size=options.latency_batch,
-                threads=options.latency_threads,
-                device=options.latency_device,
-                repeats=LATENCY_REPEATS,
-                warmup=3,
-                fvcore=False,
-            ).latency
-        return measured[network.digest]
+        return profile(
+            network,
+            batch_size=options.latency_batch,
+            threads=options.latency_threads,
+            device=options.latency_device,
+            repeats=LATENCY_REPEATS,
+            warmup=3,
+            fvcore=False,
+        ).latency
 
     return measure
 

@@ -11,7 +11,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.study import Study
 
 from ..evaluate.evaluation import EvaluationError
-from ..search.record import is_counted
+from ..search.record import enqueue_missing, is_counted
 from ..search.study import Candidate
 from ..space.errors import UserError
 from .coefficients import Coefficients
@@ -141,15 +141,7 @@ class GridPlan:
             self._settled.append(self._next(study))
             rows = [[[getattr(p, name) for name in NAMES] for p in points] for points in self._settled]
             study.set_user_attr(ROUNDS, rows)
-        known = set()
-        for trial in study.get_trials(deepcopy=False):
-            if is_counted(trial):
-                known.add(_key(trial.params))
-            elif not trial.state.is_finished():  # waiting, or running on another machine
-                known.add(_key(trial.system_attrs.get("fixed_params", {})))
-        for params in self._all():
-            if _key(params) not in known:
-                study.enqueue_trial(params)
+        enqueue_missing(study, self._all())
 
     def _next(self, study: Study) -> list[Coefficients]:
         rows = rank_points(study, self._scaled, self.points, {} if self._latency is None else self._latency.known)

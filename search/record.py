@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from optuna.study import Study
@@ -26,6 +27,19 @@ def is_counted(trial: FrozenTrial) -> bool:
     """Whether the trial is one of the finished ones that were asked for: not interrupted, not infeasible."""
     aside = trial.user_attrs.get(INTERRUPTED) or result_of(trial).get("infeasible")
     return trial.state.is_finished() and not aside
+
+
+def enqueue_missing(study: Study, wanted: Iterable[Mapping[str, Any]]) -> None:
+    """Enqueue each of these parameters that no trial has which is waiting, running or finished, in their order."""
+    known = set()
+    for trial in study.get_trials(deepcopy=False):
+        if is_counted(trial):
+            known.add(frozenset(trial.params.items()))
+        elif not trial.state.is_finished():  # waiting, or running on another machine
+            known.add(frozenset(trial.system_attrs.get("fixed_params", {}).items()))
+    for params in wanted:
+        if frozenset(params.items()) not in known:
+            study.enqueue_trial(dict(params))
 
 
 def interrupt_running(study: Study, owner: str, shared: bool) -> None:
