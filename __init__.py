@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from .scaling.ablation import run_ablation as run_ablation
+    from .scaling.ablate.job import run_ablation as run_ablation
     from .scaling.coefficients import Coefficients as Coefficients
     from .scaling.coefficients import load_coefficients as load_coefficients
     from .scaling.compound import scale as scale
-    from .scaling.grid import run_grid_search as run_grid_search
+    from .scaling.grid.job import run_grid_search as run_grid_search
     from .scaling.solve import solve_phi as solve_phi
     from .search.job import run_search as run_search
     from .space.architecture import Architecture as Architecture
@@ -40,8 +40,8 @@ _WHERE = {
     "load_architecture": "space.zoo",
     "load_coefficients": "scaling.coefficients",
     "load_space": "space.space",
-    "run_ablation": "scaling.ablation",
-    "run_grid_search": "scaling.grid",
+    "run_ablation": "scaling.ablate.job",
+    "run_grid_search": "scaling.grid.job",
     "run_search": "search.job",
     "scale": "scaling.compound",
     "solve_phi": "scaling.solve",

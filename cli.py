@@ -42,21 +42,21 @@ def _search_schema() -> type:
 
 
 def _grid(cfg: DictConfig, output: Path, command: str) -> str:
-    from .scaling.grid import run_grid_job
-    from .scaling.grid_report import summary_text
+    from .scaling.grid.job import run_grid_job
+    from .scaling.grid.report import summary_text
 
     summary = run_grid_job(cfg, output, command)
     return json.dumps(summary, indent=2) if cfg.json else summary_text(summary)
 
 
 def _grid_schema() -> type:
-    from .scaling.grid import GridJob
+    from .scaling.grid.job import GridJob
 
     return GridJob
 
 
 def _train(cfg: DictConfig, output: Path, command: str) -> str:
-    from .evaluate.train_job import run_train_job, summary_text
+    from .evaluate.train.job import run_train_job, summary_text
 
     summary = run_train_job(cfg, output, command)
     if not summary:  # one of torchrun's processes, but not the first
@@ -65,21 +65,21 @@ def _train(cfg: DictConfig, output: Path, command: str) -> str:
 
 
 def _train_schema() -> type:
-    from .evaluate.train_job import TrainJob
+    from .evaluate.train.job import TrainJob
 
     return TrainJob
 
 
 def _evaluate(cfg: DictConfig, output: Path, command: str) -> str:
-    from .evaluate.evaluate_job import run_evaluate_job
-    from .evaluate.evaluation_report import summary_text
+    from .evaluate.measure.job import run_evaluate_job
+    from .evaluate.measure.report import summary_text
 
     summary = run_evaluate_job(cfg, output, command)
     return json.dumps(summary, indent=2) if cfg.json else summary_text(summary)
 
 
 def _evaluate_schema() -> type:
-    from .evaluate.evaluate_job import EvaluateJob
+    from .evaluate.measure.job import EvaluateJob
 
     return EvaluateJob
 
@@ -87,7 +87,7 @@ def _evaluate_schema() -> type:
 def _scale(cfg: DictConfig, output: Path, command: str) -> str:
     from omegaconf import OmegaConf
 
-    from .scaling.family import ScaleJob, render, run_scale
+    from .scaling.scale.job import ScaleJob, render, run_scale
     from .space.built import configured_network
 
     job = OmegaConf.to_object(cfg)
@@ -98,21 +98,21 @@ def _scale(cfg: DictConfig, output: Path, command: str) -> str:
 
 
 def _scale_schema() -> type:
-    from .scaling.family import ScaleJob
+    from .scaling.scale.job import ScaleJob
 
     return ScaleJob
 
 
 def _cam(cfg: DictConfig, output: Path, command: str) -> str:
-    from .evaluate.cam_job import run_cam_job
-    from .evaluate.cam_report import summary_text
+    from .evaluate.cam.job import run_cam_job
+    from .evaluate.cam.report import summary_text
 
     summary = run_cam_job(cfg, output, command)
     return json.dumps(summary, indent=2) if cfg.json else summary_text(summary)
 
 
 def _cam_schema() -> type:
-    from .evaluate.cam_job import CamJob
+    from .evaluate.cam.job import CamJob
 
     return CamJob
 
@@ -120,7 +120,7 @@ def _cam_schema() -> type:
 def _reproduce(cfg: DictConfig, output: Path, command: str) -> str:
     from omegaconf import OmegaConf
 
-    from .scaling.reproduce import ReproduceJob, render, run_reproduce
+    from .scaling.reproduce.job import ReproduceJob, render, run_reproduce
 
     job = OmegaConf.to_object(cfg)
     if not isinstance(job, ReproduceJob):  # a primary config of the user's
@@ -129,49 +129,49 @@ def _reproduce(cfg: DictConfig, output: Path, command: str) -> str:
 
 
 def _reproduce_schema() -> type:
-    from .scaling.reproduce import ReproduceJob
+    from .scaling.reproduce.job import ReproduceJob
 
     return ReproduceJob
 
 
 def _compare(cfg: DictConfig, output: Path, command: str) -> str:
-    from .evaluate.compare_job import run_compare_job
-    from .evaluate.compare_report import summary_text
+    from .evaluate.compare.job import run_compare_job
+    from .evaluate.compare.report import summary_text
 
     summary = run_compare_job(cfg, output, command)
     return json.dumps(summary, indent=2) if cfg.json else summary_text(summary)
 
 
 def _compare_schema() -> type:
-    from .evaluate.compare_job import CompareJob
+    from .evaluate.compare.job import CompareJob
 
     return CompareJob
 
 
 def _transfer(cfg: DictConfig, output: Path, command: str) -> str:
-    from .evaluate.transfer_job import run_transfer_job
-    from .evaluate.transfer_report import summary_text
+    from .evaluate.transfer.job import run_transfer_job
+    from .evaluate.transfer.report import summary_text
 
     summary = run_transfer_job(cfg, output, command)
     return json.dumps(summary, indent=2) if cfg.json else summary_text(summary)
 
 
 def _transfer_schema() -> type:
-    from .evaluate.transfer_job import TransferJob
+    from .evaluate.transfer.job import TransferJob
 
     return TransferJob
 
 
 def _ablate(cfg: DictConfig, output: Path, command: str) -> str:
-    from .scaling.ablation import run_ablate_job
-    from .scaling.ablation_report import summary_text
+    from .scaling.ablate.job import run_ablate_job
+    from .scaling.ablate.report import summary_text
 
     summary = run_ablate_job(cfg, output, command)
     return json.dumps(summary, indent=2) if cfg.json else summary_text(summary)
 
 
 def _ablate_schema() -> type:
-    from .scaling.ablation import AblateJob
+    from .scaling.ablate.job import AblateJob
 
     return AblateJob
 

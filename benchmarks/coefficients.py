@@ -33,16 +33,16 @@ import numpy as np
 import torch
 from scipy.stats import kendalltau
 
-from effnas.evaluate.data import ImageData
+from effnas.evaluate.data.image_data import ImageData
 from effnas.evaluate.evaluation import Evaluation, Report
 from effnas.evaluate.proxy import Proxy
-from effnas.evaluate.recipe import Training
+from effnas.evaluate.train.recipe import Training
 from effnas.scaling.coefficients import PAPER, Coefficients
 from effnas.scaling.compound import scale
-from effnas.scaling.grid import run_grid_search
-from effnas.scaling.grid_networks import Scaled
-from effnas.scaling.grid_points import NAMES, Grid
-from effnas.scaling.response import Array, Surface, fit_surface, log_growth, shares
+from effnas.scaling.grid.job import run_grid_search
+from effnas.scaling.grid.networks import Scaled
+from effnas.scaling.grid.points import NAMES, Grid
+from effnas.scaling.grid.response import Array, Surface, fit_surface, log_growth, shares
 from effnas.space.architecture import Architecture, Stage
 from effnas.space.cost import cost
 

@@ -1,9 +1,9 @@
 """Which d, w, r give the compound rows of the EfficientNet paper's Table 3, whose coefficients it does not print?
 
 A triple fits if the network that ``effnas reproduce`` scales by it has MACs that round to the printed ones. Claims
-checked: what scaling/paper_tables.py says of these rows, that is, how many triples of 1.1, 1.2, .. 2.5 fit, and which
-one of two decimals comes nearest to the coefficients of the paper's other compound rows. More pixels never mean fewer
-MACs, so that the ends of each row of the grid are found by halving. Two minutes for ResNet-50, else a second.
+checked: what scaling/reproduce/tables.py says of these rows, that is, how many triples of 1.1, 1.2, .. 2.5 fit, and
+which one of two decimals comes nearest to the coefficients of the paper's other compound rows. More pixels never mean
+fewer MACs, so that the ends of each row of the grid are found by halving. Two minutes for ResNet-50, else a second.
 
     python benchmarks/compound_fits.py [mobilenet_v2 resnet50]
 """
@@ -16,8 +16,8 @@ import itertools
 import math
 from functools import cache
 
-from effnas.scaling.paper_tables import TABLES
-from effnas.scaling.reproduce import interval, scaled
+from effnas.scaling.reproduce.job import interval, scaled
+from effnas.scaling.reproduce.tables import TABLES
 from effnas.space.cost import cost
 
 AXIS = [i / 10 for i in range(11, 26)]

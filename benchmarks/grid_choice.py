@@ -23,9 +23,9 @@ import argparse
 
 import numpy as np
 
-from effnas.scaling.grid_networks import Scaled
-from effnas.scaling.grid_points import Grid
-from effnas.scaling.response import LEVEL, Array, Surface, fit_surface, log_growth, shares
+from effnas.scaling.grid.networks import Scaled
+from effnas.scaling.grid.points import Grid
+from effnas.scaling.grid.response import LEVEL, Array, Surface, fit_surface, log_growth, shares
 from effnas.space.zoo import load_architecture
 
 GRIDS = {"nominal": Grid(), "achieved": Grid(ratio="achieved")}

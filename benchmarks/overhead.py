@@ -35,7 +35,7 @@ from optuna.storages.journal import JournalFileBackend
 
 import effnas
 from effnas.evaluate.evaluation import Evaluation
-from effnas.search.evolution import Evolution
+from effnas.search.algorithms.evolution import Evolution
 from effnas.search.job import run_search
 from effnas.search.objective import Accuracy
 from effnas.space.architecture import Architecture

@@ -23,11 +23,11 @@ from typing import Any
 
 import torch
 
-from effnas.evaluate.data import ImageData
+from effnas.evaluate.data.image_data import ImageData
 from effnas.evaluate.proxy import Proxy
-from effnas.evaluate.recipe import Training
-from effnas.scaling.ablation import run_ablation
-from effnas.scaling.ablation_report import summary_text
+from effnas.evaluate.train.recipe import Training
+from effnas.scaling.ablate.job import run_ablation
+from effnas.scaling.ablate.report import summary_text
 from effnas.space.architecture import Architecture, Stage
 from effnas.space.zoo import zoo
 

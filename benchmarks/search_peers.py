@@ -248,13 +248,17 @@ def by_pymoo(run: Run, population: int) -> None:
 p = functools.partial
 METHODS: dict[str, Method] = {
     "predictor": Method(
-        p(ours, where="effnas.search.predictor:Predictor", informed=True),
+        p(ours, where="effnas.search.algorithms.predictor:Predictor", informed=True),
         "ours",
-        ("effnas.search.predictor", "effnas.search.known"),
+        ("effnas.search.algorithms.predictor", "effnas.search.known"),
     ),
-    "local": Method(p(ours, where="effnas.search.local:LocalSearch"), "ours", ("effnas.search.local",)),
-    "evolution": Method(p(ours, where="effnas.search.evolution:Evolution"), "ours"),
-    "reinforce": Method(p(ours, where="effnas.search.reinforce:Reinforce"), "ours", ("effnas.search.reinforce",)),
+    "local": Method(
+        p(ours, where="effnas.search.algorithms.local:LocalSearch"), "ours", ("effnas.search.algorithms.local",)
+    ),
+    "evolution": Method(p(ours, where="effnas.search.algorithms.evolution:Evolution"), "ours"),
+    "reinforce": Method(
+        p(ours, where="effnas.search.algorithms.reinforce:Reinforce"), "ours", ("effnas.search.algorithms.reinforce",)
+    ),
     "random": Method(p(by_optuna, sampler="RandomSampler"), "baseline"),
     # Optuna 5's default is the multivariate one for one objective, the other for several
     "optuna_tpe": Method(p(by_optuna, sampler="TPESampler")),

@@ -39,7 +39,7 @@ import torch
 from training_sides import Case, Ours, Setting, Timm, search_by_engine, search_by_loops
 
 import effnas
-from effnas.evaluate.choosing import native_bf16
+from effnas.evaluate.train.choosing import native_bf16
 
 #: images a step
 BATCHES = {32: 128, 96: 64, 224: 16}

@@ -16,15 +16,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from effnas.evaluate.choosing import choose
-from effnas.evaluate.data import ImageData
-from effnas.evaluate.history import EpochRow, Plan
-from effnas.evaluate.images import MemorySet, Pixels
-from effnas.evaluate.inference import prepared
+from effnas.evaluate.data.image_data import ImageData
+from effnas.evaluate.data.images import MemorySet, Pixels
 from effnas.evaluate.interrupt import Interrupts
+from effnas.evaluate.machine.inference import prepared
 from effnas.evaluate.proxy import Proxy
-from effnas.evaluate.recipe import Training
-from effnas.evaluate.training import train
+from effnas.evaluate.train.choosing import choose
+from effnas.evaluate.train.history import EpochRow, Plan
+from effnas.evaluate.train.recipe import Training
+from effnas.evaluate.train.train import train
 from effnas.search.workers import Task, make_workers
 from effnas.space.architecture import Architecture
 from effnas.space.network import build

@@ -24,9 +24,9 @@ from typing import Any
 
 import torch
 
-from effnas.evaluate.data import ImageData
-from effnas.evaluate.recipe import Training
-from effnas.evaluate.train_job import run_train
+from effnas.evaluate.data.image_data import ImageData
+from effnas.evaluate.train.job import run_train
+from effnas.evaluate.train.recipe import Training
 
 TUNED = Training(
     epochs=4,

@@ -32,12 +32,12 @@ from pathlib import Path
 import torch
 from scipy.stats import kendalltau
 
-from effnas.evaluate.data import ImageData
+from effnas.evaluate.data.image_data import ImageData
 from effnas.evaluate.proxy import Proxy
-from effnas.evaluate.recipe import Training
-from effnas.evaluate.train_job import run_train
+from effnas.evaluate.train.job import run_train
+from effnas.evaluate.train.recipe import Training
 from effnas.scaling.compound import scale
-from effnas.scaling.grid import grid_points
+from effnas.scaling.grid.job import grid_points
 from effnas.space.architecture import Architecture, Stage
 
 SMALL = Architecture(

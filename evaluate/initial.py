@@ -9,11 +9,11 @@ from pathlib import Path
 from ..space.architecture import Architecture
 from ..space.built import AnyArchitecture, BuiltNetwork
 from ..space.errors import UserError
-from ..space.grow import Growth, grow
 from ..space.network import Network, build
-from ..space.weights import load_into, read_weights
-from .normalization import Normalization
-from .parts import Split
+from ..space.weights.grow import Growth, grow
+from ..space.weights.weights import load_into, read_weights
+from .data.normalization import Normalization
+from .data.parts import Split
 
 
 @dataclass(frozen=True)

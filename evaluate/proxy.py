@@ -11,13 +11,13 @@ from ..space.built import AnyArchitecture
 from ..space.cost import cost
 from ..space.errors import UserError, check_int
 from ..space.network import build
-from .data import ImageData
-from .device import find_device
+from .data.image_data import ImageData
 from .evaluation import Evaluation, Report
 from .initial import read_initial
-from .profile import profile
-from .recipe import Training
-from .training import train
+from .machine.device import find_device
+from .machine.profile import profile
+from .train.recipe import Training
+from .train.train import train
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,9 @@ class Proxy:
         latency_batch: batch size at which latency is measured on that device too; None: it is not.
         threads: of the CPU; None: chosen by timed steps, at most those torch has.
         initial: file of the weights (``weights.safetensors`` of ``effnas train``) of a smaller member of the family
-            that each candidate starts from, grown by :func:`~effnas.space.grow.grow`; None: from random weights.
-            Trained with the same ``data`` and ``data.split_seed``, so that it has not seen the held-out images.
+            that each candidate starts from, grown by :func:`~effnas.space.weights.grow.grow`; None: from random
+            weights. Trained with the same ``data`` and ``data.split_seed``, so that it has not seen the held-out
+            images.
 
     Raises:
         UserError: a field is of the wrong kind, or the machine lacks the device.

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ..space.built import AnyArchitecture, BuiltNetwork
 from ..space.errors import UserError
-from ..space.weights import Weights, suited
-from .start import named_architecture, read_own
+from ..space.weights.weights import Weights, suited
+from .pretrained import named_architecture, read_own
 
 
 @dataclass(frozen=True)

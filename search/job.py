@@ -21,11 +21,11 @@ from ..evaluate.folder import folder_lock
 from ..evaluate.interrupt import Interrupts
 from ..space.errors import UserError, check_int, check_number
 from ..space.space import load_space
+from .algorithms.predictor import Predictor
 from .feasible import Space, feasible_member
 from .known import informed
 from .objective import MnasNetReward, Objective
 from .places import count_places
-from .predictor import Predictor
 from .progress import Progress
 from .record import interrupt_running
 from .report import write_search

@@ -19,7 +19,7 @@ from ..space.files import write_text
 from ..space.tables import text_table
 from .confirm import standings, winner
 from .feasible import Space
-from .figures import search_figure
+from .figure import search_figure
 from .objective import Objective, non_dominated
 from .record import is_counted, result_of
 from .seeded import INTERRUPTED

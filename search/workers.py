@@ -16,9 +16,9 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
-from ..evaluate.assignment import assign
 from ..evaluate.evaluation import Evaluation, EvaluationError, Evaluator, Stopped
 from ..evaluate.interrupt import Interrupts
+from ..evaluate.machine.assignment import assign
 from ..space.built import AnyArchitecture, BuiltNetwork
 from ..space.errors import UserError
 

@@ -1,6 +1,6 @@
 """A network that is not an Architecture: made by a *builder*, a callable ``(depth, width, resolution) -> nn.Module``.
 
-Torch-free: the builder is called by :mod:`~effnas.space.built_module`, when the network is built or costed.
+Torch-free: the builder is called by :mod:`~effnas.space.builders.module`, when the network is built or costed.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class BuiltNetwork:
     @property
     def total_stride(self) -> int:
         """Input side over side of the smallest feature map of a convolution (costs building the network once)."""
-        from .built_module import measured
+        from .builders.module import measured
 
         return measured(self).total_stride
 

@@ -73,7 +73,7 @@ class BuilderSpace(Choices):
                     self._with({decision: value})
                 except UserError as error:
                     raise UserError(f"{where}: {decision}={value!r}: {error}") from None
-        from .built_module import check_builder
+        from .builders.module import check_builder
 
         check_builder(self.network, [key for key in _SIZES if key in self.choices])
 

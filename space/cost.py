@@ -144,10 +144,10 @@ def cost(architecture: AnyArchitecture) -> Cost:
     """Parameters, MACs, activations and peak memory of one network, per stage and in total: exact integers.
 
     Equals ``sum(p.numel())`` and fvcore's ``conv + linear`` of the built module, odd resolutions included. A builder's
-    network is built and measured (:func:`~effnas.space.built_module.measured`), which needs torch; it has no stages.
+    network is built and measured (:func:`~effnas.space.builders.module.measured`), which needs torch; it has no stages.
     """
     if isinstance(architecture, BuiltNetwork):
-        from .built_module import measured
+        from .builders.module import measured
 
         return measured(architecture).cost
     a = architecture

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from .architecture import Architecture, iter_layers
 from .blocks import ConvNormAct, init_weights, make_block
+from .builders.module import make
 from .built import AnyArchitecture, BuiltNetwork
-from .built_module import make
 
 
 class Network(nn.Module):

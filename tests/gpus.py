@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from effnas.evaluate.assignment import assigned
 from effnas.evaluate.evaluation import Evaluation
+from effnas.evaluate.machine.assignment import assigned
 from effnas.space.cost import cost
 
 

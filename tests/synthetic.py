@@ -20,7 +20,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler
 
 from effnas.evaluate.evaluation import Evaluation, EvaluationError, Report
-from effnas.search.evolution import Evolution
+from effnas.search.algorithms.evolution import Evolution
 from effnas.search.job import run_search
 from effnas.space.architecture import Architecture
 from effnas.space.cost import cost

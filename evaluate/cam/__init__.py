@@ -1,0 +1,1 @@
+"""``effnas cam``: where networks look."""

@@ -1,0 +1,149 @@
+"""The images of ``effnas cam``: files, folders of them, or rows of a data set; each decoded as a network takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import UnidentifiedImageError
+from torch import Tensor
+
+from ...space.errors import UserError, check_choice
+from ..data.image_data import ImageData
+from ..data.images import Encoded, Pixels, decode, shorter_side
+from ..data.normalization import Normalization
+from ..data.sources import IMAGE_SUFFIXES
+
+PARTS = ("test", "train")
+#: More rows make a figure that nobody looks at.
+MOST = 32
+_RULE = "images must be files, folders, or rows of the data (whole numbers)"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image, not yet decoded.
+
+    Args:
+        name: its file, or its row in the data.
+        encoded: what is decoded.
+        label: its class by name, where that is known.
+    """
+
+    name: str
+    encoded: Encoded
+    label: str | None = None
+
+
+def find_pictures(images: Any, data: ImageData, part: str) -> tuple[list[Picture], tuple[str, ...]]:
+    """The images that are asked for, and the names of the data's classes, where it names them.
+
+    Args:
+        images: a file, a folder (all images in it and below, by name), a row of ``data``, or a list of these.
+        data: where rows come from. For files it only names the classes, and need not be read at all.
+        part: of the data: ``test`` or ``train``; rows are counted from 0, as in ``effnas evaluate``'s
+            ``predictions.csv``.
+
+    Raises:
+        UserError: nothing of that kind there, or more than 32 images.
+    """
+    check_choice("part", part, PARTS)
+    wanted = list(images) if isinstance(images, Sequence) and not isinstance(images, str) else [images]
+    rows = [item for item in wanted if isinstance(item, int) and not isinstance(item, bool)]
+    files = [str(item) for item in wanted if isinstance(item, str | Path)]
+    if not wanted or len(rows) + len(files) != len(wanted):
+        raise UserError(f"{_RULE}, got {images!r}")
+    if rows and files:
+        raise UserError(f"{_RULE}, but not both at once, got {images!r}")
+    _check_number(len(wanted))
+    return _of_data(rows, data, part) if rows else (_of_files(files), _classes(data, part))
+
+
+def _of_data(rows: list[int], data: ImageData, part: str) -> tuple[list[Picture], tuple[str, ...]]:
+    table, where = data.table(part), data.path or data.source
+    if table is None:
+        raise UserError(f"{where} has no {part} part: part=train takes the images of the training part")
+    last = len(table.labels) - 1
+    for row in rows:
+        if not 0 <= row <= last:
+            raise UserError(f"images: the rows of {where}, {part} part, go from 0 to {last}, got {row}")
+    found = table.fetch(np.array(rows))
+    labels = [int(table.labels[row]) for row in rows]
+    names = table.classes or None
+    return [
+        Picture(name, encoded, names[label] if names else str(label))
+        for (name, encoded), label in zip(found, labels, strict=True)
+    ], table.classes
+
+
+def _of_files(names: list[str]) -> list[Picture]:
+    files: list[Path] = []
+    for name in names:
+        path = Path(name).expanduser()
+        if path.is_dir():
+            inside = sorted(file for file in path.rglob("[!.]*") if file.suffix.lower() in IMAGE_SUFFIXES)
+            if not inside:
+                raise UserError(f"images: no images in the folder {path}. Read are {' '.join(IMAGE_SUFFIXES)}")
+            files += inside
+        elif path.is_file():
+            files.append(path)
+        else:
+            raise UserError(f"images: no such file or folder: {path}")
+    _check_number(len(files))
+    return [Picture(str(file), str(file)) for file in files]
+
+
+def _classes(data: ImageData, part: str) -> tuple[str, ...]:
+    """The digits are there when nobody has chosen data, and are not what the files are of."""
+    table = None if data.source == "digits" else data.table(part)
+    return () if table is None else table.classes
+
+
+def _check_number(images: int) -> None:
+    if images > MOST:
+        raise UserError(f"images: at most {MOST} fit into one figure, got {images}: name some of them")
+
+
+def prepared(
+    pictures: Sequence[Picture], data: ImageData, channels: int, resolution: int, normalization: Normalization
+) -> tuple[Tensor, Tensor]:
+    """The images as a network takes them, and as people see them.
+
+    Decoded, cropped and resized as for ``effnas evaluate``: to ``data.image_size``, or else so large that the centre
+    crop has the resolution; smaller images of which all is seen are enlarged afterwards.
+
+    Args:
+        pictures: n of them.
+        data: ``center_crop``, ``interpolation`` and ``image_size`` of it.
+        channels: 1 or 3.
+        resolution: of the network's input in pixels.
+        normalization: mean and standard deviation of each channel, in units of 0 to 255.
+
+    Returns:
+        Two tensors (n, channels, resolution, resolution): float32 normalised, and uint8.
+
+    Raises:
+        UserError: an image cannot be read; or there are neither 1 nor 3 channels.
+    """
+    if channels not in (1, 3):
+        raise UserError(f"images have 1 or 3 channels, the network takes {channels}")
+    mean, std = normalization
+    batch = []
+    for picture in pictures:
+        try:
+            side = data.image_size or round(resolution / data.center_crop)
+            if data.image_size is None and data.center_crop == 1:
+                side = min(side, shorter_side(picture.encoded))
+            stored = decode(picture.encoded, channels, side, data.interpolation)
+        except Exception as error:  # Pillow's readers raise anything on a broken file
+            reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)[:200]
+            raise UserError(f"images: {picture.name} cannot be read: {reason or type(error).__name__}") from error
+        pixels = Pixels(channels, side, mean, std, center_crop=data.center_crop, interpolation=data.interpolation)
+        batch.append(pixels.prepare(torch.tensor(stored)[None], resolution))
+    normalised = torch.cat(batch)
+    scale, shift = (torch.tensor(numbers).view(1, -1, 1, 1) for numbers in (std, mean))
+    return normalised, (normalised * scale + shift).round().clamp(0, 255).to(torch.uint8)

@@ -1,0 +1,258 @@
+"""``effnas cam``: the settings, the run."""
+
+from __future__ import annotations
+
+import io
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ... import __version__
+from ...space.built import BuiltNetwork, configured_network
+from ...space.cost import cost
+from ...space.errors import UserError, check_choice
+from ...space.files import write_bytes, write_text
+from ..data.image_data import ImageData
+from ..data.normalization import for_channels
+from ..folder import folder_lock
+from ..machine.device import find_device, fitting, is_out_of_memory
+from .figure import Column, cam_figure
+from .images import Picture, find_pictures, prepared
+from .maps import METHODS, Maps, cam, grad_cam
+from .networks import Member, find_members
+from .report import column_title, heading
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+#: Images a pass, at most; halved where that does not fit into memory.
+BATCH_SIZE = 8
+
+
+@dataclass
+class CamJob:
+    """The settings of activation maps that are not a choice of YAML; the group is checked by what it constructs."""
+
+    weights: Any = field(default_factory=list)
+    architecture: Any = field(default_factory=list)
+    images: Any = field(default_factory=list)
+    part: str = "test"
+    method: str = "cam"
+    layer: str | None = None
+    target: Any = None
+    resolution: int | None = None
+    padding: str | None = None
+    bn_eps: float | None = None
+    device: str = "auto"
+    json: bool = False
+    data: Any = None
+    network: Any = None
+
+
+def run_cam(
+    weights: Any,
+    images: Any,
+    data: ImageData,
+    *,
+    architecture: Any = None,
+    network: BuiltNetwork | None = None,
+    method: str = "cam",
+    layer: str | None = None,
+    target: int | str | None = None,
+    part: str = "test",
+    resolution: int | None = None,
+    padding: str | None = None,
+    bn_eps: float | None = None,
+    device: str = "auto",
+    output: str | Path = "outputs/cam",
+    command: str = "",
+) -> dict[str, Any]:
+    """Show where several networks look: activation maps of each for the same images, side by side.
+
+    Args:
+        weights: a file (:func:`~effnas.space.weights.weights.read_weights`), or a list of them.
+        images: a file, a folder, a row of ``data``, or a list of these (at most 32).
+        data: where rows come from; its ``center_crop``, ``interpolation``, ``image_size`` and ``normalize`` are for
+            files, too. Where it says no normalisation, each network's weights' is taken.
+        architecture: zoo name, file or Architecture of each of the weights, None for those that name it; None or an
+            empty list: they all do.
+        network: of the user's own builder, which files of its networks need beside them.
+        method: ``cam`` or ``grad_cam`` (:mod:`~effnas.evaluate.cam.maps`).
+        layer: of Grad-CAM, a path of a module, the same in all networks; None: the last feature map.
+        target: class whose evidence is shown, by number or name; None: the one that each network predicts.
+        part: of the data, ``test`` or ``train``.
+        resolution: of all networks' input in pixels; None: each architecture's.
+        padding, bn_eps: of the networks, where the weights need others than their format says.
+        device: as :func:`~effnas.evaluate.machine.device.find_device`.
+        output: folder of ``cam.png``, ``cam.json`` and ``maps.npz`` (``maps_0``, ``raw_0``, … by network).
+        command: as the user typed it, for the record.
+
+    Returns:
+        The content of ``cam.json``.
+
+    Raises:
+        UserError: a setting is wrong, an image cannot be read, or weights, architecture, method and layer do not fit.
+    """
+    check_choice("method", method, METHODS)
+    if method == "cam" and layer is not None:
+        raise UserError(f"layer={layer} belongs to method=grad_cam: CAM always reads the last feature map")
+    if target is not None and (isinstance(target, bool) or not isinstance(target, int | str)):
+        raise UserError(f"target must be null, the number of a class or its name, got {target!r}")
+    place, output = find_device(device), Path(output)
+    members = find_members(
+        weights, architecture, network=network, padding=padding, bn_eps=bn_eps, resolution=resolution
+    )
+    pictures, classes = find_pictures(images, data, part)
+    with folder_lock(output):
+        columns, networks = [], []
+        arrays: dict[str, Any] = {}
+        for i, member in enumerate(members):
+            names = member.class_names(classes)
+            maps, seen, facts = _look(member, pictures, data, names, method, layer, target, place)
+            networks.append(facts)
+            columns.append(Column(column_title(facts), seen, maps.maps.cpu(), facts["predictions"]))
+            arrays |= {f"maps_{i}": maps.maps.cpu().numpy(), f"raw_{i}": maps.raw.cpu().numpy()}
+        summary: dict[str, Any] = {
+            "method": method,
+            "target": target,
+            "data": None if pictures[0].label is None else data.path or data.source,
+            "part": part,
+            "images": [{"name": picture.name, "class": picture.label} for picture in pictures],
+            "networks": networks,
+            "center_crop": data.center_crop,
+            "interpolation": data.interpolation,
+            "device": str(place),
+            "versions": {"effnas": __version__, "torch": torch.__version__, "python": platform.python_version()},
+            "command": command,
+            "output": str(output),
+        }
+        archive = io.BytesIO()
+        np.savez(archive, **arrays)
+        write_bytes(output / "maps.npz", archive.getvalue())
+        write_text(output / "cam.json", json.dumps(summary, indent=2) + "\n")
+        cam_figure(columns, pictures, heading(summary), output / "cam.png")
+    return summary
+
+
+def _look(
+    member: Member,
+    pictures: Sequence[Picture],
+    data: ImageData,
+    names: Sequence[str] | None,
+    method: str,
+    layer: str | None,
+    target: int | str | None,
+    device: torch.device,
+) -> tuple[Maps, Tensor, dict[str, Any]]:
+    """The maps of one network, the images as it sees them (uint8), and its part of ``cam.json``."""
+    network, weights = member.architecture, member.weights
+    channels, resolution = network.in_channels, network.resolution
+    normalization = for_channels(data.normalize, channels) or weights.normalization
+    if normalization is None:
+        raise UserError(
+            f"data.normalize: the weights {weights.path} do not say how images are normalised: set "
+            "data.normalize=imagenet or [mean, std]"
+        )
+    number = None if target is None else member.class_number(target, names)
+    batch, seen = prepared(pictures, data, channels, resolution, normalization)
+
+    def run(size: int) -> Maps:
+        parts = [part.to(device) for part in torch.split(batch, size)]
+        if method == "cam":
+            return _joined([cam(member.model, part, number) for part in parts])
+        return _joined([grad_cam(member.model, part, number, layer) for part in parts])
+
+    member.model.to(device)
+    try:
+        maps, _ = fitting(run, BATCH_SIZE, device)
+    except UserError as error:
+        raise UserError(f"{member.name}: {error}") from error
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(
+            f"{member.name}: out of memory with one image at resolution {resolution}: a smaller resolution or another "
+            "device may help"
+        ) from error
+    member.model.cpu()  # a device holds one network at a time
+    costs = cost(network)
+    return (
+        maps,
+        seen,
+        {
+            "name": member.name,
+            "architecture": network.name,
+            "digest": network.digest,
+            "weights": weights.path,
+            "weights_note": member.note,
+            "resolution": resolution,
+            "params": costs.params,
+            "macs": costs.macs,
+            "layer": maps.layer,
+            "map": list(maps.maps.shape[1:]),
+            "normalization": [list(numbers) for numbers in normalization],
+            "predictions": _predictions(maps, names),
+        },
+    )
+
+
+def _joined(parts: Sequence[Maps]) -> Maps:
+    def together(name: str) -> Tensor:
+        return torch.cat([getattr(part, name) for part in parts])
+
+    return Maps(together("maps"), together("raw"), together("logits"), together("targets"), parts[0].layer)
+
+
+def _predictions(maps: Maps, names: Sequence[str] | None) -> list[dict[str, Any]]:
+    """Of each image; ``index`` counts from 0, and a class without a name is called by it."""
+    found = []
+    probabilities = maps.logits.float().softmax(1).cpu()
+    for row, target in zip(probabilities, maps.targets.tolist(), strict=True):
+        best = int(row.argmax())
+        found.append(
+            {
+                "class": _name(best, names),
+                "index": best,
+                "probability": float(row[best]),
+                "target": _name(target, names),
+                "target_index": target,
+                "target_probability": float(row[target]),
+            }
+        )
+    return found
+
+
+def _name(index: int, names: Sequence[str] | None) -> str:
+    return names[index] if names else f"class {index}"
+
+
+def run_cam_job(config: DictConfig, output: Path, command: str) -> dict[str, Any]:
+    """Make the objects that the configuration names and run :func:`run_cam`."""
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    return run_cam(
+        plain["weights"],
+        plain["images"],
+        instantiate(config.data, _convert_="all"),
+        architecture=plain["architecture"],
+        network=configured_network(config.network),
+        method=config.method,
+        layer=config.layer,
+        target=config.target,
+        part=config.part,
+        resolution=config.resolution,
+        padding=config.padding,
+        bn_eps=config.bn_eps,
+        device=config.device,
+        output=output,
+        command=command,
+    )

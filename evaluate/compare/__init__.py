@@ -1,0 +1,1 @@
+"""``effnas compare``: accuracy against cost, beside other networks."""

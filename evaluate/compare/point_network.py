@@ -1,0 +1,40 @@
+"""From a point of a figure back to the network it stands for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ...space.built import AnyArchitecture, BuiltNetwork
+from ...space.errors import UserError
+from ...space.files import read_text
+from ...space.weights.weights import read_weights, suited
+from ...space.zoo import load_architecture
+from ..pretrained import named_architecture
+from .points import Point
+
+
+def network_of(point: Point, own: BuiltNetwork | None = None) -> AnyArchitecture:
+    """The architecture that a CSV row names, or that a run was of.
+
+    Args:
+        point: of a figure.
+        own: of the user's own builder, which a file of one of its networks needs beside it.
+
+    Raises:
+        UserError: it is not said, or is not there any more.
+    """
+    if point.architecture:
+        return load_architecture(point.architecture, own)
+    if not point.summary:
+        raise UserError(
+            "nothing says which network it is: give the CSV file a column architecture (a zoo name or a file)"
+        )
+    beside = Path(point.summary).with_name("architecture.yaml")
+    if beside.is_file():
+        return load_architecture(beside, own)
+    found = json.loads(read_text(point.summary, "summary"))
+    weights = read_weights(found["weights"], own)
+    zoo_name = None if weights.architecture is not None else str(found["architecture"])
+    network, _, _ = suited(named_architecture(zoo_name, weights), weights)
+    return network.with_(resolution=found["resolution"], num_classes=found["classes"])

@@ -1,0 +1,1 @@
+"""The user's images: found, decoded, normalised, split."""

@@ -1,0 +1,62 @@
+"""What is loaded: the training part in two, or one part to measure a network on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ...space.built import AnyArchitecture, BuiltNetwork
+from ...space.errors import UserError
+from .images import CHUNK, ImageSet, ImageTable, Indices, Unreadable
+
+
+@dataclass(frozen=True)
+class Split:
+    """The training part, cut in two.
+
+    Args:
+        train: what candidates are trained on.
+        heldout: what they are measured on during a search.
+        classes: names, in the order of the labels.
+        skipped: files or rows that could not be read. A streamed set decodes late: what it meets is in its ``skipped``.
+    """
+
+    train: ImageSet
+    heldout: ImageSet
+    classes: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
+
+    def check(self, architecture: AnyArchitecture) -> None:
+        """Raise :class:`UserError` unless the architecture has as many classes as the data."""
+        if architecture.num_classes != len(self.classes):
+            count = len(self.classes)
+            built = isinstance(architecture, BuiltNetwork)
+            raise UserError(
+                f"the data has {count} classes, the architecture {architecture.num_classes}: set "
+                + (f"num_classes of the builder's network to {count}" if built else f"space.num_classes={count}")
+            )
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some of a data set's images, to measure a network on.
+
+    Args:
+        images: normalised as the network wants them.
+        classes: names, in the order of the labels; there may be some without an image.
+        table, rows: where the images come from.
+        unreadable: those that were left out; a streamed set meets them as it goes.
+    """
+
+    images: ImageSet
+    classes: tuple[str, ...]
+    table: ImageTable
+    rows: Indices
+    unreadable: Unreadable
+
+    def names(self) -> Iterator[str]:
+        """The file or row of each image, in the order of ``images``; of a streamed set after a pass over it."""
+        for start in range(0, len(self.rows), CHUNK):
+            for name, _ in self.table.fetch(self.rows[start : start + CHUNK]):
+                if name not in self.unreadable.reasons:
+                    yield name

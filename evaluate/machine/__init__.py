@@ -1,0 +1,1 @@
+"""What runs a network: devices, fast settings and their cost in time and memory."""

@@ -1,0 +1,105 @@
+"""Where networks run: which device, in which precision, and what happens when its memory is full."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import torch
+
+from ...space.errors import unknown
+from ..evaluation import EvaluationError
+from .assignment import assigned
+from .memory import release_memory
+
+T = TypeVar("T")
+
+
+def find_device(name: object) -> torch.device:
+    """The device of a name: ``auto`` or one of PyTorch's, ``cpu``, ``cuda``, ``cuda:1``.
+
+    ``auto`` is the GPU that was assigned to this process, as to a search's workers, else the first one, else the CPU.
+
+    Raises:
+        UserError: not a device, or one that this machine lacks; the message names those there are.
+    """
+    gpus = torch.cuda.device_count()
+    present = [f"cuda:{i}" for i in range(gpus)]
+    if torch.backends.mps.is_available():
+        present.append("mps")
+    present.append("cpu")
+    if name == "auto":
+        return torch.device(present[assigned(gpus) if gpus else 0])
+    wanted = "cuda:0" if name == "cuda" else name
+    if wanted not in present:
+        raise unknown("device (of this machine)", name, ["auto", *present])
+    return torch.device(str(wanted))
+
+
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """A context: bf16 where ``precision`` is ``bf16``, fp32 as always where it is ``fp32``."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory was lacking, of a GPU or of the machine."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and "llocate memory" in str(error)
+    )
+
+
+def free_memory(device: torch.device) -> None:
+    """Give back what the allocator holds for nobody."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "cpu":
+        release_memory()
+
+
+def fitting(run: Callable[[int], T], batch_size: int, device: torch.device) -> tuple[T, int]:
+    """What ``run(batch_size)`` gives, and the batch size, which is halved for as long as memory is lacking.
+
+    Raises:
+        RuntimeError, MemoryError: it is lacking even at 1.
+    """
+    while True:
+        try:
+            return run(batch_size), batch_size
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or batch_size == 1:
+                raise
+        # outside of the handler: the exception's frames hold the tensors that are to go
+        batch_size //= 2
+        free_memory(device)
+
+
+@contextlib.contextmanager
+def out_of_memory(batch_size: int, resolution: int) -> Iterator[None]:
+    """What runs out of memory inside, or cannot be normalised, is a candidate without a value: EvaluationError."""
+    try:
+        yield
+    except EvaluationError:
+        raise
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise EvaluationError(f"out of memory at batch size {batch_size}, resolution {resolution}") from error
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):  # BatchNorm of one image, one pixel
+            raise
+        raise EvaluationError(f"BatchNorm needs more than one value: batch size {batch_size}, 1x1 maps") from error
+
+
+@contextlib.contextmanager
+def torch_threads(number: int | None) -> Iterator[None]:
+    """PyTorch's CPU threads inside, and those there were again outside; None changes nothing."""
+    before = torch.get_num_threads()
+    if number is not None:
+        torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

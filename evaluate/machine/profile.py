@@ -1,0 +1,154 @@
+"""What a network costs on this machine: latency, memory, and fvcore's count beside ours."""
+
+from __future__ import annotations
+
+import statistics
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from ...space.builders.live_tensors import LiveTensors
+from ...space.built import AnyArchitecture
+from ...space.errors import check_int
+from ...space.network import build
+from .device import find_device, out_of_memory, torch_threads
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Measured on one machine: plain eager PyTorch in fp32, channels-last, BatchNorm not folded.
+
+    Args:
+        latency: median seconds a batch.
+        latency_q1, latency_q3: lower and upper quartile, seconds a batch.
+        images_per_second: ``batch_size / latency``.
+        peak_memory: bytes of the input and the activations alive at once in a forward pass, weights not counted. On
+            a CPU the sum over live tensors (workspaces inside an operator are not seen); on CUDA the
+            allocator's peak above the weights, workspaces included; None on other devices.
+        batch_size, resolution, threads, device, repeats: of the measurement.
+        fvcore: fvcore's count for one image by operator (``conv``, ``linear``, ``batch_norm``, …) and their
+            ``total``; our MACs are ``conv + linear``. Empty where it was not asked for.
+    """
+
+    latency: float
+    latency_q1: float
+    latency_q3: float
+    images_per_second: float
+    peak_memory: int | None
+    batch_size: int
+    resolution: int
+    threads: int
+    device: str
+    repeats: int
+    fvcore: Mapping[str, int] = field(default_factory=dict)
+
+
+def profile(
+    architecture: AnyArchitecture,
+    *,
+    batch_size: int = 1,
+    threads: int | None = None,
+    device: str = "cpu",
+    repeats: int = 50,
+    warmup: int = 10,
+    fvcore: bool = True,
+) -> Profile:
+    """Measure a network with random weights in inference.
+
+    Args:
+        architecture: what to build; its resolution is the input's.
+        batch_size: images a forward pass.
+        threads: of PyTorch on the CPU, restored afterwards; None: as they are.
+        device: as :func:`~effnas.evaluate.machine.device.find_device`.
+        repeats: timed passes.
+        warmup: passes before them.
+        fvcore: count with fvcore too; about a second for a large network.
+
+    Raises:
+        UserError: a number out of range, or the machine lacks the device.
+        EvaluationError: not enough memory.
+    """
+    check_int("batch_size", batch_size, 1, 1_000_000)
+    if threads is not None:
+        check_int("threads", threads, 1, 1024)
+    check_int("repeats", repeats, 2, 1_000_000)
+    check_int("warmup", warmup, 0, 1_000_000)
+    place = find_device(device)
+    with out_of_memory(batch_size, architecture.resolution), torch_threads(threads), torch.inference_mode():
+        with torch.random.fork_rng(devices=[]):
+            model = build(architecture).eval()
+        counts = _fvcore(model, architecture) if fvcore else {}
+        model = model.to(device=place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        side = architecture.resolution
+        shape = (batch_size, architecture.in_channels, side, side)
+        memory = _peak_memory(model, shape, place)
+        images = torch.zeros(shape, device=place).contiguous(memory_format=torch.channels_last)
+        seconds = _times(model, images, warmup, repeats)
+        low, middle, high = statistics.quantiles(seconds, n=4, method="inclusive")
+        return Profile(
+            latency=middle,
+            latency_q1=low,
+            latency_q3=high,
+            images_per_second=batch_size / middle,
+            peak_memory=memory,
+            batch_size=batch_size,
+            resolution=side,
+            threads=torch.get_num_threads(),
+            device=str(place) if place.type != "cuda" else f"{place} ({torch.cuda.get_device_name(place)})",
+            repeats=repeats,
+            fvcore=counts,
+        )
+
+
+def _times(model: nn.Module, images: Tensor, warmup: int, repeats: int) -> list[float]:
+    """Seconds of each timed pass."""
+    seconds = []
+    for i in range(warmup + repeats):
+        _synchronize(images.device)
+        start = time.perf_counter()
+        model(images)
+        _synchronize(images.device)
+        if i >= warmup:
+            seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def _peak_memory(model: nn.Module, shape: tuple[int, ...], device: torch.device) -> int | None:
+    """Bytes, as :class:`Profile` states them."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        weights = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        model(torch.zeros(shape, device=device).contiguous(memory_format=torch.channels_last))
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - weights
+    if device.type != "cpu":
+        return None
+    live = LiveTensors()
+    with live:
+        model(torch.zeros(shape).contiguous(memory_format=torch.channels_last))
+    return live.peak
+
+
+def _fvcore(model: nn.Module, architecture: AnyArchitecture) -> dict[str, int]:
+    """fvcore's multiply-accumulates for one image by operator, with its log and the tracer's warnings silenced."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # fvcore's import and the tracer's own
+        from fvcore.nn import FlopCountAnalysis  # takes most of a second
+
+        side = architecture.resolution
+        analysis = FlopCountAnalysis(model, torch.zeros(1, architecture.in_channels, side, side))
+        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+        counts = {name: int(number) for name, number in analysis.by_operator().items()}
+    return {**counts, "total": sum(counts.values())}

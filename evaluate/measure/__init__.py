@@ -1,0 +1,1 @@
+"""``effnas evaluate``: what a trained network is worth on labelled images."""

@@ -1,0 +1,242 @@
+"""``effnas evaluate``: the settings, the run."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ... import __version__
+from ...space.built import AnyArchitecture, BuiltNetwork, configured_network
+from ...space.cost import cost
+from ...space.errors import UserError, check_choice, check_int
+from ...space.network import build
+from ...space.weights.weights import load_into
+from ..data.image_data import ImageData
+from ..evaluation import EvaluationError
+from ..folder import folder_lock
+from ..machine.device import find_device, is_out_of_memory, torch_threads
+from ..machine.profile import profile
+from ..machine.settings import Settings
+from ..trained import trained
+from .predict import predict
+from .report import write_evaluation
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+PRECISIONS = ("fp32", "bf16")
+#: Timed passes of the latency, at most, and seconds that they may take together.
+REPEATS, LATENCY_SECONDS = 50, 5.0
+
+
+@dataclass
+class EvaluateJob:
+    """The settings of an evaluation that are not a choice of YAML; the groups are checked by what they construct."""
+
+    architecture: str | None = None
+    weights: str | None = None
+    part: str = "test"
+    resolution: int | None = None
+    padding: str | None = None
+    bn_eps: float | None = None
+    device: str = "auto"
+    threads: int | None = None
+    precision: str = "fp32"
+    batch_size: int = 64
+    latency_batch: int | None = 1
+    json: bool = False
+    data: Any = None
+    network: Any = None
+
+
+def run_evaluate(
+    architecture: AnyArchitecture | str | None,
+    weights: str | Path | None,
+    data: ImageData,
+    *,
+    network: BuiltNetwork | None = None,
+    part: str = "test",
+    resolution: int | None = None,
+    padding: str | None = None,
+    bn_eps: float | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    precision: str = "fp32",
+    batch_size: int = 64,
+    latency_batch: int | None = 1,
+    output: str | Path = "outputs/evaluate",
+    command: str = "",
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Measure a trained network on one part of a data set.
+
+    Args:
+        architecture: a zoo name or a file where it is a text; None: the one that ``weights`` name, or else ``network``.
+        weights: a file (:func:`~effnas.space.weights.weights.read_weights`).
+        data: the images. Where they are not told how to be normalised, the weights' way is taken.
+        network: of the user's own builder, which a file of one of its networks needs beside it.
+        part: ``test``, ``heldout`` (of the training part), ``train`` (the rest of it) or ``all`` (of it).
+        resolution: of the input in pixels; None: the architecture's.
+        padding, bn_eps: of the network, where the weights need others than their format says.
+        device: as :func:`~effnas.evaluate.machine.device.find_device`.
+        threads: of the CPU; None: as many as torch has.
+        precision: ``fp32`` or ``bf16``.
+        batch_size: images a forward pass; halved where that does not fit into memory.
+        latency_batch: batch size at which latency is measured; None: it is not.
+        output: folder of ``summary.json``, ``classes.csv``, ``confusion.csv``, ``predictions.csv``, ``evaluation.png``
+            and ``evaluation.svg``.
+        command: as the user typed it, for the record.
+        quiet: no progress on standard error.
+
+    Returns:
+        The content of ``summary.json``.
+
+    Raises:
+        UserError: a setting is wrong; data, architecture and weights do not fit each other; the output is not finite;
+            or memory is lacking even for one image.
+    """
+    check_choice("precision", precision, PRECISIONS)
+    check_int("batch_size", batch_size, 1, 1_000_000)
+    if threads is not None:
+        check_int("threads", threads, 1, 4096)
+    if latency_batch is not None:
+        check_int("latency_batch", latency_batch, 1, 1_000_000)
+    place, output = find_device(device), Path(output)
+    start = trained(architecture, weights, network, padding=padding, bn_eps=bn_eps, resolution=resolution)
+    found = start.architecture
+    images = data.load_part(
+        part,
+        found.in_channels,
+        resolution=found.resolution,
+        num_classes=found.num_classes,
+        classes=start.weights.classes,
+        normalization=start.weights.normalization,
+    )
+    where = data.path or data.source
+    if len(images.classes) != found.num_classes:
+        raise UserError(
+            f"the data ({where}, {part} part) has {len(images.classes)} classes, the weights {start.weights.path} have "
+            f"{found.num_classes} (architecture {found.name}: {start.num_classes}): "
+            "measure them on data with their classes, or fine-tune them on yours: effnas train with weights=FILE"
+        )
+    model = build(found)
+    load_into(model, start.weights)
+    model.to(place)
+    settings = Settings(precision=precision)
+    with folder_lock(output), torch_threads(threads):
+        begin = time.perf_counter()
+        with _out_of_memory(found), _bar(len(images.images), quiet) as seen:
+            predictions, fitted = predict(
+                model,
+                images.images,
+                batch_size=batch_size,
+                resolution=found.resolution,
+                device=place,
+                settings=settings,
+                seen=seen,
+            )
+        seconds = time.perf_counter() - begin
+        rate = len(predictions.labels) / seconds
+        costs, pixels = cost(found), images.images.pixels
+        facts: dict[str, Any] = {
+            "architecture": found.name,
+            "digest": found.digest,
+            "resolution": found.resolution,
+            "params": costs.params,
+            "macs": costs.macs,
+            "weights": str(start.weights.path),
+            "weights_note": start.note,
+            "data": where,
+            "part": part,
+            "skipped": list(images.unreadable.reasons),
+            "pixels": {
+                "stored": pixels.size,
+                "center_crop": pixels.center_crop,
+                "interpolation": pixels.interpolation,
+                "mean": list(pixels.mean),
+                "std": list(pixels.std),
+            },
+            "seconds": seconds,
+            "images_per_second": rate,
+            "batch_size": fitted,
+            "device": str(place),
+            "threads": torch.get_num_threads(),
+            "precision": settings.precision,
+            "latency": None if latency_batch is None else _latency(found, latency_batch, place, rate),
+            "versions": {"effnas": __version__, "torch": torch.__version__, "python": platform.python_version()},
+            "command": command,
+        }
+        return write_evaluation(predictions, images.classes, images.names(), facts, output)
+
+
+@contextmanager
+def _out_of_memory(network: AnyArchitecture) -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(
+            f"out of memory with one image at resolution {network.resolution}: a smaller resolution or another device "
+            "may help"
+        ) from error
+
+
+@contextmanager
+def _bar(total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error, gone when all is done; nothing where there is no terminal."""
+    console = Console(stderr=True, highlight=False, quiet=quiet)
+    columns = TextColumn("evaluate"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda seen: progress.update(task, completed=seen)
+
+
+def _latency(network: AnyArchitecture, batch_size: int, device: torch.device, rate: float) -> dict[str, Any]:
+    """Of one batch; the slower the network, the fewer timed passes."""
+    passes = min(REPEATS, max(5, round(LATENCY_SECONDS * rate / batch_size)))
+    try:
+        measured = profile(
+            network,
+            batch_size=batch_size,
+            device=str(device),
+            repeats=passes,
+            warmup=min(10, passes),
+            fvcore=False,
+        )
+    except EvaluationError as error:
+        raise UserError(f"latency_batch={batch_size}: {error}; set a smaller one, or null") from error
+    found = asdict(measured)
+    return {key: value for key, value in found.items() if key != "fvcore"}
+
+
+def run_evaluate_job(config: DictConfig, output: Path, command: str) -> dict[str, Any]:
+    """Make the objects that the configuration names and run :func:`run_evaluate`."""
+    from hydra.utils import instantiate
+
+    return run_evaluate(
+        config.architecture,
+        config.weights,
+        instantiate(config.data, _convert_="all"),
+        network=configured_network(config.network),
+        part=config.part,
+        resolution=config.resolution,
+        padding=config.padding,
+        bn_eps=config.bn_eps,
+        device=config.device,
+        threads=config.threads,
+        precision=config.precision,
+        batch_size=config.batch_size,
+        latency_batch=config.latency_batch,
+        output=output,
+        command=command,
+    )

@@ -1,0 +1,62 @@
+"""What a trained network says of many images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from ..data.images import ImageSet
+from ..machine.device import fitting
+from ..machine.inference import prepared
+from ..machine.settings import Settings
+from .metrics import Collector, Predictions
+
+
+@torch.inference_mode()
+def predict(
+    model: nn.Module,
+    images: ImageSet,
+    *,
+    batch_size: int,
+    resolution: int,
+    device: torch.device,
+    settings: Settings,
+    seen: Callable[[int], None],
+) -> tuple[Predictions, int]:
+    """Predictions for all ``images`` in their order, and the batch size that fitted; the model is left as it is.
+
+    What is run is a copy of it with BatchNorm folded into the convolutions; a batch that does not fit is halved.
+
+    Args:
+        model: on ``device``.
+        images: what it is asked.
+        batch_size: images a forward pass.
+        resolution: side of the square input in pixels.
+        device: where the model is.
+        settings: memory format and precision.
+        seen: told after each batch how many images were looked at.
+
+    Raises:
+        UserError: no images, or output that is not finite.
+        RuntimeError, MemoryError: out of memory even with one image at a time.
+    """
+    fast = prepared(model, settings)
+    return fitting(lambda size: _predict(fast, images, size, resolution, device, seen), batch_size, device)
+
+
+def _predict(
+    model: nn.Module,
+    images: ImageSet,
+    batch_size: int,
+    resolution: int,
+    device: torch.device,
+    seen: Callable[[int], None],
+) -> Predictions:
+    collector, count = Collector(images.num_classes), 0
+    for stored, labels in images.batches(batch_size, device=device):
+        collector.add(model(images.pixels.prepare(stored, resolution)), labels)
+        count += len(labels)
+        seen(count)
+    return collector.result()

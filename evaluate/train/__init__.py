@@ -1,0 +1,1 @@
+"""``effnas train`` and the training engine below it."""

@@ -1,0 +1,345 @@
+"""``effnas train``: the settings, the run, the output folder."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from ... import __version__
+from ...space.builders.module import classifier_names
+from ...space.built import AnyArchitecture, BuiltNetwork, configured_network
+from ...space.cost import cost
+from ...space.errors import UserError, check_int, check_number
+from ...space.files import write_text
+from ...space.network import build
+from ...space.weights.grow import grow as grown
+from ...space.weights.weights import load_into, save_weights
+from ..data.image_data import ImageData
+from ..evaluation import EvaluationError
+from ..folder import folder_lock
+from ..interrupt import Interrupts
+from ..machine.device import find_device
+from ..pretrained import Start, starting_point
+from .accuracy import measure
+from .checkpoint import Checkpoint
+from .distributed import Group, torchrun_group
+from .figure import draw_curves
+from .history import EpochRow, Plan, Unwatched, Watcher
+from .log import TrainingLog
+from .recipe import Training
+from .train import TrainingResult, train
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+CHECKPOINT, WEIGHTS = "checkpoint.pt", "weights.safetensors"
+
+
+@dataclass
+class TrainJob:
+    """The settings of a training that are not a choice of YAML; the groups are checked by what they construct."""
+
+    architecture: str | None = None
+    weights: str | None = None
+    grow: bool = False
+    num_classes: Any = "auto"
+    resolution: int | None = None
+    padding: str | None = None
+    bn_eps: float | None = None
+    seed: int = 0
+    device: str = "auto"
+    threads: int | None = None
+    test: bool = True
+    checkpoint_every: float = 1.0
+    tensorboard: bool = True
+    json: bool = False
+    data: Any = None
+    training: Any = None
+    network: Any = None
+
+
+def run_train(
+    architecture: AnyArchitecture | str | None,
+    data: ImageData,
+    training: Training,
+    *,
+    network: BuiltNetwork | None = None,
+    weights: str | Path | None = None,
+    grow: bool = False,
+    num_classes: int | str = "auto",
+    resolution: int | None = None,
+    padding: str | None = None,
+    bn_eps: float | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    threads: int | None = None,
+    test: bool = True,
+    checkpoint_every: float = 1.0,
+    tensorboard: bool = True,
+    output: str | Path = "outputs/train",
+    command: str = "",
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Train one network, from scratch or from weights; goes on with what ``output`` has.
+
+    Under ``torchrun`` each process calls it with the same arguments, and the first one writes the files.
+
+    Args:
+        architecture: what to train: a zoo name or a file where it is a text; None: the one that ``weights`` name, or
+            else ``network``.
+        data: the images.
+        training: the recipe.
+        network: of the user's own builder, which a file of one of its networks needs beside it.
+        weights: a file to start from (:func:`~effnas.space.weights.weights.read_weights`); its classifier is kept where
+            the classes are the same, and replaced by a fresh one elsewhere.
+        grow: the weights are of a smaller member of the family, which the network is grown from
+            (:func:`~effnas.space.weights.grow.grow`).
+        num_classes: of the classifier; ``auto``: as many as the data has.
+        resolution: of the input in pixels; None: the architecture's.
+        padding, bn_eps: of the network, where a weights file needs others than its format says.
+        seed: of the first weights and of everything random in the training.
+        device: as :func:`~effnas.evaluate.machine.device.find_device`.
+        threads: of the CPU; None: chosen by timed steps.
+        test: measure the test part at the end, once, where the data has one.
+        checkpoint_every: epochs between two checkpoints; may be a fraction.
+        tensorboard: write event files too.
+        output: folder of ``weights.safetensors``, ``architecture.yaml``, ``checkpoint.pt``, ``log.csv``,
+            ``curves.png``, ``curves.svg``, ``summary.json`` and ``tensorboard/``.
+        command: as the user typed it, for the record.
+        quiet: no progress on standard error.
+
+    Returns:
+        The content of ``summary.json``; an empty mapping in all processes of torchrun's but the first.
+
+    Raises:
+        UserError: a setting is wrong, the data or weights do not fit, another training is in the folder, or the
+            training failed (the loss is not finite, memory is lacking).
+        KeyboardInterrupt: after Ctrl-C, with a checkpoint written.
+    """
+    check_int("seed", seed, 0, 2**32 - 1)
+    check_number("checkpoint_every (epochs)", checkpoint_every, 0, open_low=True)
+    if threads is not None:
+        check_int("threads", threads, 1, 4096)
+    output = Path(output)
+    with ExitStack() as stack:
+        group = stack.enter_context(torchrun_group())
+        place = find_device(device if group.size == 1 or not torch.cuda.is_available() else f"cuda:{group.local_rank}")
+        start = starting_point(
+            architecture,
+            data,
+            weights,
+            own=network,
+            grow=grow,
+            num_classes=num_classes,
+            resolution=resolution,
+            padding=padding,
+            bn_eps=bn_eps,
+        )
+        model = _network(start, seed)
+        if group.main:
+            stack.enter_context(folder_lock(output))
+            start.architecture.save(output / "architecture.yaml")
+        identity = {
+            **start.identity,
+            "training": training.to_dict(),
+            "data": repr(data),
+            "seed": seed,
+            "processes": group.size,
+        }
+        checkpoint = Checkpoint(output / CHECKPOINT, identity, checkpoint_every)
+        watcher = _watcher(stack, output, start.note, group, tensorboard=tensorboard, quiet=quiet)
+        try:
+            result = train(
+                model,
+                start.split.train,
+                start.split.heldout,
+                training,
+                resolution=start.architecture.resolution,
+                seed=seed,
+                report=lambda epoch, accuracy: None,
+                device=place,
+                threads=threads,
+                watcher=watcher,
+                checkpoint=checkpoint,
+                group=group,
+            )
+        except EvaluationError as error:
+            raise UserError(f"the training failed: {error}{_advice(str(error))}") from error
+        facts = {"seed": seed, "device": str(place), "processes": group.size, "command": command}
+        tested = _tested(model, start, data, training, place, group) if test else None
+        return _finish(model, result, tested, start, output, facts) if group.main else {}
+
+
+def _network(start: Start, seed: int) -> nn.Module:
+    if start.smaller is not None:
+        assert start.weights is not None
+        assert not isinstance(start.architecture, BuiltNetwork)
+        small = build(start.smaller)
+        load_into(small, start.weights)
+        return grown(small, start.smaller, start.architecture, seed=seed).network
+    network = build(start.architecture, seed)
+    if start.weights is not None:
+        built = start.architecture if isinstance(start.architecture, BuiltNetwork) else None
+        classifier = "require" if start.keep_classifier else "skip"
+        load_into(network, start.weights, classifier=classifier, built=built)
+        if not start.keep_classifier:
+            # random logits of trained features are large, and what they send back undoes the features before the
+            # classifier has learnt anything (so Kolesnikov et al. 2020, section 3.3, begin at zero)
+            fresh = {"classifier.weight"} if built is None else classifier_names(built)
+            for name, tensor in network.state_dict().items():
+                if name in fresh and tensor.ndim > 1:
+                    nn.init.zeros_(tensor)
+    return network
+
+
+def _watcher(stack: ExitStack, output: Path, note: str, group: Group, *, tensorboard: bool, quiet: bool) -> Watcher:
+    """What the main process shows and logs; all of them stop between two steps where a signal comes."""
+    log: Watcher = Unwatched()
+    if group.main:
+        log = stack.enter_context(TrainingLog(output, note, tensorboard=tensorboard, quiet=quiet))
+    return _Interruptible(log, stack.enter_context(Interrupts()))
+
+
+@dataclass(frozen=True)
+class _Interruptible:
+    """A watcher that raises KeyboardInterrupt between two steps, and nowhere else."""
+
+    log: Watcher
+    interrupts: Interrupts
+
+    def begin(self, plan: Plan, history: Sequence[EpochRow]) -> None:
+        self.log.begin(plan, history)
+
+    def step(self, step: int, images: int, lr: float, loss: float | None) -> None:
+        self.log.step(step, images, lr, loss)
+        self.interrupts.check()
+
+    def epoch(self, row: EpochRow) -> None:
+        self.log.epoch(row)
+
+
+def _advice(reason: str) -> str:
+    if reason.startswith("loss is"):
+        return "; a lower training.lr, a longer training.warmup_epochs or training.clip_norm=1.0 may help"
+    return "; a smaller training.batch_size or resolution may help" if reason.startswith("out of memory") else ""
+
+
+def _tested(
+    network: nn.Module, start: Start, data: ImageData, training: Training, device: torch.device, group: Group
+) -> tuple[float, float] | None:
+    """Accuracy and loss on the test part; None where there is none."""
+    images = data.load_test(start.architecture.in_channels, start.normalization)
+    if images is None:
+        return None
+    return measure(
+        network,
+        images,
+        batch_size=training.batch_size,
+        resolution=start.architecture.resolution,
+        device=device,
+        group=group,
+    )
+
+
+def _finish(
+    network: nn.Module,
+    result: TrainingResult,
+    tested: tuple[float, float] | None,
+    start: Start,
+    output: Path,
+    facts: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write the results and return the summary."""
+    architecture, total = start.architecture, cost(start.architecture)
+    pixels = start.split.train.pixels
+    try:
+        save_weights(
+            output / WEIGHTS,
+            network,
+            architecture=architecture,
+            normalization=(pixels.mean, pixels.std),
+            classes=start.split.classes,
+        )
+        draw_curves(result.history, output / "curves")
+        summary: dict[str, Any] = {
+            "architecture": architecture.name,
+            "digest": architecture.digest,
+            "resolution": architecture.resolution,
+            "params": total.params,
+            "macs": total.macs,
+            "classes": len(start.split.classes),
+            "weights": start.note,
+            "accuracy": result.accuracy,
+            "loss": result.loss,
+            "test_accuracy": None if tested is None else tested[0],
+            "test_loss": None if tested is None else tested[1],
+            "train_loss": result.train_loss,
+            "epochs": result.epochs,
+            "steps": result.steps,
+            "seconds": result.seconds,
+            "images_per_second": result.images_per_second,
+            "settings": result.settings,
+            **facts,
+            "versions": {"effnas": __version__, "torch": torch.__version__, "python": platform.python_version()},
+            "output": str(output),
+        }
+        write_text(output / "summary.json", json.dumps(summary, indent=2) + "\n")
+    except OSError as error:
+        raise UserError(
+            f"{output}: the results cannot be written ({error.strerror}); {CHECKPOINT} is kept: run the same command "
+            "again"
+        ) from error
+    return summary
+
+
+def summary_text(summary: Mapping[str, Any]) -> str:
+    """What the command prints."""
+    rate, tested = summary["images_per_second"], summary["test_accuracy"]
+    lines = [
+        f"{summary['architecture']}: {summary['epochs']} epochs in {summary['seconds']:.0f} s, {rate:,.0f} images/s",
+        f"held-out accuracy {summary['accuracy']:.2%}, loss {summary['loss']:.4f}",
+    ]
+    if tested is not None:
+        lines.append(f"test accuracy {tested:.2%}, loss {summary['test_loss']:.4f}")
+    output = summary["output"]
+    return "\n".join(
+        [
+            *lines,
+            f"written to {output}: {WEIGHTS} architecture.yaml log.csv curves.png curves.svg summary.json {CHECKPOINT}",
+            f"next: effnas evaluate --weights {output}/{WEIGHTS} with the same --data",
+        ]
+    )
+
+
+def run_train_job(config: DictConfig, output: Path, command: str) -> dict[str, Any]:
+    """Make the objects that the configuration names and run :func:`run_train`."""
+    from hydra.utils import instantiate
+
+    return run_train(
+        config.architecture,
+        instantiate(config.data, _convert_="all"),
+        instantiate(config.training, _convert_="all"),
+        network=configured_network(config.network),
+        weights=config.weights,
+        grow=config.grow,
+        num_classes=config.num_classes,
+        resolution=config.resolution,
+        padding=config.padding,
+        bn_eps=config.bn_eps,
+        seed=config.seed,
+        device=config.device,
+        threads=config.threads,
+        test=config.test,
+        checkpoint_every=config.checkpoint_every,
+        tensorboard=config.tensorboard,
+        output=output,
+        command=command,
+    )

@@ -1,0 +1,72 @@
+"""The training losses of an epoch, read from the device now and then."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ...space.errors import UserError
+from ..evaluation import EvaluationError
+from .distributed import Group
+
+#: Steps between looks at the loss: reading each would stall a GPU at every step.
+CHECK_EVERY = 20
+
+
+class Losses:
+    """Their sum and number; they stay on the device a while.
+
+    Args:
+        group: whose mean loss is kept, so that all of its processes see the same and stop together.
+        total, steps: of the part of the epoch that an earlier run has done.
+    """
+
+    def __init__(self, group: Group, total: float = 0.0, steps: int = 0) -> None:
+        self._group, self._sum, self._steps = group, total, steps
+        self._waiting: list[tuple[Tensor, float]] = []
+        self._where = "", ""
+
+    def begin(self, epoch: int, steps_per_epoch: int) -> None:
+        """Say which epoch it is, for messages."""
+        self._where = f"epoch {epoch}", f"of {steps_per_epoch}"
+
+    def add(self, loss: Tensor, lr: float) -> float | None:
+        """One more step's loss, and the learning rate of the step; the last loss where it was read."""
+        self._waiting.append((loss, lr))
+        return self.read() if len(self._waiting) == CHECK_EVERY else None
+
+    def read(self) -> float | None:
+        """Take in what waits, and return the last of it; refuse the first loss that is not finite.
+
+        Raises:
+            EvaluationError: a loss is not finite.
+        """
+        if not self._waiting:
+            return None
+        values = (self._group.sum(torch.stack([loss for loss, _ in self._waiting])) / self._group.size).tolist()
+        for value, (_, lr) in zip(values, self._waiting, strict=True):
+            self._steps += 1
+            if not math.isfinite(value):
+                epoch, of = self._where
+                raise EvaluationError(f"loss is {value} at {epoch}, step {self._steps} {of}, learning rate {lr:.4g}")
+            self._sum += value
+        self._waiting.clear()
+        return float(values[-1])
+
+    def mean(self) -> float:
+        """Over the steps there were: a streamed set that meets unreadable images has fewer than planned.
+
+        Raises:
+            UserError: there was none.
+        """
+        self.read()
+        if not self._steps:
+            raise UserError("training: none of the training images can be read")
+        return self._sum / self._steps
+
+    def state(self) -> tuple[float, int]:
+        """What a checkpoint keeps: the two numbers of the constructor."""
+        self.read()
+        return self._sum, self._steps

@@ -1,0 +1,1 @@
+"""``effnas transfer``: several networks fine-tuned on several data sets."""

@@ -1,0 +1,285 @@
+"""``effnas transfer``: the settings, the trainings."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...space.built import AnyArchitecture, BuiltNetwork, check_network
+from ...space.errors import UserError, check_int
+from ...space.files import write_text
+from ...space.weights.weights import Weights
+from ..data.image_data import ImageData
+from ..folder import folder_lock
+from ..pretrained import named_architecture, read_own
+from ..train.job import run_train
+from ..train.recipe import Training
+from .datasets import named_data
+from .report import Run, write_transfer
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+#: Beside a training's own files: what it was, and how many images it saw. Written when it has finished.
+RECORD = "run.json"
+
+
+@dataclass
+class TransferJob:
+    """The settings of a transfer that are not a choice of YAML; the recipe is checked by what it constructs."""
+
+    architecture: Any = None
+    weights: Any = None
+    datasets: Any = None
+    data: Any = None
+    resolution: int | None = None
+    seeds: int = 1
+    seed: int = 0
+    device: str = "auto"
+    threads: int | None = None
+    json: bool = False
+    training: Any = None
+    network: Any = None
+
+
+@dataclass(frozen=True)
+class _Start:
+    """One network of the table, and the weights it starts from."""
+
+    name: str
+    network: AnyArchitecture
+    weights: Weights | None
+
+
+def run_transfer(
+    architecture: Sequence[str | None] | str,
+    weights: Sequence[str | None] | str,
+    datasets: Mapping[str, ImageData],
+    training: Training,
+    *,
+    network: BuiltNetwork | None = None,
+    resolution: int | None = None,
+    seeds: int = 1,
+    seed: int = 0,
+    device: str = "auto",
+    threads: int | None = None,
+    output: str | Path = "outputs/transfer",
+    command: str = "",
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Train every network on every data set (Tan & Le 2019, section 5.3 and Table 5); goes on with what ``output`` has.
+
+    A training that has finished is not made again, one that was cut short goes on.
+
+    Args:
+        architecture: zoo names or files, one a network; empty or None: the one that its weights name, or else
+            ``network``.
+        weights: files that they start from, in the same order; empty or None: from scratch.
+        datasets: by name, in the order of the table.
+        training: the recipe, of all.
+        network: of the user's own builder, which a file of one of its networks needs beside it.
+        resolution: of the input in pixels; None: each network's own.
+        seeds: trainings of each network on each data set.
+        seed: the first of them.
+        device, threads: as :func:`~effnas.evaluate.train.job.run_train`.
+        output: folder of ``transfer.csv``, ``transfer.json`` and ``runs/DATA/NETWORK/seedN``, of
+            :func:`~effnas.evaluate.train.job.run_train` each.
+        command: as the user typed it, for the record.
+        quiet: no progress on standard error.
+
+    Returns:
+        The content of ``transfer.json``.
+
+    Raises:
+        UserError: networks and weights do not pair, something is not there or does not fit, or a training failed.
+        KeyboardInterrupt: after Ctrl-C, with a checkpoint written.
+    """
+    check_int("seeds", seeds, 1, 1000)
+    check_int("seed", seed, 0, 2**32 - 1 - seeds)
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise UserError("effnas transfer runs in one process; with torchrun use effnas train, one network at a time")
+    starts, output = _starts(architecture, weights, network), Path(output)
+    if resolution is not None:
+        starts = [replace(start, network=start.network.with_(resolution=resolution)) for start in starts]
+    tasks = [
+        _Task(name, data, start, first, output / "runs" / _safe(name) / _safe(start.name) / f"seed{first}")
+        for name, data in datasets.items()
+        for start in starts
+        for first in range(seed, seed + seeds)
+    ]
+    with folder_lock(output):
+        identities = [task.identity(training) for task in tasks]
+        found = {i: run for i, task in enumerate(tasks) if (run := _finished(task, identities[i])) is not None}
+        for data in {tasks[i].data for i in range(len(tasks)) if i not in found}:
+            data.table("train")  # what is not there is told before hours of training, not after
+        for i, task in enumerate(tasks):
+            if i in found:
+                continue
+            if not quiet:
+                print(f"training {i + 1} of {len(tasks)}: {task.title}", file=sys.stderr, flush=True)
+            found[i] = _trained(task, training, identities[i], device, threads, command, quiet)
+        return write_transfer([found[i] for i in range(len(tasks))], output, command)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One training."""
+
+    dataset: str
+    data: ImageData
+    start: _Start
+    seed: int
+    output: Path
+
+    @property
+    def title(self) -> str:
+        return f"{self.start.name} on {self.dataset}, seed {self.seed}"
+
+    def identity(self, training: Training) -> dict[str, Any]:
+        """What makes it this training, as JSON has it."""
+        weights = self.start.weights
+        facts = {
+            "architecture": self.start.network.digest,
+            "weights": None if weights is None else weights.digest,
+            "data": repr(self.data),
+            "training": training.to_dict(),
+            "seed": self.seed,
+        }
+        plain: dict[str, Any] = json.loads(json.dumps(facts))
+        return plain
+
+
+def _finished(task: _Task, identity: Mapping[str, Any]) -> Run | None:
+    """The result of a training that was made before with these settings; None: it is to be made."""
+    try:
+        record = json.loads((task.output / RECORD).read_text(encoding="utf-8"))
+        return Run(**record["run"]) if record["identity"] == identity else None
+    except (OSError, ValueError, KeyError, TypeError):  # none, or a damaged one: the training itself knows where it is
+        return None
+
+
+def _trained(
+    task: _Task,
+    training: Training,
+    identity: Mapping[str, Any],
+    device: str,
+    threads: int | None,
+    command: str,
+    quiet: bool,
+) -> Run:
+    weights, network = task.start.weights, task.start.network
+    try:
+        summary = run_train(
+            network,
+            task.data,
+            training,
+            weights=None if weights is None else weights.path,
+            seed=task.seed,
+            device=device,
+            threads=threads,
+            tensorboard=False,
+            output=task.output,
+            command=command,
+            quiet=quiet,
+        )
+    except UserError as error:
+        raise UserError(f"{task.title}: {error}") from error
+    # decoded for the training, and kept
+    normalization = None if weights is None else weights.normalization
+    images = task.data.load(network.in_channels, normalization)
+    tested = None if summary["test_accuracy"] is None else task.data.load_test(network.in_channels, normalization)
+    run = Run(
+        dataset=task.dataset,
+        network=task.start.name,
+        seed=task.seed,
+        accuracy=summary["accuracy"] if tested is None else summary["test_accuracy"],
+        part="heldout" if tested is None else "test",
+        params=summary["params"],
+        macs=summary["macs"],
+        resolution=summary["resolution"],
+        classes=summary["classes"],
+        train_images=len(images.train),
+        measured_images=len(images.heldout if tested is None else tested),
+        epochs=summary["epochs"],
+        seconds=summary["seconds"],
+        weights="" if weights is None else str(weights.path),
+        output=str(task.output),
+    )
+    write_text(task.output / RECORD, json.dumps({"identity": identity, "run": asdict(run)}, indent=2) + "\n")
+    return run
+
+
+# -- the networks ----------------------------------------------------------------------------------------
+
+
+def _starts(
+    architecture: Sequence[str | None] | str, weights: Sequence[str | None] | str, own: BuiltNetwork | None
+) -> list[_Start]:
+    names, files, own = _listed(architecture), _listed(weights), check_network(own)
+    if not names and not files and own is None:
+        raise UserError(
+            "weights: which networks? Give weights=[FILE,…], and architecture=[NAME,…] where the files do not say "
+            "what they are of"
+        )
+    if names and files and len(names) != len(files):
+        raise UserError(
+            f"architecture and weights pair up, one of each a network: there are {len(names)} and {len(files)}; "
+            "null stands for the architecture that the weights name, and for training from scratch"
+        )
+    count = max(len(names), len(files), 1)
+    found = []
+    for name, file in zip(names or [None] * count, files or [None] * count, strict=True):
+        read = read_own(file, name, own)
+        network = named_architecture(name, read, own)
+        found.append(_Start(network.name or "network", network, read))
+    return list(_told_apart(found))
+
+
+def _listed(value: Sequence[str | None] | str | None) -> list[str | None]:
+    return [value] if isinstance(value, str) else list(value or ())
+
+
+def _told_apart(starts: Sequence[_Start]) -> Iterator[_Start]:
+    """Networks of the same name get their weights' too, and then a number."""
+    names = [start.name for start in starts]
+    longer = [
+        f"{start.name} ({'from scratch' if start.weights is None else Path(start.weights.path).stem})"
+        if names.count(start.name) > 1
+        else start.name
+        for start in starts
+    ]
+    for i, (start, name) in enumerate(zip(starts, longer, strict=True)):
+        yield replace(start, name=f"{name} {longer[: i + 1].count(name)}" if longer.count(name) > 1 else name)
+
+
+def _safe(name: str) -> str:
+    """As the name of a folder."""
+    return re.sub(r"[^\w.+-]+", "_", name).strip("._") or "_"
+
+
+def run_transfer_job(config: DictConfig, output: Path, command: str) -> dict[str, Any]:
+    """Make the objects that the configuration names and run :func:`run_transfer`."""
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+
+    given: Any = OmegaConf.to_container(config, resolve=True)
+    return run_transfer(
+        given["architecture"],
+        given["weights"],
+        named_data([str(name) for name in _listed(given["datasets"])], given["data"] or {}),
+        instantiate(config.training, _convert_="all"),
+        network=instantiate(config.network, _convert_="all"),
+        resolution=config.resolution,
+        seeds=config.seeds,
+        seed=config.seed,
+        device=config.device,
+        threads=config.threads,
+        output=output,
+        command=command,
+    )

@@ -1,0 +1,1 @@
+"""``effnas ablate``: rules of scaling at equal cost."""

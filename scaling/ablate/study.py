@@ -1,0 +1,152 @@
+"""What an ablation trains: the base, and what each rule makes of it at each budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.study import Study
+
+from ...search.record import enqueue_missing
+from ...search.study import Candidate
+from ...space.built import AnyArchitecture, BuiltNetwork
+from ...space.cost import cost
+from ...space.errors import UserError, check_choice, check_number
+from ...space.multipliers import DIVISOR
+from ..coefficients import load_coefficients
+from ..compound import check_rounding
+from ..meet import Met, meet
+from ..rules import RULES, Multipliers, make_rule
+
+#: The base's place among the rules.
+BASE = "base"
+
+
+class Member(NamedTuple):
+    """One network of an ablation: a rule's at a multiple of the base's MACs."""
+
+    rule: str
+    factor: float
+    met: Met
+
+    @property
+    def network(self) -> AnyArchitecture:
+        """The network."""
+        return self.met.network
+
+
+@dataclass(frozen=True)
+class AblationProblem:
+    """The trainings as the search loop sees them: rule, factor and seed are the parameters of a trial."""
+
+    members: tuple[Member, ...]
+    seeds: tuple[int, ...]
+
+    @property
+    def distributions(self) -> Mapping[str, BaseDistribution]:
+        """Wide ranges: more seeds may be asked for later, and Optuna keeps a study's distributions."""
+        return {
+            "rule": CategoricalDistribution((BASE, *RULES)),
+            "factor": FloatDistribution(0, 1e6),
+            "seed": CategoricalDistribution(tuple(range(self.seeds[0], self.seeds[0] + 100))),
+        }
+
+    def candidate(self, params: Mapping[str, Any]) -> Candidate:
+        """The base as this rule scales it to this factor."""
+        wanted = params["rule"], params["factor"]
+        return Candidate(next(m.network for m in self.members if (m.rule, m.factor) == wanted), params["seed"])
+
+    def feasible(self, number: int) -> dict[str, Any] | None:
+        """Nothing is limited."""
+        return None
+
+    @property
+    def enumerated(self) -> bool:
+        """The members are the candidates."""
+        return True
+
+    def enqueue(self, study: Study) -> None:
+        """Every member and seed that is neither waiting nor finished, seed by seed."""
+        wanted = [{"rule": m.rule, "factor": m.factor, "seed": seed} for seed in self.seeds for m in self.members]
+        enqueue_missing(study, wanted)
+
+
+def checked_rules(rules: Any) -> tuple[str, ...]:
+    """Two or more different names of rules.
+
+    Raises:
+        UserError: they are not.
+    """
+    given = [rules] if isinstance(rules, str) else list(rules) if isinstance(rules, Sequence) else [rules]
+    for name in given:
+        check_choice("rules", name, RULES)
+        if given.count(name) > 1:
+            raise UserError(f"rules: {name} is there twice")
+    if len(given) < 2:
+        raise UserError(f"rules: at least two are compared, got {given}; choose some of: {', '.join(RULES)}")
+    return tuple(given)
+
+
+def checked_factors(factors: Any) -> tuple[float, ...]:
+    """Different positive numbers other than 1, the smallest first.
+
+    Raises:
+        UserError: they are not.
+    """
+    given = list(factors) if isinstance(factors, Sequence) and not isinstance(factors, str) else [factors]
+    if not given:
+        raise UserError("factors: how many times the base's MACs? Give one or several, like [2, 4]")
+    for factor in given:
+        check_number("factors: factor", factor, 0, 1e6, open_low=True)
+        if factor == 1:
+            raise UserError("factors: 1 is the base itself, which is trained anyway; give others, like [2, 4]")
+        if given.count(factor) > 1:
+            raise UserError(f"factors: {factor:g} is there twice")
+    return tuple(sorted(float(factor) for factor in given))
+
+
+def make_members(
+    base: AnyArchitecture,
+    names: Sequence[str],
+    factors: Sequence[float],
+    coefficients: Any,
+    shares: Any,
+    tolerance: float,
+    depth_rounding: str,
+) -> tuple[Member, ...]:
+    """The base, and then each rule at each factor.
+
+    Args:
+        base: what is scaled.
+        names, factors: rules and multiples of the base's MACs.
+        coefficients, shares: of ``compound`` and ``dwr``; None: their own.
+        tolerance: of achieved MACs / budget.
+        depth_rounding: of the repeats, "up" or "nearest".
+
+    Raises:
+        UserError: coefficients or shares that are none, or are of a rule that is not there; a budget that a rule cannot
+            meet.
+    """
+    check_rounding(base, depth_rounding)
+    given = None if coefficients is None else load_coefficients(coefficients)
+    for setting, owner in ((given, "compound"), (shares, "dwr")):
+        if setting is not None and owner not in names:
+            what = "coefficients" if owner == "compound" else "shares"
+            raise UserError(f"{what} belong to rule {owner}, which is not among rules=[{', '.join(names)}]")
+    macs = cost(base).macs
+    found = [Member(BASE, 1.0, Met(base, 0.0, Multipliers(1.0, 1.0, 1.0), 1.0, 1.0, DIVISOR))]
+    lite = not isinstance(base, BuiltNetwork) and base.fixed_ends
+    for factor in factors:
+        for name in names:
+            rule = make_rule(
+                name,
+                coefficients=given if name == "compound" else None,
+                shares=shares if name == "dwr" else None,
+                lite=lite,
+            )
+            met = meet(base, rule, factor * macs, tolerance, depth_rounding=depth_rounding)
+            network = met.network.with_(name=f"{base.name or 'network'}"[:160] + f"_{name}_x{factor:g}")
+            found.append(Member(name, factor, met._replace(network=network)))
+    return tuple(found)

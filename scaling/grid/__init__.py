@@ -1,0 +1,1 @@
+"""``effnas grid-alpha-beta-gamma``: the compound coefficients of a baseline."""

@@ -1,0 +1,196 @@
+"""The points of a grid by accuracy, what the response surface says of them, and which one is chosen."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from optuna.study import Study
+from optuna.trial import TrialState
+
+from ...search.record import result_of
+from ...search.report import shown_trials
+from ..coefficients import Coefficients
+from .networks import Scaled
+from .points import NAMES
+from .response import LEVEL, Array, Surface, describe, fit_surface, log_growth, shares
+
+#: What the coefficients are taken from. In 21 of 24 simulated settings the surface's maximum loses less than the best
+#: point, in 12 half of it or less; more where noise is small and the truth too rough for a quadratic
+#: (benchmarks/grid_choice.py).
+CHOICES = ("surface", "point")
+#: The winner stands out when it leads by more than so many standard errors of a difference of two means.
+STANDARD_ERRORS = 2.0
+
+
+def rank_points(
+    study: Study, scaled: Scaled, points: Sequence[Coefficients], latencies: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """One row a point, the best mean accuracy first, those without a result last.
+
+    ``equal_to`` is the rank of the first point that rounds to the same network. ``latencies`` are those of
+    :class:`~effnas.scaling.grid.latency.LatencyRatios` where the grid holds latency, else empty.
+    """
+    accuracies: dict[tuple[float, ...], dict[int, float]] = {}  # by seed: two machines may have taken the same
+    for trial in shown_trials(study):
+        if trial.state == TrialState.COMPLETE:
+            key = tuple(trial.params[name] for name in NAMES)
+            accuracies.setdefault(key, {})[trial.params["seed"]] = result_of(trial)["accuracy"]
+    rows: list[dict[str, Any]] = []
+    for p in points:
+        network = scaled.network(p)
+        if network is None:
+            continue  # its trials say why they failed
+        values = list(accuracies.get((p.alpha, p.beta, p.gamma), {}).values())
+        costs = scaled.cost(network)
+        rows.append(
+            {
+                "alpha": p.alpha,
+                "beta": p.beta,
+                "gamma": p.gamma,
+                "accuracy": statistics.fmean(values) if values else None,
+                "sd": statistics.stdev(values) if len(values) > 1 else None,
+                "seeds": len(values),
+                "macs_ratio": costs.macs / scaled.base.macs,
+                "nominal_macs_ratio": p.macs_ratio,
+                **_latency(latencies, network.digest),
+                "macs": costs.macs,
+                "params": costs.params,
+                "activations": costs.activations,
+                "resolution": network.resolution,
+                "digest": network.digest,
+            }
+        )
+    rows.sort(key=lambda row: (row["accuracy"] is None, -(row["accuracy"] or 0), abs(row["macs_ratio"] - 2)))
+    first: dict[Any, int] = {}
+    for rank, row in enumerate(rows, 1):
+        same = first.setdefault(row["digest"], rank)
+        row["equal_to"] = None if same == rank else same
+    return rows
+
+
+def _latency(latencies: Mapping[str, Mapping[str, Any]], digest: str) -> dict[str, float]:
+    """The columns of a measured latency: seconds a batch and its ratio to the baseline's."""
+    known = latencies.get(digest, {})
+    return {"latency": known["latency"], "latency_ratio": known["ratio"]} if "ratio" in known else {}
+
+
+def held_ratio(row: Mapping[str, Any]) -> float:
+    """The ratio of a rounded network that the grid holds to 2: of latencies where they were measured, else of MACs."""
+    ratio: float = row.get("latency_ratio", row["macs_ratio"])
+    return ratio
+
+
+def seed_noise(rows: Sequence[Mapping[str, Any]]) -> float | None:
+    """Standard deviation over seeds, pooled over all points that have several; None where none has."""
+    spreads = [(row["sd"], row["seeds"] - 1) for row in rows if row["sd"] is not None]
+    if not spreads:
+        return None
+    return math.sqrt(sum(sd**2 * n for sd, n in spreads) / sum(n for _, n in spreads))
+
+
+def verdict(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Whether the winner stands out of the noise: its lead over the next *different* network in standard errors.
+
+    The noise is the standard deviation over seeds, pooled over all points that have several.
+    """
+    ranked = [row for row in rows if row["accuracy"] is not None]
+    best = ranked[0]
+    other = next((row for row in ranked if row["digest"] != best["digest"]), None)
+    noise = seed_noise(ranked)
+    if other is None:
+        return {"stands_out": None, "text": "there is nothing to compare the winner with"}
+    lead = best["accuracy"] - other["accuracy"]
+    if noise is None:
+        text = f"leads by {lead:.2%}; one training a point says nothing of the noise: use seeds=3 or more"
+        return {"stands_out": None, "lead": lead, "text": text}
+    error = noise * math.sqrt(1 / best["seeds"] + 1 / other["seeds"])
+    stands = lead > STANDARD_ERRORS * error
+    within = sum(best["accuracy"] - row["accuracy"] <= STANDARD_ERRORS * error for row in ranked[1:])
+    text = f"leads by {lead:.2%}, {'more' if stands else 'not more'} than {STANDARD_ERRORS:g} standard errors "
+    text += f"({STANDARD_ERRORS * error:.2%}) of a difference: "
+    text += "it stands out of the noise" if stands else f"{within} other points are as good, as far as this can tell"
+    return {"stands_out": stands, "lead": lead, "noise_sd": noise, "standard_error": error, "text": text}
+
+
+def group_networks(rows: Sequence[dict[str, Any]]) -> tuple[list[list[dict[str, Any]]], Array]:
+    """The rows of each different network, and the mean growth of its points, shape (n, 3); not the baseline's."""
+    by_digest: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        if row["nominal_macs_ratio"] > 1:
+            by_digest.setdefault(row["digest"], []).append(row)
+    groups = list(by_digest.values())
+    growth = [
+        np.mean([log_growth(Coefficients(*(row[name] for name in NAMES))) for row in group], axis=0) for group in groups
+    ]
+    return groups, np.array(growth).reshape(-1, 3)
+
+
+def surface_of(rows: Sequence[dict[str, Any]]) -> Surface | str:
+    """The response surface over the networks with a result, or the reason why there is none."""
+    done = [row for row in rows if row["accuracy"] is not None]
+    groups, growth = group_networks(done)
+    first = [group[0] for group in groups]
+    if not groups:
+        return "no network has a result"
+    accuracies, seeds = ([row[name] for row in first] for name in ("accuracy", "seeds"))
+    noise = seed_noise([row for row in done if row["equal_to"] is None])
+    return fit_surface(shares(growth), accuracies, seeds, noise, [held_ratio(row) for row in first])
+
+
+def add_predictions(rows: list[dict[str, Any]], surface: Surface | str) -> dict[str, Any]:
+    """Give every row what the surface predicts there, and return the ``surface`` of ``summary.json``.
+
+    Rows get ``predicted`` (at a ratio of exactly 2), ``predicted_se``, ``as_good`` (not significantly below the
+    highest) and ``in_region`` (of the maximiser, at 95 %); None without a surface. Equal networks have one prediction.
+    """
+    empty = dict.fromkeys(("predicted", "predicted_se", "as_good", "in_region"))
+    for row in rows:
+        row.update(empty)
+    done = [row for row in rows if row["accuracy"] is not None]
+    groups, growth = group_networks(done)
+    if isinstance(surface, str):
+        return {"points": len(groups), "fitted": False, "text": surface}
+    mixture = shares(growth)
+    means, errors = surface.predict(mixture)
+    good, region = surface.not_below(mixture), surface.region(mixture)
+    for i, group in enumerate(groups):
+        for row in group:
+            row.update(predicted=float(means[i]), predicted_se=float(errors[i]))
+            row.update(as_good=bool(good[i]), in_region=bool(region[i]))
+    top = int(np.argmax(means))
+    best = _typical(groups[top], growth[top])
+    inside = [row for row in done if row["in_region"]]
+    return {
+        "points": len(groups),
+        "fitted": True,
+        **describe(surface),
+        "noise_sd": seed_noise([row for row in done if row["equal_to"] is None]),
+        "argmax": {key: best[key] for key in (*NAMES, "predicted", "predicted_se", "digest")},
+        "as_good": int(good.sum()),
+        "region": {
+            "level": LEVEL,
+            "networks": int(region.sum()),
+            "points": [[row[name] for name in NAMES] for row in inside],
+        },
+        "intervals": {name: [f(row[name] for row in inside) for f in (min, max)] for name in NAMES},
+    }
+
+
+def _typical(group: Sequence[dict[str, Any]], growth: Array) -> dict[str, Any]:
+    """Of the points of one network the one in their middle."""
+    return min(
+        group,
+        key=lambda row: float(np.abs(log_growth(Coefficients(*(row[name] for name in NAMES))) - growth).sum().round(9)),
+    )
+
+
+def choose_row(rows: Sequence[dict[str, Any]], surface: Mapping[str, Any], choose: str) -> tuple[dict[str, Any], str]:
+    """The row whose coefficients are written, and what it was chosen by: without a surface it is the best point."""
+    if choose == "surface" and surface["fitted"]:
+        wanted = [surface["argmax"][name] for name in NAMES]
+        return next(row for row in rows if [row[name] for name in NAMES] == wanted), "surface"
+    return rows[0], "point"

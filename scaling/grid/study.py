@@ -1,0 +1,156 @@
+"""A grid as a study: its points enqueued, and round by round the finer ones that its results ask for."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.study import Study
+
+from ...evaluate.evaluation import EvaluationError
+from ...search.record import enqueue_missing, is_counted
+from ...search.study import Candidate
+from ...space.errors import UserError
+from ..coefficients import Coefficients
+from .latency import LatencyRatios
+from .networks import Scaled
+from .points import NAMES, Grid
+from .ranking import rank_points, surface_of
+from .refine import ROUND, finer_points
+
+#: Study attribute: the points of each round of refinement so far.
+ROUNDS = "rounds"
+
+
+@dataclass(frozen=True)
+class GridProblem:
+    """The grid as the search loop sees it: a point and a seed are the parameters of a trial."""
+
+    scaled: Scaled
+    seeds: tuple[int, ...]
+
+    @property
+    def distributions(self) -> Mapping[str, BaseDistribution]:
+        """Each coefficient, and the seeds.
+
+        Wide ranges: more seeds and a finer grid may be asked for later, and Optuna keeps a study's distributions.
+        """
+        found: dict[str, BaseDistribution] = {name: FloatDistribution(1, 10) for name in NAMES}
+        return {**found, "seed": CategoricalDistribution(tuple(range(self.seeds[0], self.seeds[0] + 100)))}
+
+    def candidate(self, params: Mapping[str, Any]) -> Candidate:
+        """The baseline scaled by the point at φ = 1."""
+        point = Coefficients(*(params[name] for name in NAMES))
+        try:
+            return Candidate(self.scaled.network(point) or self.scaled.make(point), params["seed"])
+        except UserError as error:
+            raise EvaluationError(str(error)) from None
+
+    def feasible(self, number: int) -> dict[str, Any] | None:
+        """Nothing is limited."""
+        return None
+
+    @property
+    def enumerated(self) -> bool:
+        """The points are the candidates."""
+        return True
+
+
+class GridPlan:
+    """Which points are trained: those of the grid, then those of each round of refinement.
+
+    A round is settled when everything before it is trained, and kept in the study before its first point is enqueued:
+    what a kill leaves of it is trained by the next run. Of machines that share the study the one that finds nothing
+    running settles it.
+
+    Args:
+        problem: makes the candidates.
+        grid: the coarse one.
+        points: of the grid.
+        rounds: of refinement.
+        latency: gives the latency ratios, where the grid holds them.
+        quiet: do not tell on standard error how much there is to train.
+    """
+
+    def __init__(
+        self,
+        problem: GridProblem,
+        grid: Grid,
+        points: Sequence[Coefficients],
+        rounds: int,
+        latency: LatencyRatios | None = None,
+        *,
+        quiet: bool = False,
+    ) -> None:
+        self._problem, self._grid, self._scaled, self._coarse = problem, grid, problem.scaled, tuple(points)
+        self._rounds, self._latency = rounds, latency
+        self._told = quiet
+        self._settled: list[list[Coefficients]] = []
+
+    @property
+    def rounds(self) -> list[Sequence[Coefficients]]:
+        """The points of the grid, and those of each round so far."""
+        return [self._coarse, *self._settled]
+
+    @property
+    def points(self) -> list[Coefficients]:
+        """All points so far."""
+        return [p for points in self.rounds for p in points]
+
+    @property
+    def last(self) -> bool:
+        """Whether no further round follows: all are settled, or the latest found nothing new."""
+        return len(self._settled) >= self._rounds or (bool(self._settled) and not self._settled[-1])
+
+    @property
+    def trainings(self) -> int:
+        """All there can be, duplicates of equal networks included."""
+        most = len(self._coarse) + ROUND * self._rounds
+        return max(most, len(self.points)) * len(self._problem.seeds)
+
+    def announcement(self) -> str:
+        """How much there is to train."""
+        seeds = len(self._problem.seeds)
+        networks = [n for p in self._coarse if (n := self._scaled.network(p)) is not None]
+        different = len({network.digest for network in networks})
+        text = f"{len(self._coarse)} points, {different} different networks: {different * seeds} trainings"
+        text += f" with {seeds} seeds" if seeds > 1 else ""
+        if self._rounds:
+            most = self._rounds * ROUND * seeds
+            rounds = f"{self._rounds} finer round{'s' * (self._rounds > 1)}"
+            text += f"; then {rounds} of at most {ROUND} new networks: {most} more at most"
+        return text
+
+    def done(self, study: Study) -> bool:
+        """Whether every point has its trainings, and nothing waits or runs."""
+        trials = study.get_trials(deepcopy=False)
+        finished = {_key(trial.params) for trial in trials if is_counted(trial)}
+        return all(t.state.is_finished() for t in trials) and all(_key(params) in finished for params in self._all())
+
+    def prepare(self, study: Study) -> None:
+        """Settle the next round if it is its turn, and enqueue every point and seed that is not there yet."""
+        if not self._told:  # when all settings have proved right
+            print(self.announcement(), file=sys.stderr, flush=True)
+            self._told = True
+        stored = study.user_attrs.get(ROUNDS, [])
+        self._settled = [[Coefficients(*values) for values in points] for points in stored]
+        if not self.last and self.done(study):
+            self._settled.append(self._next(study))
+            rows = [[[getattr(p, name) for name in NAMES] for p in points] for points in self._settled]
+            study.set_user_attr(ROUNDS, rows)
+        enqueue_missing(study, self._all())
+
+    def _next(self, study: Study) -> list[Coefficients]:
+        rows = rank_points(study, self._scaled, self.points, {} if self._latency is None else self._latency.known)
+        return finer_points(self._grid, self._scaled, rows, surface_of(rows), len(self._settled), self._latency)
+
+    def _all(self) -> list[dict[str, Any]]:
+        """The parameters of every trial, seed by seed."""
+        return [{**{n: getattr(p, n) for n in NAMES}, "seed": s} for s in self._problem.seeds for p in self.points]
+
+
+def _key(params: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(params.get(name) for name in (*NAMES, "seed"))

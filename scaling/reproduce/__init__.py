@@ -1,0 +1,1 @@
+"""``effnas reproduce``: the paper's tables of scaled networks, computed."""

@@ -1,0 +1,1 @@
+"""``effnas scale``: a baseline at any size."""

@@ -1,0 +1,1 @@
+"""The samplers of a search, one a file, and what they share."""

@@ -1,0 +1,147 @@
+"""What a model-based sampler has to go by: the members of a space, what is known of them, what the trials say."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial
+
+from ..encoding import Rows
+from ..known import Facts, Known
+from .history import loss_signs
+from .table import Columns, Table
+
+Array = NDArray[np.float64]
+
+#: Random members that the scale of the known features is measured on.
+SCALE_DRAWS = 256
+
+
+@dataclass(frozen=True)
+class View:
+    """Members as the models see them."""
+
+    features: Array
+    facts: Facts
+
+
+@dataclass(frozen=True)
+class Past:
+    """What the trials say, larger values being better.
+
+    Args:
+        rows, values, numbers: of the evaluations, shapes (n, d) and (n, m), oldest first; a result that was taken over
+            from an equal trial is not an evaluation of its own.
+        feasible: whether no limit was broken, shape (n,).
+        limits: excess over each limit that evaluations check: numbers of trials, rows, ``cost / limit - 1``.
+        pending: rows of running trials.
+        keys: the bytes of each trial's row, by its number.
+    """
+
+    rows: Rows
+    values: Array
+    numbers: tuple[int, ...]
+    feasible: NDArray[np.bool_]
+    limits: dict[str, tuple[tuple[int, ...], Rows, Array]]
+    pending: Rows
+    keys: dict[int, bytes]
+
+    @cached_property
+    def seen(self) -> frozenset[bytes]:
+        """The rows of all trials."""
+        return frozenset(self.keys.values())
+
+    @classmethod
+    def of(cls, columns: Columns, known: Container[str]) -> Past:
+        """``known``: the constraints that need no evaluation."""
+        rows, legal = columns.rows, columns.legal
+        evaluated: dict[Any, int] = {}
+        for i in np.flatnonzero(legal & np.isfinite(columns.losses).all(axis=1)):
+            evaluated.setdefault((rows[i].tobytes(), tuple(columns.losses[i])), int(i))
+        limits: dict[str, dict[tuple[bytes, float], int]] = {}
+        for i in np.flatnonzero(legal & columns.finished):
+            for name, excess in columns.constraints[i].items():
+                if name not in known and math.isfinite(excess):
+                    limits.setdefault(name, {}).setdefault((rows[i].tobytes(), excess), int(i))
+        chosen = np.array(list(evaluated.values()), np.int64)
+        return cls(
+            rows=rows[chosen],
+            values=-columns.losses[chosen],
+            numbers=tuple(columns.numbers[chosen].tolist()),
+            feasible=columns.violations[chosen] <= 0,
+            limits={
+                name: (
+                    tuple(columns.numbers[list(at.values())].tolist()),
+                    rows[list(at.values())],
+                    np.array([excess for _, excess in at]),
+                )
+                for name, at in limits.items()
+            },
+            pending=rows[legal & ~columns.finished],
+            keys={int(columns.numbers[i]): rows[i].tobytes() for i in np.flatnonzero(legal)},
+        )
+
+
+class Members:
+    """A space, what is known of its members, and the trials in it.
+
+    Args:
+        space: the parameters.
+        known: facts; None where there are none, or the parameters are not all categorical.
+        directions: of the study.
+
+    Attributes:
+        encoding: of the space.
+        signs: 1 for an objective that is maximised, -1 for one that is minimised: inside, larger is better.
+        limited: whether a limit is known.
+    """
+
+    def __init__(
+        self, space: Mapping[str, BaseDistribution], known: Known | None, directions: Sequence[StudyDirection]
+    ) -> None:
+        self._table = Table(space, directions)
+        self.encoding = encoding = self._table.encoding
+        self._known = known
+        self.signs = -loss_signs(directions)
+        self.limited = False
+        self._center = self._width = np.zeros(0)
+        if known is not None:
+            drawn = known.facts(encoding.columns(encoding.random(SCALE_DRAWS, np.random.default_rng(0))))
+            width = drawn.features.std(axis=0)
+            self._center, self._width = drawn.features.mean(axis=0), np.where(width > 0, width, 1.0)
+            self.limited = bool((drawn.excess > -1).any())
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """The constraints of a trial that need no evaluation."""
+        return () if self._known is None else self._known.limits
+
+    def past(self, trials: list[FrozenTrial]) -> Past:
+        """What the trials say."""
+        return Past.of(self._table.read(trials), self.limits)
+
+    def look(self, rows: Rows) -> View:
+        """The members as the models see them."""
+        features = self.encoding.features(rows)
+        if self._known is None:
+            shape = (len(rows), len(self.signs))
+            facts = Facts(np.zeros((len(rows), 0)), np.full(len(rows), -1.0), np.full(shape, np.nan), np.ones(shape))
+            return View(features, facts)
+        facts = self._known.facts(self.encoding.columns(rows))
+        facts = replace(facts, exact=facts.exact * self.signs)
+        return View(np.hstack([features, (facts.features - self._center) / self._width]), facts)
+
+    def canonical(self, row: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The row that stands for all those of equal effect."""
+        if self._known is None:
+            return row
+        params = self._known.canonical(self.encoding.params(row))
+        return np.asarray(self.encoding.rows([params])[0])

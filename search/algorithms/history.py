@@ -1,0 +1,104 @@
+"""What samplers read from the trials so far: who may be a parent, who is better, what was proposed before.
+
+The trials of a study are ``history(study, trial)``; the other functions take such a list, or part of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution
+from optuna.samplers import RandomSampler
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from ..objective import non_dominated
+from ..seeded import INTERRUPTED
+
+_MISSING = object()
+
+
+def history(study: Study, trial: FrozenTrial | None = None) -> list[FrozenTrial]:
+    """The trials, but for one, oldest first, as if the interrupted ones had never been."""
+    aside = None if trial is None else trial.number
+    trials = study.get_trials(deepcopy=False)
+    return [t for t in trials if t.number != aside and not t.user_attrs.get(INTERRUPTED)]
+
+
+def common(trials: list[FrozenTrial]) -> dict[str, BaseDistribution]:
+    """The parameters of several values that all trials have, sorted: their order must not depend on the storage."""
+    if not trials:
+        return {}
+    first, *rest = (t.distributions for t in trials)
+    shared = {name: space for name, space in sorted(first.items()) if not space.single()}
+    for spaces in rest:
+        shared = {name: space for name, space in shared.items() if spaces.get(name) == space}
+    return shared
+
+
+def parents(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    """Those with values; as long as there are none, the pruned ones that violate constraints.
+
+    So a search with tight limits finds its way to them.
+    """
+    complete = [t for t in trials if t.state == TrialState.COMPLETE and t.distributions]
+    if complete:
+        return complete
+    return [t for t in trials if t.state == TrialState.PRUNED and t.distributions and violation(t) > 0]
+
+
+def draw(study: Study, trial: FrozenTrial, name: str, space: BaseDistribution, rng: np.random.Generator) -> Any:
+    """A random value of one parameter."""
+    return RandomSampler(int(rng.integers(2**32))).sample_independent(study, trial, name, space)
+
+
+def occurs(params: dict[str, Any], trials: list[FrozenTrial]) -> bool:
+    """Whether a trial has these values, whatever became of it."""
+    return any(all(t.params.get(name, _MISSING) == value for name, value in params.items()) for t in trials)
+
+
+def violation(trial: FrozenTrial) -> float:
+    """The sum of the violated constraints; 0 where all hold or none is set."""
+    return sum(value for value in trial.constraints.values() if value > 0)
+
+
+def loss_signs(directions: Sequence[StudyDirection]) -> NDArray[np.float64]:
+    """What values are multiplied by so that smaller is better, shape (m,)."""
+    return np.array([-1.0 if direction == StudyDirection.MAXIMIZE else 1.0 for direction in directions])
+
+
+def sort_keys(trials: list[FrozenTrial], directions: Sequence[StudyDirection]) -> list[tuple[float, ...]]:
+    """The smallest key wins: by violation, then by loss or, of several, by front and crowding distance.
+
+    The fronts are those of all ``trials``, whatever they violate (Deb et al. 2002, *NSGA-II*).
+    """
+    violations = [violation(t) for t in trials]
+    if any(t.values is None for t in trials):  # pruned ones, as long as there is nothing else
+        return [(v,) for v in violations]
+    signs = loss_signs(directions)
+    losses = np.array([t.values for t in trials]).reshape(len(trials), len(signs)) * signs
+    if losses.shape[1] == 1:
+        return [(v, float(loss)) for v, loss in zip(violations, losses[:, 0], strict=True)]
+    fronts, spacing = np.zeros(len(losses)), np.zeros(len(losses))
+    rows = np.arange(len(losses))
+    while len(rows):
+        front = non_dominated(losses[rows], ("minimize",) * losses.shape[1])
+        fronts[rows[~front]] += 1
+        spacing[rows[front]] = crowding(losses[rows[front]])
+        rows = rows[~front]
+    return [(v, float(f), -float(c)) for v, f, c in zip(violations, fronts, spacing, strict=True)]
+
+
+def crowding(losses: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Crowding distance of each row of one front, shape (n, m) → (n,): infinite at the ends of every objective."""
+    distance = np.zeros(len(losses))
+    for column in np.clip(losses, -1e300, 1e300).T:
+        order = np.argsort(column, kind="stable")
+        ordered = column[order]
+        if ordered[0] != ordered[-1]:
+            gaps = (ordered[2:] / 2 - ordered[:-2] / 2) / (ordered[-1] / 2 - ordered[0] / 2)
+            distance[order] += np.r_[np.inf, gaps, np.inf]
+    return distance

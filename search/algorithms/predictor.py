@@ -1,0 +1,205 @@
+"""Model-based search: a Gaussian process over decisions and costs proposes, a local search picks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.search_space import IntersectionSearchSpace
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from ...evaluate.machine.device import torch_threads
+from ...space.errors import check_int, check_number
+from ..known import Known
+from ..seeded import Memory, trial_rank
+from .acquisition import Model, propose, spread
+from .evidence import Members, Past
+from .gaussian import GaussianProcess, Kernel, learn_kernel
+from .history import common, history
+from .sampler import RankedSampler
+
+Array = NDArray[np.float64]
+
+#: The kernel is learned anew whenever the trials have grown by this factor, from the youngest ``LEARN`` of them.
+GROWTH = 1.15
+LEARN = 256
+#: Evaluations that a model is conditioned on: the better half and the younger half of more. Their cube is time.
+ACTIVE = 320
+#: As long as nothing was evaluated, so many of the youngest trials say what the space is.
+YOUNGEST = 256
+
+
+class Predictor(RankedSampler):
+    """Randomised upper confidence bounds of Gaussian processes, maximised by local search, as an Optuna sampler.
+
+    A Gaussian process (:mod:`effnas.search.algorithms.gaussian`) learns each objective from the decisions and from what
+    is ``known`` of a network before it is trained: the logarithms of its costs are features, a known factor (the
+    reward's ``(MACs / T)^w``) is divided out, an objective that is a cost is not learned at all. Each trial draws how
+    far it trusts the model (Berk et al. 2020, *Randomised Gaussian process upper confidence bound*): it maximises
+    ``mean + κ × standard deviation``, κ = ``exploration`` × abs(normal), by climbing from the best networks so far,
+    their crossings and random ones. With several objectives it maximises the least of them over a random direction,
+    whose mean over directions is the hypervolume (Golovin and Zhang 2020, *Random hypervolume
+    scalarizations*). Members beyond a known
+    limit are never proposed; for limits that only an evaluation checks, what is to be gained is multiplied by the
+    probability of meeting them.
+
+    The first trials are spread out: each is, of random members, the farthest from those before. Running trials count as
+    evaluated with the model's mean, so that parallel ones differ, and no network is proposed twice. Numeric parameters
+    are searched on 33 levels at most; a parameter that trials do not share is drawn at random.
+
+    A trial depends on the seed, its rank (:func:`effnas.search.seeded.trial_rank`) and the history, nothing else.
+
+    Args:
+        startup: trials of the initial design.
+        exploration: how large κ may be; 0: what the model takes to be best.
+        known: facts about members; None: the decisions are all there is to learn from.
+        seed: None: another search each time.
+
+    Raises:
+        UserError: a setting is outside its range.
+    """
+
+    def __init__(
+        self, startup: int = 10, exploration: float = 3.0, known: Known | None = None, seed: int | None = None
+    ) -> None:
+        check_int("startup", startup, 1)
+        check_number("exploration", exploration, 0, 100)
+        super().__init__(seed)
+        self._startup = startup
+        self._exploration = exploration
+        self._known = known
+        self._memory = Memory()
+        self._space = IntersectionSearchSpace()
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """What the trials with values have in common (before there are some: those of any state)."""
+        shared = {name: d for name, d in self._space.calculate(study).items() if not d.single()}
+        shared = shared or common([t for t in history(study, trial) if t.distributions][-YOUNGEST:])
+        if not shared and self._known is not None:  # the first trial: no limit should be broken by it either
+            space = {name: d for name, d in sorted(self._known.distributions.items()) if not d.single()}
+            if self._members(space, study).limited:
+                return dict(space)
+        return shared
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """The member that maximises the acquisition; at first, one far from the others."""
+        if not search_space:
+            return {}
+        rng = np.random.default_rng((self._seed, trial_rank(study, trial)))
+        members = self._members(search_space, study)
+        past = members.past(history(study, trial))
+        with torch_threads(1):
+            if len(past.values) < self._startup:
+                return members.encoding.params(spread(members, past, rng))
+            model = self._model(study, past, members)
+            return members.encoding.params(propose(members, past, model, self._exploration, rng))
+
+    def estimates(self, study: Study) -> dict[int, float]:
+        """The model's mean of the first objective's noise-free value, for each trial with values, by its number.
+
+        What a network named the best should be judged by where evaluations are noisy: the luckiest of many is not the
+        best. Empty before the initial design is complete.
+        """
+        trials = history(study)
+        complete = [t.number for t in trials if t.state == TrialState.COMPLETE]
+        space = {name: d for name, d in self._space.calculate(study).items() if not d.single()}
+        if len(complete) <= self._startup or not space:
+            return {}
+        members = self._members(space, study)
+        past = members.past(trials)
+        past = replace(past, pending=past.pending[:0])  # what runs tells nothing
+        with torch_threads(1):
+            model = self._model(study, past, members, active=len(past.values))
+            means = model.bounds(members.look(past.rows), 0.0)[:, 0] * members.signs[0]
+        by_row = {row.tobytes(): float(mean) for row, mean in zip(past.rows, means, strict=True)}
+        return {number: by_row[past.keys[number]] for number in complete if past.keys.get(number) in by_row}
+
+    def _members(self, space: Mapping[str, BaseDistribution], study: Study) -> Members:
+        known = self._known
+        if known is not None and not all(isinstance(d, CategoricalDistribution) for d in space.values()):
+            known = None
+        key = ("members", study.study_name, repr(space))  # the repr: 1 and true are equal, and other choices
+        return self._memory.get(key, lambda: Members(space, known, study.directions))
+
+    def _model(self, study: Study, past: Past, members: Members, active: int = ACTIVE) -> Model:
+        view = members.look(past.rows)
+        learned = [
+            (j, _fenced(past.values[:, j], self._startup) / view.facts.factors[:, j])
+            for j in range(past.values.shape[1])
+            if not (np.isfinite(view.facts.exact[:, j])).all()
+        ]
+        keep = _active(past, active)
+
+        def last(count: int) -> NDArray[np.int64]:
+            return np.arange(max(0, count - active), count)
+
+        processes = {
+            j: self._process(study, members, ("objective", j), past.numbers, view.features, values, keep)
+            for j, values in learned
+        }
+        limits = {
+            name: self._process(
+                study, members, ("limit", name), numbers, members.look(rows).features, excess, last(len(rows))
+            )
+            for name, (numbers, rows, excess) in past.limits.items()
+        }
+        if len(past.pending):
+            waiting = members.look(past.pending).features
+            processes = {j: process.believing(waiting) for j, process in processes.items()}
+        return Model(processes, limits)
+
+    def _process(
+        self,
+        study: Study,
+        members: Members,
+        what: tuple[Any, ...],
+        numbers: tuple[int, ...],
+        features: Array,
+        values: Array,
+        keep: NDArray[np.int64],
+    ) -> GaussianProcess:
+        count = _milestone(len(values), self._startup)
+        bends = np.zeros(features.shape[1], np.bool_)
+        bends[: len(members.encoding.bends)] = members.encoding.bends
+
+        def learn() -> Kernel:
+            young = slice(max(0, count - LEARN), count)
+            target = values[young] - values[young].mean()
+            return learn_kernel(features[young], target / (target.std() or 1.0), bends)
+
+        kernel = self._memory.get((study.study_name, *what, numbers[:count]), learn)
+        return GaussianProcess(kernel, features[keep], values[keep])
+
+
+def _milestone(count: int, startup: int) -> int:
+    """The last number of trials, at most ``count``, at which a kernel is learned."""
+    last = startup
+    while (following := int(np.ceil(last * GROWTH))) <= count:
+        last = following
+    return min(last, count)
+
+
+def _fenced(values: Array, startup: int) -> Array:
+    """Without the depth of failures: of the initial design, as far below the median as the best is above it.
+
+    What is as bad as that need not be told apart, and one diverged network must not make all differences between the
+    others look like noise.
+    """
+    middle, best = float(np.median(values[:startup])), float(values[:startup].max())
+    return np.maximum(values, 2 * middle - best) if best > middle else values
+
+
+def _active(past: Past, count: int) -> NDArray[np.int64]:
+    total = len(past.values)
+    if total <= count:
+        return np.arange(total)
+    # several objectives: each has its share of the better half
+    best = [np.argsort(-column, kind="stable")[: count // 2 // past.values.shape[1]] for column in past.values.T]
+    return np.unique(np.concatenate([*best, np.arange(total - count // 2, total)]))

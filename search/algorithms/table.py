@@ -1,0 +1,115 @@
+"""A history as arrays: samplers that look at every trial read each one once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from ..encoding import Encoding, Rows
+from .history import loss_signs, violation
+
+_START = datetime(1970, 1, 1)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What became of n trials, oldest first; m objectives, d parameters.
+
+    Args:
+        rows: level numbers, shape (n, d); -1 in a trial that has not all the parameters.
+        losses: smaller is better, shape (n, m); NaN where the trial is not complete.
+        numbers: of the trials, shape (n,).
+        constraints: of each trial, by name, shape (n,).
+        violations: of constraints, summed, shape (n,).
+        states: of the trials, as Optuna numbers them, shape (n,).
+        ended: seconds, by the clock of the machine that told the trial, shape (n,); infinite where none has.
+    """
+
+    rows: Rows
+    losses: NDArray[np.float64]
+    numbers: NDArray[np.int64]
+    constraints: NDArray[np.object_]
+    violations: NDArray[np.float64]
+    states: NDArray[np.int64]
+    ended: NDArray[np.float64]
+
+    @property
+    def legal(self) -> NDArray[np.bool_]:
+        """Shape (n,): whether the trial has all the parameters."""
+        return np.asarray(self.rows.min(axis=1, initial=0) >= 0)
+
+    @property
+    def finished(self) -> NDArray[np.bool_]:
+        """Shape (n,): whether something has become of the trial."""
+        return ~np.isin(self.states, (TrialState.RUNNING.value, TrialState.WAITING.value))
+
+    def parents(self) -> NDArray[np.int64]:
+        """The numbers of the trials that :func:`effnas.search.algorithms.history.parents` names."""
+        complete = np.flatnonzero(self.legal & (self.states == TrialState.COMPLETE.value))
+        if len(complete):
+            return complete
+        return np.flatnonzero(self.legal & (self.states == TrialState.PRUNED.value) & (self.violations > 0))
+
+
+class Table:
+    """Reads histories that grow; threads may share it.
+
+    Args:
+        space: the parameters that make a row, in this order.
+        directions: of the study.
+
+    Attributes:
+        encoding: of the space.
+    """
+
+    def __init__(self, space: Mapping[str, BaseDistribution], directions: Sequence[StudyDirection]) -> None:
+        self.encoding = Encoding(space)
+        self._signs = loss_signs(directions)
+        self._trials: list[FrozenTrial] = []
+        self._columns = self._read([])
+        self._lock = threading.Lock()
+
+    def read(self, trials: list[FrozenTrial]) -> Columns:
+        """The trials as arrays; those of the last call that were finished then are not read again."""
+        with self._lock:
+            known, columns = self._trials, self._columns
+            count = min(len(known), len(trials))
+            # Storages do not change finished trials: the same object is the same trial.
+            fresh = np.ones(len(trials), np.bool_)
+            fresh[:count] = [known[i] is not trials[i] for i in range(count)]
+            fresh[:count] |= ~columns.finished[:count]
+            new = self._read([trials[i] for i in np.flatnonzero(fresh)])
+            arrays = []
+            for name in Columns.__annotations__:
+                old, some = getattr(columns, name), getattr(new, name)
+                array = np.empty((len(trials), *some.shape[1:]), some.dtype)
+                array[:count] = old[:count]
+                array[fresh] = some
+                arrays.append(array)
+            self._trials, self._columns = trials, Columns(*arrays)
+            return self._columns
+
+    def _read(self, trials: list[FrozenTrial]) -> Columns:
+        rows = np.full((len(trials), len(self.encoding.names)), -1, np.int64)
+        losses = np.full((len(trials), len(self._signs)), np.nan)
+        for i, trial in enumerate(trials):
+            distributions = trial.distributions
+            if all(distributions.get(name) == space for name, space in self.encoding.space.items()):
+                rows[i] = self.encoding.rows([trial.params])
+            if trial.state == TrialState.COMPLETE:
+                losses[i] = np.array(trial.values) * self._signs
+        numbers = np.array([trial.number for trial in trials], np.int64)
+        constraints = np.array([trial.constraints for trial in trials], np.object_)
+        violations = np.array([violation(trial) for trial in trials], np.float64)
+        states = np.array([trial.state.value for trial in trials], np.int64)
+        times = [trial.datetime_complete for trial in trials]
+        ended = np.array([np.inf if time is None else (time - _START).total_seconds() for time in times])
+        return Columns(rows, losses, numbers, constraints, violations, states, ended)

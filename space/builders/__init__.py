@@ -1,0 +1,1 @@
+"""Networks that are no ``Architecture``: each a builder of (depth, width, resolution)."""

@@ -1,0 +1,202 @@
+"""What a builder's network is and costs: the module itself, and its parameters, MACs, activations and memory.
+
+Costs are measured on PyTorch's ``meta`` device, where nothing is computed, with torch's ``FlopCounterMode``; fvcore
+cannot trace a module there. They agree with fvcore's counts on the CPU and with the conventions of ``space/cost.py``:
+MACs of convolutions and matrix products, elements of their outputs, peak memory with BatchNorm folded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..built import BuiltNetwork
+from ..cost import Cost
+from ..errors import UserError
+from .live_tensors import LiveTensors
+
+_aten: Any = torch.ops.aten
+_PRODUCTS = (_aten.addmm, _aten.mm, _aten.bmm, _aten.baddbmm)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Costs of one image, and input side over the smallest side of a feature map."""
+
+    cost: Cost
+    total_stride: int
+
+
+def make(network: BuiltNetwork) -> nn.Module:
+    """Call the builder, on torch's current default device and with its current random state.
+
+    Raises:
+        UserError: it cannot be called so, fails, or returns something else than a module with its weights.
+    """
+    function, options = _function(network)
+    where = f"builder {network.code}"
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # of compiled code: then nothing is known of its keywords
+        signature = None
+    if signature is not None:
+        names = signature.parameters
+        open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in names.values())
+        for name in ("num_classes", "in_channels"):
+            if name not in options and (name in names or open_ended):
+                options[name] = getattr(network, name)
+        try:
+            signature.bind(1.0, 1.0, 224, **options)
+        except TypeError as error:
+            raise UserError(
+                f"{where} must be callable as (depth, width, resolution), its signature is {signature}: {error}"
+            ) from None
+    try:
+        module = function(network.depth, network.width, network.resolution, **options)
+    except Exception as error:
+        raise UserError(f"{where} failed at {_sizes(network)}: {type(error).__name__}: {error}") from error
+    if not isinstance(module, nn.Module):
+        raise UserError(f"{where} must return a torch.nn.Module, got {type(module).__name__}")
+    if lazy := [name for name, p in module.named_parameters() if nn.parameter.is_lazy(p)]:
+        raise UserError(f"{where} must return a module whose layers know their sizes; lazy are: {', '.join(lazy[:3])}")
+    return module
+
+
+def measured(network: BuiltNetwork) -> Measured:
+    """Costs of one image at the network's resolution, without computing anything.
+
+    Raises:
+        UserError: as :func:`make`, or the module cannot take such images or gives something else than
+            (n, num_classes); a resolution too small for it is told as that.
+    """
+    return _measured(network, network.function)
+
+
+@lru_cache(maxsize=4096)
+def _measured(network: BuiltNetwork, function: object) -> Measured:
+    """``function`` tells one that was defined anew, as in a notebook, from an earlier one of the same name."""
+    where = f"builder {network.code}"
+    module = on_meta(network).eval()
+    params = sum(p.numel() for p in module.parameters())
+    _fold(module)
+    outputs = _Outputs()
+    live = LiveTensors()
+    side = network.resolution
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as flops, outputs, live:
+            logits = module(torch.zeros(1, network.in_channels, side, side, device="meta"))
+    except Exception as error:
+        raise UserError(
+            f"{where}: a network of {_sizes(network)} cannot take an image of {network.in_channels} channels and "
+            f"{side} pixels: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        ) from error
+    if not isinstance(logits, Tensor) or logits.shape != (1, network.num_classes):
+        got = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+        raise UserError(
+            f"{where} must give logits of shape (n, num_classes) = (1, {network.num_classes}) for one image, got "
+            f"{got}; give it a parameter num_classes, or set num_classes of the network to what it makes"
+        )
+    cost = Cost(params, flops.get_total_flops() // 2, outputs.elements, live.peak)
+    return Measured(cost, max(1, side // (outputs.smallest or side)))
+
+
+def on_meta(network: BuiltNetwork) -> nn.Module:
+    """The module without memory for its weights; built on the CPU first where it cannot be without them.
+
+    Raises:
+        UserError: as :func:`make`.
+    """
+    with contextlib.suppress(UserError), torch.device("meta"):
+        return make(network)
+    with torch.random.fork_rng(devices=[]):
+        return make(network).to("meta")
+
+
+def classifier_names(network: BuiltNetwork) -> frozenset[str]:
+    """The entries of the ``state_dict`` whose shapes depend on the number of classes.
+
+    Raises:
+        UserError: as :func:`make`, or there are none, since the builder ignores ``num_classes``.
+    """
+    shapes, others = (
+        {name: tensor.shape for name, tensor in on_meta(n).state_dict().items()}
+        for n in (network, network.with_(num_classes=network.num_classes + 1))
+    )
+    found = frozenset(name for name, shape in shapes.items() if others.get(name) != shape)
+    if not found:
+        raise UserError(
+            f"builder {network.code} makes the same classifier for any number of classes: give it a parameter "
+            "num_classes"
+        )
+    return found
+
+
+def check_builder(network: BuiltNetwork, names: Sequence[str] = ("depth", "width", "resolution")) -> None:
+    """Refuse a builder that ignores one of these arguments: more of each must cost more.
+
+    Raises:
+        UserError: as :func:`measured`, or the MACs do not rise; the message names the argument.
+    """
+    base = measured(network).cost.macs
+    for name in names:
+        for factor in (2, 4, 8):  # two blocks may be one at a depth of 0.5 and at 0.25
+            value = factor * getattr(network, name)
+            macs = measured(network.with_(**{name: value})).cost.macs
+            if macs > base:
+                break
+        else:
+            raise UserError(
+                f"builder {network.code} ignores {name}: {name} {value:g} costs {macs:,} MACs, {name} "
+                f"{getattr(network, name):g} {base:,}; what it returns must grow with depth, width and resolution"
+            )
+
+
+def _function(network: BuiltNetwork) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """The builder and its options."""
+    if network.function is not None:
+        return network.function, network.options
+    from ..zoo import BUILT
+
+    entry = BUILT[network.code]
+    return getattr(import_module(f".{entry.module}", __package__), entry.function), dict(entry.options)
+
+
+def _sizes(network: BuiltNetwork) -> str:
+    return f"depth {network.depth:g}, width {network.width:g}, resolution {network.resolution}"
+
+
+def _fold(module: nn.Module) -> None:
+    """BatchNorm costs no memory in inference, being folded into the convolution before it."""
+    for child in module.modules():
+        if isinstance(child, nn.modules.batchnorm._BatchNorm):
+            child.__dict__["forward"] = lambda x: x  # its attributes stay, for a module that looks at them
+
+
+class _Outputs(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Elements in the outputs of convolutions and matrix products, and the smallest side of a feature map."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.elements = 0
+        self.smallest = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        packet = func._overloadpacket
+        if packet is _aten.convolution:
+            self.elements += result.numel()
+            if result.dim() == 4 and args[0].shape[-1] > 1:  # not squeeze-and-excitation's
+                self.smallest = min(self.smallest or result.shape[-1], result.shape[-1])
+        elif packet in _PRODUCTS:
+            self.elements += result.numel()
+        return result

@@ -1,0 +1,155 @@
+"""What other implementations call the tensors of our networks.
+
+The names are made by walking our own network, so that a scaled member of a family has its names too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import NamedTuple, cast
+
+from ..blocks import Block, ConvNormAct
+from ..errors import UserError
+from ..network import Network
+
+#: Our prefix and theirs of a convolution, a BatchNorm, a linear layer.
+Pair = tuple[str, str]
+
+
+class Format(NamedTuple):
+    """One way of naming.
+
+    Args:
+        name: of the implementation.
+        sign: a key that every checkpoint of it has, and no other.
+        pairs: prefixes of all layers of a network.
+        blocks: kinds that it has names for.
+        se: whether it has names for squeeze-and-excitation.
+    """
+
+    name: str
+    sign: str
+    pairs: Callable[[Network], Iterator[Pair]]
+    blocks: tuple[str, ...] = ("mbconv",)
+    se: bool = True
+
+
+def recognise(keys: Collection[str]) -> Format | None:
+    """The format of a checkpoint by its keys."""
+    return next((found for found in FORMATS if found.sign in keys), None)
+
+
+def names(network: Network, form: Format) -> dict[str, str]:
+    """Our key to theirs, for every tensor that carries the network's function.
+
+    Raises:
+        UserError: the network has blocks that the format has no names for.
+    """
+    for i, _, block in _blocks(network):
+        kind = "conv" if hasattr(block, "conv") else "ds" if hasattr(block.project, "act") else "mbconv"
+        if kind not in form.blocks or (hasattr(block, "se") and not form.se):
+            has = "squeeze-and-excitation" if kind in form.blocks else f"{kind} blocks"
+            raise UserError(
+                f"weights: stage {i} of the network has {has}: {form.name} has no such network under these names"
+            )
+    prefixes = dict(form.pairs(network))
+    keys = [key.rpartition(".") for key in network.state_dict()]
+    return {f"{p}.{end}": f"{prefixes[p]}.{end}" for p, _, end in keys if end != "num_batches_tracked"}
+
+
+def _blocks(network: Network) -> Iterator[tuple[int, int, Block]]:
+    for i, stage in enumerate(network.stages):
+        for j, block in enumerate(cast("Iterable[Block]", stage)):
+            yield i, j, block
+
+
+def _layers(block: Block) -> list[str]:
+    return [name for name, layer in block.named_children() if isinstance(layer, ConvNormAct)]
+
+
+def _layer(prefix: str, conv: str, norm: str) -> Iterator[Pair]:
+    yield f"{prefix}.conv", conv
+    yield f"{prefix}.bn", norm
+
+
+def _own(network: Network) -> Iterator[Pair]:
+    for name, _ in network.named_modules():
+        yield name, name
+
+
+def _timm(network: Network) -> Iterator[Pair]:
+    yield from _layer("stem", "conv_stem", "bn1")
+    for i, j, block in _blocks(network):
+        ours, theirs = f"stages.{i}.{j}", f"blocks.{i}.{j}"
+        point = "conv_pwl" if hasattr(block, "expand") else "conv_pw"
+        convs = {"expand": "conv_pw", "depthwise": "conv_dw", "project": point, "conv": "conv"}
+        for k, name in enumerate(_layers(block), 1):
+            yield from _layer(f"{ours}.{name}", f"{theirs}.{convs[name]}", f"{theirs}.bn{k}")
+        yield f"{ours}.se.reduce", f"{theirs}.se.conv_reduce"
+        yield f"{ours}.se.expand", f"{theirs}.se.conv_expand"
+    yield from _layer("head", "conv_head", "bn2")
+    yield "classifier", "classifier"
+
+
+def _lukemelas(network: Network) -> Iterator[Pair]:
+    yield from _layer("stem", "_conv_stem", "_bn0")
+    for flat, (i, j, _) in enumerate(_blocks(network)):
+        ours, theirs = f"stages.{i}.{j}", f"_blocks.{flat}"
+        for k, name in enumerate(("expand", "depthwise", "project")):
+            yield from _layer(f"{ours}.{name}", f"{theirs}._{name}_conv", f"{theirs}._bn{k}")
+        yield f"{ours}.se.reduce", f"{theirs}._se_reduce"
+        yield f"{ours}.se.expand", f"{theirs}._se_expand"
+    yield from _layer("head", "_conv_head", "_bn1")
+    yield "classifier", "_fc"
+
+
+def _torchvision_efficientnet(network: Network) -> Iterator[Pair]:
+    yield from _layer("stem", "features.0.0", "features.0.1")
+    for i, j, block in _blocks(network):
+        for k, (name, _) in enumerate(block.named_children()):
+            ours, theirs = f"stages.{i}.{j}.{name}", f"features.{i + 1}.{j}.block.{k}"
+            if name == "se":
+                yield f"{ours}.reduce", f"{theirs}.fc1"
+                yield f"{ours}.expand", f"{theirs}.fc2"
+            else:
+                yield from _layer(ours, f"{theirs}.0", f"{theirs}.1")
+    last = f"features.{len(network.stages) + 1}"
+    yield from _layer("head", f"{last}.0", f"{last}.1")
+    yield "classifier", "classifier.1"
+
+
+def _torchvision_mobilenet_v2(network: Network) -> Iterator[Pair]:
+    yield from _layer("stem", "features.0.0", "features.0.1")
+    flat = 0
+    for flat, (i, j, block) in enumerate(_blocks(network), 1):
+        layers = _layers(block)
+        for k, name in enumerate(layers):
+            ours, theirs = f"stages.{i}.{j}.{name}", f"features.{flat}.conv"
+            if k < len(layers) - 1:
+                yield from _layer(ours, f"{theirs}.{k}.0", f"{theirs}.{k}.1")
+            else:
+                yield from _layer(ours, f"{theirs}.{k}", f"{theirs}.{k + 1}")
+    yield from _layer("head", f"features.{flat + 1}.0", f"features.{flat + 1}.1")
+    yield "classifier", "classifier.1"
+
+
+def _torchvision_mnasnet(network: Network) -> Iterator[Pair]:
+    yield from _layer("stem", "layers.0", "layers.1")
+    for i, j, block in _blocks(network):
+        # the first block lies flat behind the stem: convolution, BatchNorm, activation, and so on
+        theirs, at = ("layers", 3) if (i, j) == (0, 0) else (f"layers.{7 + i}.{j}.layers", 0)
+        for k, name in enumerate(_layers(block)):
+            yield from _layer(f"stages.{i}.{j}.{name}", f"{theirs}.{at + 3 * k}", f"{theirs}.{at + 3 * k + 1}")
+    last = 7 + len(network.stages)
+    yield from _layer("head", f"layers.{last}", f"layers.{last + 1}")
+    yield "classifier", "classifier.1"
+
+
+FORMATS = (
+    Format("effnas", "stem.conv.weight", _own, ("conv", "ds", "mbconv")),
+    Format("timm", "conv_stem.weight", _timm, ("conv", "ds", "mbconv")),
+    Format("lukemelas", "_conv_stem.weight", _lukemelas),
+    Format("torchvision", "features.1.0.block.0.0.weight", _torchvision_efficientnet, ("conv", "mbconv")),
+    Format("torchvision", "features.1.conv.0.0.weight", _torchvision_mobilenet_v2, se=False),
+    Format("torchvision", "layers.8.0.layers.0.weight", _torchvision_mnasnet, se=False),
+)

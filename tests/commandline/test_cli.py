@@ -1,0 +1,396 @@
+"""The command line: what is typed, what Hydra gets, what comes back on which stream, with which status."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from effnas import __version__
+from effnas.cli import COMMANDS, main
+from effnas.commandline.arguments import parse, scan, to_hydra
+from effnas.commandline.options import CONF, read_options
+
+MINE = """\
+# A primary configuration of one's own:
+# two lines long.
+defaults:
+  - colour: red  # which colour
+  - _self_
+
+phi: 1  # how big
+nested:
+  deep: "a # b"  # not the text's own sign
+values: [1, 2]  # several numbers
+verbose: false
+"""
+RED = """\
+_target_: somewhere.Red
+shade: 0.5  # how dark
+on: true  # whether
+"""
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    """A folder of one's own: a primary configuration and a group with two choices."""
+    folder = tmp_path / "mine"
+    (folder / "colour").mkdir(parents=True)
+    (folder / "mine.yaml").write_text(MINE)
+    (folder / "colour" / "red.yaml").write_text(RED)
+    (folder / "colour" / "blue.yaml").write_text("depth: 3  # how deep\n")
+    return folder
+
+
+def words(mine: Path, *typed: str) -> list[str]:
+    """What Hydra gets for what was typed after the command, with the configuration of the fixture."""
+    _hydra, chosen = scan(typed)
+    options = read_options("mine", [CONF, mine], chosen)
+    return to_hydra(parse(typed, options), options)
+
+
+# -- options from the comments of YAML files ---------------------------------------------------------
+
+
+def test_options_come_with_their_defaults_and_comments(mine: Path) -> None:
+    options = read_options("mine", [mine], {})
+    assert options.summary == "A primary configuration of one's own:\ntwo lines long."
+    assert [(o.name, o.written, o.default, o.comment) for o in options.own] == [
+        ("phi", "1", 1, "how big"),
+        ("nested.deep", '"a # b"', "a # b", "not the text's own sign"),
+        ("values", "[1, 2]", [1, 2], "several numbers"),
+        ("verbose", "false", False, ""),
+    ]
+    (group,) = options.groups
+    assert (group.name, group.choice, group.choices, group.comment) == (
+        "colour",
+        "red",
+        ("blue", "red"),
+        "which colour",
+    )
+    assert [option.name for option in group.options] == ["colour.shade", "colour.on"]
+
+
+def test_a_chosen_member_shows_its_own_options(mine: Path) -> None:
+    (group,) = read_options("mine", [mine], {"colour": "blue"}).groups
+    assert [(option.name, option.default) for option in group.options] == [("colour.depth", 3)]
+
+
+def test_a_config_that_extends_another_has_its_options(mine: Path) -> None:
+    (mine / "more.yaml").write_text("defaults:\n  - mine\n  - override colour: blue\n  - _self_\nphi: 7\n")
+    options = read_options("more", [mine], {})
+    assert options.by_name()["phi"].default == 7
+    assert options.groups[0].choice == "blue"
+    assert "colour.depth" in options.names()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_has_its_line_of_help(command: str) -> None:
+    config = COMMANDS[command].config
+    options = read_options(config, [CONF], {})
+    assert options.summary
+    silent = [o.name for o in options.by_name().values() if not o.comment]
+    assert silent == []
+    assert [g.name for g in options.groups if not g.comment] == []
+
+
+# -- from what is typed to what Hydra reads ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("--phi 3", ["phi=3"]),
+        ("--phi=3", ["phi=3"]),
+        ("phi=3", ["phi=3"]),
+        ("--phi -1.5", ["phi=-1.5"]),
+        ("--nested.deep x", ["nested.deep=x"]),
+        ("--target-macs=4e8", ["target_macs=4e8"]),
+        ("--colour blue", ["colour=blue"]),
+        ("--verbose", ["verbose=true"]),
+        ("--verbose phi=3", ["verbose=true", "phi=3"]),
+        ("--verbose false", ["verbose=false"]),
+        ("--colour.on --phi 2", ["colour.on=true", "phi=2"]),
+        ("--values 3,4", ["values=[3,4]"]),
+        ("--nested.deep 0..7", ["nested.deep=0..7"]),
+        ("--nested.deep 1.2,1.1", ["nested.deep='1.2,1.1'"]),
+        ("--nested.deep a=b", ["nested.deep='a=b'"]),
+        ("nested.deep=f(1)", ["nested.deep='f(1)'"]),
+        ("nested.deep=~/été", ["nested.deep='~/été'"]),
+        ("nested.deep=it's", [r"nested.deep='it\'s'"]),
+        ("nested.deep=[1,{a:2}]", ["nested.deep=[1,{a:2}]"]),
+        ("+colour.extra=1 ~nested.deep", ["+colour.extra=1", "~nested.deep"]),
+        ("phi=3 --cfg job verbose=true", ["--cfg", "job", "phi=3", "verbose=true"]),
+        ("phi=1 -cd . -c all", ["--config-dir", ".", "--cfg", "all", "phi=1"]),
+        ("--info", ["--info", "all"]),
+        ("--info plugins", ["--info", "plugins"]),
+    ],
+)
+def test_flags_and_overrides(mine: Path, typed: str, expected: list[str]) -> None:
+    assert words(mine, *typed.split()) == expected
+
+
+def test_a_value_may_have_spaces(mine: Path) -> None:
+    assert words(mine, "--nested.deep", "my (own) file") == ["nested.deep='my (own) file'"]
+
+
+def test_quoted_values_reach_the_configuration_unchanged(mine: Path) -> None:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    for value in ("a=b", "it's", "(\\", r"a\'b=", "x,y", "~\\\\", r"C:\a\b", "a#b", 'say "x"'):
+        (text,) = words(mine, f"nested.deep={value}")
+        assert OverridesParser.create().parse_override(text).value() == value
+
+
+def test_a_comma_is_a_sweep_with_multirun_and_folders_are_named_by_it(mine: Path) -> None:
+    got = words(mine, "-m", "phi=1,2", "nested.deep=x", "hydra.sweep.dir=out", "--colour", "red,blue")
+    assert got[:5] == ["--multirun", "phi=1,2", "nested.deep=x", "hydra.sweep.dir=out", "colour=red,blue"]
+    assert got[5:] == ["hydra.job.config.override_dirname.exclude_keys=[nested.deep]"]
+
+
+# -- help, version, completion -----------------------------------------------------------------------
+
+
+def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(f"  {name} " in out for name in ("search", "grid-alpha-beta-gamma", "scale"))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command_lists_options_defaults_and_examples(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert f"usage: effnas {command}" in out
+    assert "--json false" in out
+    assert "--multirun" in out
+    assert "\nexamples:\n  effnas " in out
+
+
+def test_help_covers_a_folder_of_ones_own(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["scale", "--config-dir", str(mine), "--config-name", "mine", "colour=blue", "-h"]) == 0
+    out = capsys.readouterr().out
+    assert "--colour blue" in out
+    assert "which colour; one of: blue, red" in out
+    assert "--colour.depth 3" in out
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"effnas {__version__}\n"
+
+
+def test_help_needs_neither_hydra_nor_torch() -> None:
+    code = (
+        "import sys; from effnas.cli import main\n"
+        "for words in ([], ['search'], ['grid-alpha-beta-gamma'], ['scale']):\n"
+        "    assert main([*words, '--help']) == 0\n"
+        "heavy = {'hydra', 'omegaconf', 'torch', 'optuna', 'pandas', 'numpy'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_scale_needs_no_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys; from effnas.cli import main\n"
+        f"assert main(['scale', '--phi', '3', 'hydra.run.dir={tmp_path}']) == 0\n"
+        "heavy = {'torch', 'optuna', 'pandas'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("effnas ", [*COMMANDS, "--help", "--version"]),
+        ("effnas sc", ["scale"]),
+        ("effnas scale --pre", ["--preset"]),
+        ("effnas scale --phi 3 --target-m", ["--target-macs", "--target-memory"]),
+        ("effnas scale pre", ["preset="]),
+        ("effnas scale --explain pre", ["preset="]),
+        ("effnas scale --json fal", []),
+        ("effnas scale sp", []),
+        ("effnas nothing ", []),
+        ("effnas scale --config-dir ", []),
+    ],
+)
+def test_completion(
+    line: str, expected: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COMP_LINE", line + " and what follows the cursor")
+    monkeypatch.setenv("COMP_POINT", str(len(line)))
+    assert main(["-sc", "query=bash"]) == 0
+    assert capsys.readouterr().out.split() == expected
+
+
+def test_completion_offers_the_choices_of_a_group(
+    mine: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = f"effnas scale -cd {mine} -cn mine "
+    for typed, expected in {"col": ["colour.", "colour="], "colour=b": ["colour=blue"], "--colour r": ["red"]}.items():
+        monkeypatch.setenv("COMP_LINE", folder + typed)
+        monkeypatch.delenv("COMP_POINT", raising=False)
+        assert main(["-sc", "query=bash"]) == 0
+        assert capsys.readouterr().out.split() == expected
+
+
+def test_completion_can_be_installed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["-sc", "install=bash"]) == 0
+    assert capsys.readouterr().out.rstrip().endswith("-F hydra_bash_completion effnas")
+
+
+# -- running -----------------------------------------------------------------------------------------
+
+
+def test_flags_and_overrides_are_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = f"hydra.run.dir={tmp_path / 'out'}"
+    assert main(["scale", "--phi", "1", folder]) == 0
+    flag = capsys.readouterr()
+    assert main(["scale", "phi=1", folder]) == 0
+    override = capsys.readouterr()
+    assert flag.out == override.out != ""
+    assert flag.err == ""
+    assert (tmp_path / "out" / "efficientnet_b0_phi1.yaml").is_file()
+
+
+def test_json_is_one_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["scale", "--preset", "b0", "--json", f"hydra.run.dir={tmp_path}"]) == 0
+    assert json.loads(capsys.readouterr().out)["params"] == 5_288_548
+    assert main(["scale", "--family", "0..2", "--json", f"hydra.run.dir={tmp_path}"]) == 0
+    assert [row["phi"] for row in json.loads(capsys.readouterr().out)] == [0, 1, 2]
+
+
+def test_values_that_hydra_would_misread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    baseline = tmp_path / "my net (v=1).yaml"
+    folder = f"hydra.run.dir={tmp_path / 'a=b (c)'}"
+    assert main(["scale", "--preset", "b0", folder]) == 0
+    (tmp_path / "a=b (c)" / "efficientnet_b0.yaml").rename(baseline)
+    typed = ["scale", "--baseline", str(baseline), "--coefficients", "1.2,1.1,1.15", "--phi", "-1", folder]
+    capsys.readouterr()
+    assert main(typed) == 0
+    assert "_phi-1" in capsys.readouterr().out
+
+
+def test_the_default_folder_is_fixed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["scale", "--phi", "1"]) == 0
+    assert (tmp_path / "outputs" / "scale" / "efficientnet_b0_phi1.yaml").is_file()
+    assert (tmp_path / "outputs" / "scale" / ".hydra" / "config.yaml").is_file()
+
+
+def test_a_sweep_has_a_folder_a_job_and_only_results_on_standard_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["scale", "-m", "--phi", "1,2", "--baseline", "efficientnet_b0"]) == 0
+    captured = capsys.readouterr()
+    for phi in (1, 2):
+        assert (tmp_path / f"outputs/scale-sweep/phi={phi}/efficientnet_b0_phi{phi}.yaml").is_file()
+        assert f"efficientnet_b0_phi{phi} " in captured.out
+        assert f"phi={phi} -> " in captured.err
+    assert "HYDRA" not in captured.out
+
+
+def test_a_sweep_runs_the_other_jobs_where_one_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["scale", "-m", "preset=b99,b1"]) == 2
+    captured = capsys.readouterr()
+    assert "error: preset=b99: preset: unknown 'b99'" in captured.err
+    assert "efficientnet_b1 " in captured.out
+
+
+def test_cfg_prints_the_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["scale", "--phi", "2", "--cfg", "job"]) == 0
+    assert "phi: 2.0\n" in capsys.readouterr().out
+
+
+def test_arguments_and_environment_are_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["program", "word"])
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    main(["scale", "--phi", "1", f"hydra.run.dir={tmp_path}"])
+    assert sys.argv == ["program", "word"]
+    assert "HYDRA_FULL_ERROR" not in os.environ
+
+
+# -- how it ends -------------------------------------------------------------------------------------
+
+
+def _instead(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def run_scale(options: object, output: Path) -> None:
+        raise error
+
+    monkeypatch.setattr("effnas.scaling.scale.job.run_scale", run_scale)
+
+
+def test_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    _instead(monkeypatch, KeyboardInterrupt())
+    assert main(["scale", "--phi", "1", f"hydra.run.dir={tmp_path}"]) == 130
+    assert capsys.readouterr().err == "interrupted; run the same command again to continue\n"
+
+
+def test_a_bug_shows_its_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _instead(monkeypatch, ZeroDivisionError("oh"))
+    assert main(["scale", "--phi", "1", f"hydra.run.dir={tmp_path}"]) == 1
+    captured = capsys.readouterr()
+    assert "Traceback" in captured.err
+    assert "ZeroDivisionError: oh" in captured.err
+    assert "error:" not in captured.err
+
+
+def test_full_error_shows_the_traceback_of_a_mistake_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    assert main(["scale", "--phi", "abc"]) == 2
+    captured = capsys.readouterr()
+    assert "Traceback" in captured.err
+    assert captured.err.endswith("effnas scale: error: phi must be a number, got 'abc'\n")
+    assert os.environ["HYDRA_FULL_ERROR"] == "1"
+
+
+def test_what_a_library_prints_stays_off_standard_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from effnas.scaling.scale import job as family
+
+    original = family.run_scale
+
+    def noisy(options: family.ScaleJob, output: Path) -> list[dict[str, object]]:
+        print("chatter")
+        return original(options, output)
+
+    monkeypatch.setattr(family, "run_scale", noisy)
+    assert main(["scale", "--phi", "1", "--json", f"hydra.run.dir={tmp_path}"]) == 0
+    captured = capsys.readouterr()
+    json.loads(captured.out)
+    assert "chatter" in captured.err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes close otherwise elsewhere")
+def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from effnas.cli import main; raise SystemExit(main())", "scale", "--phi", "1"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    assert process.wait() == 141

@@ -1,0 +1,184 @@
+"""Mistakes that users make: exit status 2 and one message that names the rule, the value and the choices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from effnas.cli import main
+from effnas.search.storage import open_study
+
+GRID = "grid-alpha-beta-gamma --baseline efficientnet_b0"
+#: What is typed, split at spaces, and fragments of the message, in order; FOLDER is ``--config-dir`` with a few files.
+MISTAKES: list[tuple[str, list[str]]] = [
+    # -- the command -----------------------------------------------------------------------------------
+    ("", ["a command is needed: search, grid-alpha-beta-gamma, train, scale, evaluate"]),
+    ("serch", ["unknown 'serch'. Did you mean 'search'?", "search, grid-alpha-beta-gamma, train, scale, evaluate"]),
+    ("--phi 3 scale", ["the command comes first, then --phi"]),
+    ("-sc install=tcsh", ["install=SHELL", "bash, zsh, fish"]),
+    # -- flags and overrides ---------------------------------------------------------------------------
+    ("scale 3", ["'3' is not an option", "--flag VALUE or key=VALUE", "--help"]),
+    ("scale phi", ["'phi' has no value", "--phi VALUE or phi=VALUE"]),
+    ("scale --phi", ["--phi needs a value", "phi=VALUE"]),
+    ("scale --phi --json", ["--phi needs a value"]),
+    ("scale --jsn", ["unknown '--jsn'. Did you mean '--json'?"]),
+    ("scale --target-mac 4e8", ["unknown 'target_mac'. Did you mean 'target_macs'?"]),
+    ("scale +phii=3", ["unknown '+phii'. Did you mean 'phi'?"]),
+    ("scale phi=[1,2", ["'phi=[1,2' cannot be read"]),
+    ("scale phi=${size}", ["phi", "interpolation", "'size' not found"]),
+    ("scale --phi three", ["phi must be a number, got 'three'"]),
+    ("scale --phi 1,2", ["phi must be a number, got '1,2'", "add -m"]),
+    ("scale phi=range(1,3)", ["phi=range(1,3)", "--multirun"]),
+    ("scale phi=1 explain=maybe", ["explain must be true or false, got 'maybe'"]),
+    ("search seed=0,1", ["seed takes one value, got '0,1'", "add -m"]),
+    ("search --algorithm random,tpe", ["algorithm takes one value", "add -m"]),
+    ("search data.pth=images", ["unknown 'data.pth'. Did you mean 'data.path'?", "data.limit"]),
+    ("search hydra.run.dri=out", ["unknown 'hydra.run.dri'. Did you mean 'hydra.run.dir'?"]),
+    # -- Hydra's own flags -----------------------------------------------------------------------------
+    ("scale --config-dir nowhere", ["--config-dir: no such folder: nowhere"]),
+    ("scale --config-dir", ["--config-dir needs a value"]),
+    ("scale --config-name scal", ["--config-name: unknown 'scal'. Did you mean 'scale'?", "grid, ", "scale, search"]),
+    ("scale --cfg jobs", ["--cfg: unknown 'jobs'", "job, hydra, all"]),
+    ("scale --cfg job --multirun", ["only one of", "--multirun and --cfg"]),
+    ("scale --resolve", ["--resolve belongs to --cfg"]),
+    ("scale --phi 1 hydra.run.dir=FOLDER/broken.yaml", ["broken.yaml", "exists"]),
+    # -- configurations of one's own -------------------------------------------------------------------
+    ("search FOLDER space=nowhere", ["space: unknown 'nowhere'", "broken", "mobile_cifar", "tiny"]),
+    ("search FOLDER space=broken", ["broken.yaml", "not valid YAML", "line 3"]),
+    ("search FOLDER data=lost", ["cannot import 'lost_module.Data'", "PYTHONPATH"]),
+    ("search FOLDER data=strange", ["ImageData has no argument 'shape'", "it takes: source, path"]),
+    ("search +data.colour=red", ["ImageData has no argument 'colour'", "it takes: source, path"]),
+    ("search FOLDER --config-name open", ["space.width is missing", "space.width=VALUE"]),
+    # -- effnas search ---------------------------------------------------------------------------------
+    ("search --trials many", ["trials must be a whole number, got 'many'"]),
+    ("search --trials 0", ["trials must be at least 1, got 0"]),
+    ("search --workers 0", ["workers must be", "got 0"]),
+    ("search --timeout -1", ["timeout", "got -1"]),
+    ("search --space tini", ["space: unknown 'tini'. Did you mean 'tiny'?", "accel_nasbench, mnasnet"]),
+    ("search --algorithm evolve", ["algorithm: unknown 'evolve'", "evolution", "predictor, random"]),
+    ("search --pruner hyperbnd", ["Did you mean 'hyperband'?"]),
+    ("search algorithm=evolution algorithm.population=ten", ["population must be a whole number, got 'ten'"]),
+    ("search objective.w=1", ["w must be in", "got 1"]),
+    ("search objective.max_macs=1k", ["no network of the space tiny", "1,000", "the nearest"]),
+    ("search data=cifar10", ["data.path"]),
+    ("search data=folder data.path=nowhere", ["data.path: no such file or folder: ", "nowhere"]),
+    ("search data.holdout=2", ["data.holdout must be in (0, 1), got 2"]),
+    ("search training.optimizer=sdg", ["optimizer: unknown 'sdg'. Did you mean 'sgd'?", "rmsprop, adamw"]),
+    ("search evaluator.device=tpu", ["device", "'tpu'", "cpu"]),
+    ("search --seed -1", ["seed must be between 0 and 4294967295, got -1"]),
+    ("search --storage nonsense", ["storage nonsense: cannot be opened as an Optuna storage"]),
+    ("search --objective rewrad", ["Did you mean 'reward'?", "accuracy, pareto, reward"]),
+    ("search objective.metric=flops", ["metric: unknown 'flops'", "macs, params, activations, peak_memory, latency"]),
+    ("search objective.target=lots", ["target must be", "'lots'"]),
+    ("search objective=pareto objective.metrics=[accuracy,flops]", ["metrics: unknown 'flops'", "accuracy, macs"]),
+    ("search objective=pareto objective.metrics=[macs,macs]", ["metrics must differ, got macs, macs"]),
+    ("search objective=accuracy objective.max_params=10", ["tiny meets params ≤ 10", "nearest found has params"]),
+    ("search objective.max_latency=-1", ["max_latency (seconds a batch) must be", "got -1"]),
+    ("search algorithm=evolution algorithm.tournament=50", ["tournament must be between 1 and 20, got 50"]),
+    ("search algorithm=nsga2 algorithm.population_size=1", ["algorithm: `population_size` must be greater than"]),
+    ("search FOLDER space=one", ["space one: nothing to decide"]),
+    ("search hydra.run.dir=FOLDER/used", ["used: holds another search (", "Continue it", "hydra.run.dir=DIR"]),
+    ("search hydra.run.dir=FOLDER/damaged", ["study.journal: line 1 is not a record of a study: ", "damaged"]),
+    # -- effnas grid-alpha-beta-gamma ------------------------------------------------------------------
+    ("grid-alpha-beta-gamma", ["outputs/search/baseline.yaml"]),
+    ("grid-alpha-beta-gamma --baseline resnet51", ["'resnet51'", "Did you mean 'resnet", "efficientnet_b0"]),
+    (f"{GRID} --tolerance 0.001 --step 0.2", ["within 0.001 of 2; the nearest, (", ": use a larger tolerance"]),
+    (f"{GRID} --tolerance -1", ["tolerance must be in [0, inf], got -1"]),
+    (f"{GRID} --step 0", ["step must be in (0, 1], got 0"]),
+    (f"{GRID} --step 0.0001", ["combinations; at most 1,000,000 are looked at: use a larger step"]),
+    (f"{GRID} alpha=[0.5,1.2]", ["alpha: lowest value must be in [1, 10], got 0.5"]),
+    (f"{GRID} beta=[1.2,1.1]", ["beta must be a range from low to high, got [1.2, 1.1]"]),
+    (f"{GRID} gamma=1.15", ["gamma must be a range of two numbers such as [1.0, 1.4], got 1.15"]),
+    (f"{GRID} --seeds 0", ["seeds must be between 1 and 100, got 0"]),
+    (f"{GRID} --workers 0", ["workers must be", "got 0"]),
+    (f"{GRID} --trials 5", ["unknown 'trials'", "seeds, seed"]),
+    (f"{GRID} --data cifra10", ["data: unknown 'cifra10'. Did you mean 'cifar10'?"]),
+    # -- effnas scale ----------------------------------------------------------------------------------
+    ("scale", ["nothing to make", "phi=3", "preset=b3"]),
+    ("scale --phi 1 --preset b1", ["phi and preset exclude each other"]),
+    ("scale --preset b9", ["preset: unknown 'b9'", "b0, b1"]),
+    ("scale --baseline resnet51 --phi 1", ["'resnet51'", "Did you mean 'resnet", "efficientnet_b0"]),
+    ("scale --baseline FOLDER/broken.yaml --phi 1", ["broken.yaml"]),
+    ("scale --coefficients 0.9,1.2,1.2 --phi 1", ["coefficient alpha must be in [1, 10], got 0.9"]),
+    ("scale --coefficients 3,3,3 --phi 1", ["coefficients 3, 3, 3: alpha·beta²·gamma² is 243", "at most 4"]),
+    ("scale --baseline resnet18 --rule resolution --phi -9", ["the resolution would be", "must be between 32"]),
+    ("scale --target-macs 1K", ["target macs 1,000: out of reach; the smallest network, phi = -10, has macs"]),
+    ("scale --baseline resnet18 --target-params 1", ["target params 1: out of reach; the smallest network"]),
+    ("scale --coefficients 1,2 --phi 1", ["coefficients", "1,2"]),
+    ("scale --family 3..1", ["family must be a range like 0..7", "'3..1'"]),
+    ("scale --target-macs lots", ["target_macs must be", "400M", "'lots'"]),
+    ("scale --target-params 5", ["params"]),
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Configurations of one's own, all of them wrong."""
+    mine = tmp_path / "mine"
+    for group in ("space", "data", "used", "damaged"):
+        (mine / group).mkdir(parents=True)
+    broken = "_target_: effnas.space.space.SearchSpace\nname: [tiny\n"
+    (mine / "broken.yaml").write_text(broken)
+    (mine / "space" / "broken.yaml").write_text(broken)
+    (mine / "data" / "lost.yaml").write_text("_target_: lost_module.Data\n")
+    (mine / "data" / "strange.yaml").write_text(
+        "_target_: effnas.evaluate.data.image_data.ImageData\nsource: digits\nshape: 3\n"
+    )
+    (mine / "space" / "one.yaml").write_text(
+        "_target_: effnas.space.space.SearchSpace\nname: one\nstages: [{block: conv, channels: 8}]\n"
+    )
+    (mine / "damaged" / "study.journal").write_text("a file of mine\n")
+    study = open_study(None, "search", mine / "used", ["maximize"], {"space": "another"})
+    study.tell(study.ask(), 0.5)
+    (mine / "open.yaml").write_text("defaults:\n  - search\n  - _self_\nspace:\n  stem: ${space.width}\n  width: ???\n")
+    return mine
+
+
+@pytest.mark.parametrize(("typed", "fragments"), MISTAKES, ids=[typed or "(nothing)" for typed, _ in MISTAKES])
+def test_mistake(
+    typed: str,
+    fragments: list[str],
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = []
+    for word in typed.split():
+        words += ["--config-dir", str(folder)] if word == "FOLDER" else [word.replace("FOLDER", str(folder))]
+    assert main(words) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    command = f"effnas {words[0]}" if words and words[0] in ("search", "grid-alpha-beta-gamma", "scale") else "effnas"
+    assert captured.err.startswith(f"{command}: error: ")
+    assert captured.err.count("error: ") == 1
+    assert "Traceback" not in captured.err
+    position = 0
+    for fragment in fragments:
+        assert fragment in captured.err[position:], captured.err
+        position = captured.err.index(fragment, position) + len(fragment)
+
+
+def test_a_class_of_ones_own_that_refuses_its_settings(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "my_objective.py").write_text(
+        "from effnas.space.errors import UserError\n"
+        "class Mine:\n"
+        "    def __init__(self, weight=1):\n"
+        "        raise UserError(f'weight must be below 1, got {weight}')\n"
+        "class Broken:\n"
+        "    def __init__(self):\n"
+        "        raise TypeError('a bug of mine')\n"
+    )
+    (folder / "objective").mkdir()
+    (folder / "objective" / "mine.yaml").write_text("_target_: my_objective.Mine\nweight: 2\n")
+    (folder / "objective" / "buggy.yaml").write_text("_target_: my_objective.Broken\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert main(["search", "--config-dir", str(folder), "--objective", "mine"]) == 2
+    assert capsys.readouterr().err == "effnas search: error: weight must be below 1, got 2\n"
+    assert main(["search", "--config-dir", str(folder), "--objective", "buggy"]) == 1
+    assert "TypeError: a bug of mine" in capsys.readouterr().err
