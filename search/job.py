@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,28 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution
-from optuna.pruners import BasePruner, NopPruner
+from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.study import Study
 
-from ..evaluate.evaluation import EvaluationError, Evaluator
-from ..evaluate.folder import folder_lock
-from ..evaluate.interrupt import Interrupts
-from ..space.errors import UserError, check_int, check_number
+from ..evaluate.evaluation import Evaluator
+from ..space.errors import UserError, check_int
 from ..space.space import load_space
 from .algorithms.predictor import Predictor
 from .feasible import Space, feasible_member
 from .known import informed
 from .objective import MnasNetReward, Objective
-from .places import count_places
-from .progress import Progress
-from .record import interrupt_running
+from .problem import SpaceProblem
 from .report import write_search
-from .seeded import Seeded, derive_seed
-from .storage import open_study
-from .study import Candidate, Loop, Problem
-from .workers import make_workers
+from .seeded import Seeded
+from .trials import run_trials
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -61,42 +52,6 @@ class SearchJob:
     objective: Any = None
     algorithm: Any = None
     pruner: Any = None
-
-
-@dataclass(frozen=True)
-class SpaceProblem:
-    """A space as the loop sees it; every candidate is trained with the same seed."""
-
-    space: Space
-    objective: Objective
-    seed: int
-
-    @property
-    def distributions(self) -> Mapping[str, BaseDistribution]:
-        """The space's."""
-        return self.space.distributions
-
-    def candidate(self, params: Mapping[str, Any]) -> Candidate:
-        """The network of the decisions."""
-        try:
-            return Candidate(self.space.build(params), self.seed)
-        except UserError as error:
-            raise EvaluationError(str(error)) from None
-
-    @property
-    def enumerated(self) -> bool:
-        """The sampler chooses."""
-        return False
-
-    def feasible(self, number: int) -> dict[str, Any] | None:
-        """A random member within the limits."""
-        try:
-            return dict(self._member(derive_seed(self.seed, number)))
-        except UserError:  # they are so rare that these draws have missed them: the one that was there at the beginning
-            return dict(self._member(self.seed))
-
-    def _member(self, seed: int) -> Mapping[str, Any]:
-        return feasible_member(self.space, self.objective, np.random.default_rng(seed))
 
 
 def run_search(
@@ -212,62 +167,6 @@ def _rehearse(algorithm: Callable[..., BaseSampler], space: Space, objective: Ob
     directions = [optuna.study.StudyDirection[direction.upper()] for direction in objective.directions]
     study = optuna.create_study(directions=directions, sampler=Seeded(algorithm, 0))
     study.ask(dict(space.distributions))
-
-
-def run_trials(
-    problem: Problem,
-    evaluator: Evaluator,
-    objective: Objective,
-    sampler: BaseSampler,
-    pruner: BasePruner | None,
-    write: Callable[[Study, float], dict[str, Any]],
-    *,
-    name: str,
-    job: Mapping[str, Any],
-    trials: int,
-    workers: int | str,
-    workers_per_device: int,
-    timeout: float | None,
-    output: Path,
-    storage: str | None,
-    quiet: bool,
-    confirm: int = 0,
-    prepare: Callable[[Study], None] = lambda study: None,
-) -> dict[str, Any]:
-    """What every job over a study does: hold the folder, open or find the study, run the loop, write the results.
-
-    ``prepare`` is called with the study before the loop, ``write`` with it and this run's seconds at the end, also
-    after Ctrl-C or SIGTERM. Returns what ``write`` does.
-
-    Raises:
-        UserError: as :func:`run_search`.
-        KeyboardInterrupt: after Ctrl-C, when everything is written.
-    """
-    check_int("trials", trials, 1)
-    check_int("confirm (less than trials)", confirm, 0, trials - 1)
-    if confirm and len(objective.directions) > 1:
-        raise UserError(f"confirm must be 0 with several objectives ({', '.join(objective.names)}), got {confirm}")
-    places, note = count_places(workers, workers_per_device, evaluator)
-    if timeout is not None:
-        check_number("timeout (seconds)", timeout, 0, open_low=True)
-    owner = f"{platform.node()}:{output.resolve()}"
-    start = time.perf_counter()
-    with folder_lock(output), Interrupts() as interrupts:
-        study = open_study(
-            storage, name, output, objective.directions, dict(job), sampler=sampler, pruner=pruner or NopPruner()
-        )
-        interrupt_running(study, owner, shared=storage is not None)
-        prepare(study)
-        progress = Progress(study, objective, trials, note, quiet=quiet)
-        try:
-            with progress as watcher, make_workers(evaluator, places, interrupts) as pool:
-                shared = storage is not None
-                loop = Loop(study, owner, problem, objective, pool, watcher, interrupts, shared=shared, confirm=confirm)
-                loop.run(trials, timeout)
-        except KeyboardInterrupt:
-            write(study, time.perf_counter() - start)
-            raise
-        return write(study, time.perf_counter() - start)
 
 
 def run_search_job(config: DictConfig, output: Path, command: str) -> dict[str, Any]:

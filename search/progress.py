@@ -17,8 +17,8 @@ from rich.text import Text
 
 from ..space.quantity import clock
 from .objective import Objective, non_dominated
+from .problem import Candidate
 from .record import is_counted, result_of
-from .study import Candidate
 
 #: Rows of the running front that fit a small terminal.
 FRONT_ROWS = 8

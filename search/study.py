@@ -8,63 +8,26 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
-from optuna.distributions import BaseDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ..evaluate.evaluation import Evaluation, EvaluationError
 from ..evaluate.interrupt import Interrupts
-from ..space.built import AnyArchitecture
 from ..space.cost import Cost, cost
 from ..space.errors import UserError
 from .confirm import REPEAT, next_repeat, standings
 from .objective import COSTS, Objective
+from .problem import Candidate, Problem
 from .record import RESULT, close_interrupted, is_counted, result_of
 from .seeded import INTERRUPTED, derive_seed
 from .workers import Outcome, Task, Workers
 
 #: Infeasible proposals in a row after which a feasible member is drawn instead.
 PATIENCE = 20
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """What a parameter vector stands for: a network and the seed it is evaluated with."""
-
-    architecture: AnyArchitecture
-    seed: int
-
-    @cached_property
-    def key(self) -> str:
-        """Equal keys mean equal evaluations."""
-        return f"{self.architecture.digest}:{self.seed}"
-
-
-class Problem(Protocol):
-    """What is searched: named distributions, and what a draw from them stands for."""
-
-    @property
-    def distributions(self) -> Mapping[str, BaseDistribution]:
-        """As ``study.ask`` takes them."""
-
-    def candidate(self, params: Mapping[str, Any]) -> Candidate:
-        """The network and seed of one parameter vector.
-
-        Raises:
-            EvaluationError: it stands for no network.
-        """
-
-    def feasible(self, number: int) -> dict[str, Any] | None:
-        """Parameters within the limits known before training, others for each ``number``; None: nothing is limited."""
-
-    @property
-    def enumerated(self) -> bool:
-        """Whether every candidate was enqueued beforehand, so that nothing else is to be asked for."""
 
 
 class Watcher(Protocol):

@@ -18,8 +18,8 @@ from optuna.study import Study
 
 from ...evaluate.evaluation import Evaluator
 from ...evaluate.machine.paired_latency import paired_latency
-from ...search.job import run_trials
 from ...search.objective import Accuracy
+from ...search.trials import run_trials
 from ...space.built import AnyArchitecture, BuiltNetwork, configured_network
 from ...space.errors import UserError, check_choice, check_int, check_number
 from ..rules import load_shares

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.study import Study
 
+from ...search.problem import Candidate
 from ...search.record import enqueue_missing
-from ...search.study import Candidate
 from ...space.built import AnyArchitecture, BuiltNetwork
 from ...space.cost import cost
 from ...space.errors import UserError, check_choice, check_number

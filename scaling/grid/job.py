@@ -17,8 +17,8 @@ from optuna.samplers import RandomSampler
 from optuna.study import Study
 
 from ...evaluate.evaluation import Evaluator
-from ...search.job import run_trials
 from ...search.objective import Accuracy
+from ...search.trials import run_trials
 from ...space.built import AnyArchitecture, BuiltNetwork, configured_network
 from ...space.errors import UserError, check_choice, check_int, check_number
 from ..scale.job import base_network

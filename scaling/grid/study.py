@@ -11,8 +11,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.study import Study
 
 from ...evaluate.evaluation import EvaluationError
+from ...search.problem import Candidate
 from ...search.record import enqueue_missing, is_counted
-from ...search.study import Candidate
 from ...space.errors import UserError
 from ..coefficients import Coefficients
 from .latency import LatencyRatios
