@@ -21,7 +21,7 @@ from effnas.evaluate.cam.images import find_pictures, prepared
 from effnas.evaluate.cam.maps import cam, enlarge
 from effnas.evaluate.cam.networks import find_members
 from effnas.evaluate.data.image_data import ImageData
-from effnas.evaluate.machine.memory import keep_memory
+from effnas.evaluate.machine.device import keep_memory
 
 #: Member and resolution; None: its own.
 CASES = ((0, None), (1, None), (2, None), (0, 260), (2, 224))

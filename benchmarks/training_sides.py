@@ -21,7 +21,7 @@ from effnas.evaluate.data.images import MemorySet, Pixels
 from effnas.evaluate.interrupt import Interrupts
 from effnas.evaluate.machine.inference import prepared
 from effnas.evaluate.proxy import Proxy
-from effnas.evaluate.train.choosing import choose
+from effnas.evaluate.train.choosing import choose_settings
 from effnas.evaluate.train.history import EpochRow, Plan
 from effnas.evaluate.train.recipe import Training
 from effnas.evaluate.train.train import train
@@ -187,7 +187,7 @@ class Ours:
     def _inference(self, case: Case) -> float:
         shape = case.batch_size, 3, case.resolution, case.resolution
         self.model.to(self.device)
-        settings, self.said = choose(self.model, shape, self.device, _recipe(case), threads=None, steps=100)
+        settings, self.said = choose_settings(self.model, shape, self.device, _recipe(case), threads=None, steps=100)
         model, images = prepared(self.model, settings), torch.randn(shape, device=self.device)
 
         @torch.inference_mode()

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ...space.blocks import ConvNormAct
+from .device import keep_memory
 from .fast_layers import exchange_for_inference
-from .memory import keep_memory
 from .settings import Settings
 
 

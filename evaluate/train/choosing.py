@@ -1,24 +1,30 @@
-"""The settings of the engine, chosen by a few timed steps."""
+"""The settings of the engine, chosen by a few timed steps and kept for this machine."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import json
 import logging
 import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from torch import nn
 
+from ...space.files import write_text
+from ..folder import cache_folder
 from ..machine.device import free_memory, is_out_of_memory, torch_threads
 from ..machine.fast_layers import fast_layers
-from ..machine.settings import Settings
+from ..machine.settings import MEMORY_FORMATS, Settings
 from .distributed import ALONE
 from .optimizers import make_optimizer
 from .recipe import Training
-from .settings_cache import remembered
 from .stepper import Stepper
 
 log = logging.getLogger(__name__)
@@ -34,9 +40,16 @@ BUDGET = 2.0, 0.05
 #: ``torch.compile`` is tried where the training is planned to take so many seconds: compiling takes one or two minutes
 #: on a CPU, half of one on a GPU.
 COMPILE_WORTH = {"cpu": 3600.0, "cuda": 900.0}
+#: Part of the name of the file of choices: raised when the way of choosing changes.
+VERSION = 2
+#: Seconds that a process waits for another one that is timing.
+PATIENCE = 120.0
+
+#: Choices that this process knows.
+_read: dict[str, Any] = {}
 
 
-def choose(
+def choose_settings(
     model: nn.Module,
     shape: tuple[int, int, int, int],
     device: torch.device,
@@ -77,16 +90,16 @@ def choose(
     if not rounds:
         return start, f"engine: {start} (as set)"
 
-    def measured() -> tuple[Settings, float]:
+    def choose() -> tuple[Settings, float]:
         return _fastest(start, rounds, _Timer(model, shape, device, training), training, steps)
 
     fixed = training.memory_format, training.precision, training.compile, threads, steps_class(steps)
-    settings, rate, known = remembered(key(model, shape, device, fixed), measured)
+    settings, rate, known = recall_choice(choice_key(model, shape, device, fixed), choose)
     how = "as timed before on this machine" if known else "by timed steps"
     return settings, f"engine: {settings} ({how}: {rate:,.0f} images/s)"
 
 
-def key(model: nn.Module, shape: tuple[int, ...], device: torch.device, fixed: tuple[object, ...]) -> str:
+def choice_key(model: nn.Module, shape: tuple[int, ...], device: torch.device, fixed: tuple[object, ...]) -> str:
     """What shares a choice: machine, batch, and networks of about one size made of the same kinds of layers."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} {_processor()}"
     convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
@@ -218,3 +231,54 @@ class _Timer:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter() - start
+
+
+# -- what is kept ----------------------------------------------------------------------------------------
+
+
+def recall_choice(key: str, measure: Callable[[], tuple[Settings, float]]) -> tuple[Settings, float, bool]:
+    """The choice of ``key``: what the file says, or what ``measure`` finds and the file keeps from then on.
+
+    The first choice stays; processes that want one at the same time wait for the first of them, for two that time at
+    once would find each other's noise.
+
+    Returns:
+        Settings, images a second, and whether they were known.
+    """
+    if key in _read:
+        return (*_read[key], True)
+    file = cache_folder() / f"engine-v{VERSION}.json"
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(Timeout, OSError):  # a folder that cannot be written: nothing is kept
+            file.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FileLock(f"{file}.lock").acquire(timeout=PATIENCE))
+        found = _choice(_content(file).get(key))
+        known = found is not None
+        if found is None:
+            found = measure()
+            with contextlib.suppress(OSError):
+                settings, rate = found
+                content = {**_content(file), key: {**vars(settings), "images_per_second": rate}}
+                write_text(file, json.dumps(content, indent=1, sort_keys=True) + "\n")
+        _read[key] = found
+        return (*found, known)
+
+
+def _content(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # not there, or damaged: written anew
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _choice(entry: Any) -> tuple[Settings, float] | None:
+    """What an entry says, if it says it."""
+    try:
+        fields = dict(entry)
+        rate = float(fields.pop("images_per_second"))
+        settings = Settings(**fields)
+    except (TypeError, ValueError, KeyError):
+        return None
+    good = settings.memory_format in MEMORY_FORMATS and settings.precision in ("fp32", "bf16")
+    return (settings, rate) if good else None

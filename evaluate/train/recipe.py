@@ -9,7 +9,7 @@ from typing import Any
 
 from ...space.errors import UserError, check_choice, check_int, check_number, unknown
 from ..machine.settings import MEMORY_FORMATS
-from .augment import POLICIES
+from .policies import POLICIES
 
 OPTIMIZERS = ("sgd", "rmsprop", "adamw")
 SCHEDULES = ("cosine", "exponential")

@@ -22,23 +22,20 @@ from torch import nn
 from ...space.errors import UserError
 from ..data.images import ImageSet
 from ..evaluation import EvaluationError, Report
-from ..machine.device import out_of_memory, torch_threads
+from ..machine.device import keep_memory, out_of_memory, torch_threads
 from ..machine.fast_layers import fast_layers
-from ..machine.memory import keep_memory
 from ..machine.settings import Settings
 from .accuracy import measure
-from .augment import Augment
+from .augment import Augment, Mix
 from .checkpoint import Checkpoint
-from .choosing import choose
-from .distributed import ALONE, Group
+from .choosing import choose_settings
+from .distributed import ALONE, Group, synchronised
 from .freeze import frozen
 from .history import EpochRow, Plan, Unwatched, Watcher
 from .losses import Losses
-from .mixing import Mix
 from .optimizers import MovingAverage, make_optimizer
 from .recipe import Training
 from .stepper import Stepper
-from .sync_norm import synchronised
 
 
 @dataclass(frozen=True)
@@ -123,7 +120,7 @@ def train(
         steps = training.epochs * (len(train) // batch_size)
         shape = batch_size // group.size // training.accumulate or 1, train.pixels.channels, resolution, resolution
         model.to(device)
-        settings, note = choose(model, shape, device, training, threads=threads, steps=steps)
+        settings, note = choose_settings(model, shape, device, training, threads=threads, steps=steps)
         model.to(memory_format=settings.layout)  # type: ignore[call-overload]
         run = _Run(model, train, heldout, training, resolution, seed, device, batch_size, settings, group, checkpoint)
         with (

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C
 SCRIPT = """
 import resource
 import torch
-from effnas.evaluate.machine.memory import keep_memory, release_memory
+from effnas.evaluate.machine.device import keep_memory, release_memory
 
 def rss():
     return int(next(x for x in open("/proc/self/status") if x.startswith("VmRSS")).split()[1]) / 1024

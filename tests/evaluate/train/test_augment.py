@@ -13,10 +13,17 @@ from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
 from effnas.evaluate.data.images import Pixels
-from effnas.evaluate.train.augment import POLICIES, Augment, erased, flipped, random_resized_crops, shifted
-from effnas.evaluate.train.crops import random_boxes, resized_crops
-from effnas.evaluate.train.mixing import Mix
-from effnas.evaluate.train.policies import Policy, Step, policy
+from effnas.evaluate.train.augment import (
+    Augment,
+    Mix,
+    erased,
+    flipped,
+    random_boxes,
+    random_resized_crops,
+    resized_crops,
+    shifted,
+)
+from effnas.evaluate.train.policies import POLICIES, Policy, Step, policy
 from effnas.evaluate.train.recipe import Training
 
 RGB = Pixels(3, 24, mean=(125.0, 120.0, 110.0), std=(60.0, 61.0, 62.0))

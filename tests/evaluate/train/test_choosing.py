@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from effnas import build, load_architecture
 from effnas.evaluate.machine.settings import Settings
-from effnas.evaluate.train import settings_cache
-from effnas.evaluate.train.choosing import choose, key, native_bf16
+from effnas.evaluate.train import choosing
+from effnas.evaluate.train.choosing import choice_key, choose_settings, native_bf16
 from effnas.evaluate.train.recipe import Training
 
 CPU = torch.device("cpu")
@@ -23,7 +23,7 @@ SHAPE = (8, 3, 8, 8)
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("EFFNAS_CACHE", str(tmp_path))
-    monkeypatch.setattr(settings_cache, "_read", {})
+    monkeypatch.setattr(choosing, "_read", {})
     return tmp_path / "engine-v2.json"
 
 
@@ -52,7 +52,7 @@ class Picky(nn.Module):
 
 
 def chosen(model: nn.Module, training: Training | None = None, threads: int | None = 1, steps: int = 10) -> Settings:
-    return choose(model, SHAPE, CPU, training or Training(), threads=threads, steps=steps)[0]
+    return choose_settings(model, SHAPE, CPU, training or Training(), threads=threads, steps=steps)[0]
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_the_faster_memory_format(model: Picky, expected: str) -> None:
 
 def test_the_faster_precision_where_the_hardware_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for native, expected in ((True, "bf16"), (False, "fp32")):
-        monkeypatch.setattr(settings_cache, "_read", {})
+        monkeypatch.setattr(choosing, "_read", {})
         monkeypatch.setenv("EFFNAS_CACHE", str(tmp_path / str(native)))
         monkeypatch.setattr("effnas.evaluate.train.choosing.native_bf16", lambda device, native=native: native)
         assert chosen(Picky(slow="fp32")).precision == expected
@@ -79,17 +79,17 @@ def test_the_faster_precision_where_the_hardware_has_it(tmp_path: Path, monkeypa
 def test_what_is_fixed_by_hand_is_kept_and_nothing_else_is_timed(cache: Path) -> None:
     model = Picky(slow="contiguous")
     fixed = Training(memory_format="contiguous", precision="bf16", compile=False)
-    settings, note = choose(model, SHAPE, CPU, fixed, threads=1, steps=10)
+    settings, note = choose_settings(model, SHAPE, CPU, fixed, threads=1, steps=10)
     assert settings == Settings("contiguous", "bf16", False, 1)
     assert note == "engine: contiguous, bf16, 1 thread (as set)"
     assert not cache.exists()
 
 
 def test_the_choice_is_kept_for_networks_of_a_kind_and_size(cache: Path) -> None:
-    first, note = choose(Picky(slow="channels_last"), SHAPE, CPU, Training(), threads=1, steps=10)
+    first, note = choose_settings(Picky(slow="channels_last"), SHAPE, CPU, Training(), threads=1, steps=10)
     assert "by timed steps" in note
-    settings_cache._read.clear()  # as another process
-    other, note = choose(Picky(slow="contiguous"), SHAPE, CPU, Training(), threads=1, steps=10)
+    choosing._read.clear()  # as another process
+    other, note = choose_settings(Picky(slow="contiguous"), SHAPE, CPU, Training(), threads=1, steps=10)
     assert other == first
     assert "as timed before on this machine" in note
     assert chosen(Picky(slow="contiguous"), Training(precision="fp32")).memory_format == "channels_last"
@@ -102,9 +102,9 @@ def test_the_choice_is_kept_for_networks_of_a_kind_and_size(cache: Path) -> None
 def test_a_damaged_file_is_written_anew(damage: str, cache: Path) -> None:
     model = Picky(slow="channels_last")
     fixed = "auto", "auto", "auto", 1, 1
-    cache.write_text(damage.replace("KEY", key(model, SHAPE, CPU, fixed)))
+    cache.write_text(damage.replace("KEY", choice_key(model, SHAPE, CPU, fixed)))
     assert chosen(model).memory_format == "contiguous"
-    settings_cache._read.clear()
+    choosing._read.clear()
     assert chosen(Picky(slow="contiguous")).memory_format == "contiguous"
 
 
@@ -118,7 +118,7 @@ def test_the_model_and_the_callers_state_are_left_alone() -> None:
     model = build(load_architecture("efficientnet_lite0").with_(num_classes=3, resolution=32))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     random, threads = torch.get_rng_state(), torch.get_num_threads()
-    choose(model, (4, 3, 32, 32), CPU, Training(), threads=None, steps=10)
+    choose_settings(model, (4, 3, 32, 32), CPU, Training(), threads=None, steps=10)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(p.grad is None for p in model.parameters())
     assert model.training
@@ -139,7 +139,7 @@ def test_compiling_is_tried_only_where_it_can_pay(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(torch, "compile", lambda model: compiled.append(model) or model)
     chosen(Picky(), steps=10)
     assert not compiled
-    settings_cache._read.clear()
+    choosing._read.clear()
     chosen(Picky(), steps=100_000_000)
     assert len(compiled) == 1
 
@@ -147,9 +147,9 @@ def test_compiling_is_tried_only_where_it_can_pay(monkeypatch: pytest.MonkeyPatc
 def test_networks_of_other_kinds_and_sizes_choose_for_themselves() -> None:
     fixed = ("auto",)
     b0, lite, b4 = (build(load_architecture(f"efficientnet_{name}")) for name in ("b0", "lite0", "b4"))
-    keys = {key(model, SHAPE, CPU, fixed) for model in (b0, lite, b4)}
+    keys = {choice_key(model, SHAPE, CPU, fixed) for model in (b0, lite, b4)}
     assert len(keys) == 3
-    assert len({*keys, key(b0, (16, 3, 8, 8), CPU, fixed), key(b0, (8, 3, 16, 16), CPU, fixed)}) == 5
+    assert len({*keys, choice_key(b0, (16, 3, 8, 8), CPU, fixed), choice_key(b0, (8, 3, 16, 16), CPU, fixed)}) == 5
     begin = time.perf_counter()
-    assert key(build(load_architecture("efficientnet_b0")), SHAPE, CPU, fixed) in keys
+    assert choice_key(build(load_architecture("efficientnet_b0")), SHAPE, CPU, fixed) in keys
     assert time.perf_counter() - begin < 5

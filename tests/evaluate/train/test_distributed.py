@@ -11,8 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from effnas.evaluate.train.distributed import ALONE, torchrun_group
-from effnas.evaluate.train.sync_norm import synchronised
+from effnas.evaluate.train.distributed import ALONE, synchronised, torchrun_group
 from effnas.space.errors import UserError
 
 #: Trains in one process or in several, and saves the weights: dropout, stochastic depth and augmentation draw other
