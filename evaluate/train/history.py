@@ -1,4 +1,4 @@
-"""What is known of a training while it runs: a row an epoch, and who is told."""
+"""What is known of a training: a row an epoch while it runs, who is told, and the result."""
 
 from __future__ import annotations
 
@@ -32,6 +32,32 @@ class EpochRow:
     accuracy: float | None
     images_per_second: float
     seconds: float
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training gave.
+
+    Args:
+        accuracy: held-out top-1 after the last epoch, a fraction; None without held-out images.
+        loss: held-out cross-entropy, without label smoothing; None without held-out images.
+        train_loss: mean over the steps of the last epoch, as trained (with label smoothing).
+        epochs, steps: done.
+        seconds: wall-clock time, measurements and earlier runs included.
+        images_per_second: of training alone.
+        history: a row an epoch.
+        settings: what the engine ran with, and how that was chosen.
+    """
+
+    accuracy: float | None
+    loss: float | None
+    train_loss: float
+    epochs: int
+    steps: int
+    seconds: float
+    images_per_second: float
+    history: tuple[EpochRow, ...] = ()
+    settings: str = ""
 
 
 @dataclass(frozen=True)

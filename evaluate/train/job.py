@@ -32,10 +32,10 @@ from .accuracy import measure
 from .checkpoint import Checkpoint
 from .distributed import Group, torchrun_group
 from .figure import draw_curves
-from .history import EpochRow, Plan, Unwatched, Watcher
+from .history import EpochRow, Plan, TrainingResult, Unwatched, Watcher
 from .log import TrainingLog
 from .recipe import Training
-from .train import TrainingResult, train
+from .train import train
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

@@ -31,37 +31,11 @@ from .checkpoint import Checkpoint
 from .choosing import choose_settings
 from .distributed import ALONE, Group, synchronised
 from .freeze import frozen
-from .history import EpochRow, Plan, Unwatched, Watcher
+from .history import EpochRow, Plan, TrainingResult, Unwatched, Watcher
 from .losses import Losses
 from .optimizers import MovingAverage, make_optimizer
 from .recipe import Training
 from .stepper import Stepper
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """What a training gave.
-
-    Args:
-        accuracy: held-out top-1 after the last epoch, a fraction; None without held-out images.
-        loss: held-out cross-entropy, without label smoothing; None without held-out images.
-        train_loss: mean over the steps of the last epoch, as trained (with label smoothing).
-        epochs, steps: done.
-        seconds: wall-clock time, measurements and earlier runs included.
-        images_per_second: of training alone.
-        history: a row an epoch.
-        settings: what the engine ran with, and how that was chosen.
-    """
-
-    accuracy: float | None
-    loss: float | None
-    train_loss: float
-    epochs: int
-    steps: int
-    seconds: float
-    images_per_second: float
-    history: tuple[EpochRow, ...] = ()
-    settings: str = ""
 
 
 def train(

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from effnas.evaluate.data.image_data import ImageData
 from effnas.evaluate.train.checkpoint import Checkpoint
-from effnas.evaluate.train.history import EpochRow, Unwatched
+from effnas.evaluate.train.history import EpochRow, TrainingResult, Unwatched
 from effnas.evaluate.train.recipe import Training
-from effnas.evaluate.train.train import TrainingResult, train
+from effnas.evaluate.train.train import train
 from effnas.space.architecture import Architecture, Stage
 from effnas.space.errors import UserError
 from effnas.space.network import build

@@ -18,9 +18,10 @@ from effnas.evaluate.data.images import Pixels
 from effnas.evaluate.evaluation import EvaluationError, Stopped
 from effnas.evaluate.machine.device import find_device
 from effnas.evaluate.train.accuracy import measure
+from effnas.evaluate.train.history import TrainingResult
 from effnas.evaluate.train.optimizers import MovingAverage, RMSpropTF, make_optimizer, parameter_groups
 from effnas.evaluate.train.recipe import Training
-from effnas.evaluate.train.train import TrainingResult, train
+from effnas.evaluate.train.train import train
 from effnas.space.architecture import Architecture, Stage
 from effnas.space.errors import UserError
 from effnas.space.network import build

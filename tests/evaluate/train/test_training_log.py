@@ -20,10 +20,10 @@ from effnas.evaluate.data.image_data import ImageData
 from effnas.evaluate.train import log as training_log
 from effnas.evaluate.train.checkpoint import Checkpoint
 from effnas.evaluate.train.figure import draw_curves
-from effnas.evaluate.train.history import EpochRow, Plan
+from effnas.evaluate.train.history import EpochRow, Plan, TrainingResult
 from effnas.evaluate.train.log import TrainingLog
 from effnas.evaluate.train.recipe import Training
-from effnas.evaluate.train.train import TrainingResult, train
+from effnas.evaluate.train.train import train
 from effnas.space.architecture import Architecture, Stage
 from effnas.space.network import build
 
