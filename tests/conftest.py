@@ -20,6 +20,7 @@ if "EFFNAS_CACHE" not in os.environ:
     atexit.register(shutil.rmtree, os.environ["EFFNAS_CACHE"], ignore_errors=True)
 
 import pytest
+from matplotlib.figure import Figure
 
 # A shell starts what runs in the background with Ctrl-C ignored, and processes hand that on: the tests that send it to
 # commands they start would wait for nothing.
@@ -28,6 +29,20 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def _touch(figure: Figure, file: Path, **_: object) -> None:
+    file.write_text("not painted", encoding="utf-8")
+
+
+@pytest.fixture(autouse=True)
+def unpainted(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are drawn up but not painted, which is most of the time that a small job takes.
+
+    Tests that look at a picture have the mark ``pictures``.
+    """
+    if request.node.get_closest_marker("pictures") is None:
+        monkeypatch.setattr(Figure, "savefig", _touch)
 
 
 @pytest.fixture(scope="session")

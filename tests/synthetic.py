@@ -1,4 +1,8 @@
-"""Evaluators without training, and helpers to run searches with them; importable by worker processes."""
+"""Evaluators without training, and helpers to run searches with them.
+
+Worker processes and commands import this module: what is heavy (Optuna, torch by way of the search) is imported where
+it is needed.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +16,17 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.samplers import BaseSampler
+from typing import TYPE_CHECKING, Any
 
 from effnas.evaluate.evaluation import Evaluation, EvaluationError, Report
-from effnas.search.algorithms.evolution import Evolution
-from effnas.search.job import run_search
+from effnas.evaluate.machine.assignment import assigned
 from effnas.space.architecture import Architecture
 from effnas.space.cost import cost
 from effnas.space.errors import UserError
 from effnas.space.space import SearchSpace
+
+if TYPE_CHECKING:
+    from optuna.samplers import BaseSampler
 
 TESTS = Path(__file__).resolve().parent
 
@@ -115,6 +116,36 @@ class Parent:
         return Evaluation(0.5, cost(architecture))
 
 
+@dataclass(frozen=True)
+class OnGpus:
+    """Says which of so many made-up GPUs its process has."""
+
+    gpus: int = 2
+    device: str = "auto"
+
+    def __call__(self, architecture: Architecture, *, seed: int, report: Report) -> Evaluation:
+        metrics = {"gpu": float(assigned(self.gpus)), "pid": float(os.getpid())}
+        return Evaluation(0.5, cost(architecture), metrics=metrics)
+
+
+@dataclass(frozen=True)
+class TorchThreads:
+    """Says how many threads torch has in its process, and what the environment says of them."""
+
+    def __call__(self, architecture: Architecture, *, seed: int, report: Report) -> Evaluation:
+        import torch
+
+        metrics = {name: float(os.environ[name]) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+        return Evaluation(0.5, cost(architecture), metrics={"torch": torch.get_num_threads(), **metrics})
+
+
+class BadReport:
+    """Reports a step that is no number."""
+
+    def __call__(self, architecture: Architecture, *, seed: int, report: Any) -> None:
+        report("one", 0.5)
+
+
 def calls(log: str | Path) -> list[str]:
     """The lines that evaluators wrote."""
     return Path(log).read_text().splitlines() if Path(log).exists() else []
@@ -127,6 +158,9 @@ def four_networks() -> SearchSpace:
 
 def search(output: Path, evaluator: Any = None, space: Any = "tiny", **options: Any) -> dict[str, Any]:
     """``run_search``, quiet, of the shipped tiny space."""
+    from effnas.search.algorithms.evolution import Evolution
+    from effnas.search.job import run_search
+
     options = {"algorithm": Evolution, "trials": 8, "quiet": True, **options}
     return run_search(space, Synthetic() if evaluator is None else evaluator, output=output, **options)
 
@@ -176,12 +210,17 @@ def own_folder(folder: Path) -> Path:
     return folder
 
 
-def start(words: list[str], cwd: Path) -> subprocess.Popen[str]:
-    """``effnas WORDS`` as a process of its own."""
+def python(arguments: list[str], cwd: Path, **options: Any) -> subprocess.Popen[str]:
+    """A Python that finds this module, one thread, its output in pipes."""
     path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    line = [sys.executable, "-c", "from effnas.cli import main; raise SystemExit(main())", *words]
-    return subprocess.Popen(line, cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, *arguments], cwd=cwd, env=environment, **pipes, **options)
+
+
+def start(words: list[str], cwd: Path) -> subprocess.Popen[str]:
+    """``effnas WORDS`` as a process of its own."""
+    return python(["-c", "from effnas.cli import main; raise SystemExit(main())", *words], cwd)
 
 
 def changed(one: Mapping[str, Any], other: Mapping[str, Any]) -> int:
@@ -191,6 +230,10 @@ def changed(one: Mapping[str, Any], other: Mapping[str, Any]) -> int:
 
 def best_after(sampler: BaseSampler, seed: int, trials: int) -> float:
     """Share of the best possible value that a search of 20 independent decisions has found."""
+    import numpy as np
+    import optuna
+    from optuna.distributions import BaseDistribution, CategoricalDistribution
+
     weights = np.random.default_rng(seed).normal(size=(20, 3))
     space: dict[str, BaseDistribution] = {f"d{i:02}": CategoricalDistribution([0, 1, 2]) for i in range(20)}
     study = optuna.create_study(direction="maximize", sampler=sampler)

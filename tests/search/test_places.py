@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from gpus import OnGpus
-from synthetic import Synthetic, four_networks, gone, search
+from synthetic import OnGpus, Synthetic, four_networks, gone, search
 
 from effnas.cli import main
 from effnas.evaluate.accel_nasbench import AccelNASBench
@@ -199,7 +198,7 @@ def test_a_search_counts_and_says_so(machine: Any, tmp_path: Path, capsys: pytes
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "mine" / "evaluator").mkdir(parents=True)
-    evaluator = "_target_: gpus.OnGpus\ngpus: 1\n"
+    evaluator = "_target_: synthetic.OnGpus\ngpus: 1\n"
     (tmp_path / "mine" / "evaluator" / "gpus.yaml").write_text(evaluator)
     TINY.save(tmp_path / "base.yaml")
     monkeypatch.chdir(tmp_path)

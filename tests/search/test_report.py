@@ -122,6 +122,7 @@ def test_figure(output: Path, kind: str) -> None:
     ],
     ids=["pareto", "params", "one", "four"],
 )
+@pytest.mark.pictures
 def test_figures_of_other_searches(tmp_path: Path, options: dict[str, Any]) -> None:
     summary = search(tmp_path, **options)
     picture(tmp_path / "search.png")

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,7 +18,7 @@ from optuna.samplers import RandomSampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
-from synthetic import TESTS, Synthetic, calls, decisions_and_scores, own_folder, read_csv, search, start, wait_for
+from synthetic import Synthetic, calls, decisions_and_scores, own_folder, python, read_csv, search, start, wait_for
 
 from effnas.search.objective import Accuracy, Pareto
 
@@ -109,12 +106,12 @@ def test_a_candidate_that_ends_the_process_again_and_again_is_given_up(tmp_path:
         "from synthetic import Synthetic, search\nfrom pathlib import Path\n"
         f"search(Path({str(tmp_path / 'out')!r}), Synthetic(trouble='kill', share=0.2), trials=10)\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
     for _ in range(30):
-        run = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, check=False)
-        if run.returncode == 0:
+        process = python([str(script)], tmp_path)
+        process.communicate()
+        if process.returncode == 0:
             break
-        assert run.returncode == -signal.SIGKILL
+        assert process.returncode == -signal.SIGKILL
     rows = read_csv(tmp_path / "out" / "trials.csv")
     failed = [row["reason"] for row in rows if row["state"] == "failed"]
     assert len(rows) == 10

@@ -14,7 +14,7 @@ from optuna.samplers import RandomSampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
-from synthetic import Synthetic, calls, four_networks, read_csv, search, true_accuracy
+from synthetic import BadReport, Synthetic, calls, four_networks, read_csv, search, true_accuracy
 
 from effnas.evaluate.evaluation import Evaluation
 from effnas.search.objective import Accuracy, MnasNetReward, Pareto
@@ -319,11 +319,6 @@ def test_reports_that_are_no_numbers(tmp_path: Path, workers: int) -> None:
     evaluator = BadReport()
     with pytest.raises(UserError, match=r"report\(step, accuracy\): the step must be a whole number from 0, got 'one'"):
         search(tmp_path, evaluator, trials=2, workers=workers)
-
-
-class BadReport:
-    def __call__(self, architecture: Architecture, *, seed: int, report: Any) -> None:
-        report("one", 0.5)
 
 
 # -- the cost of the loop ------------------------------------------------------------------------------

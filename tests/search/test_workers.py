@@ -7,13 +7,12 @@ import signal
 import subprocess
 import sys
 import textwrap
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from optuna.samplers import RandomSampler
-from synthetic import TESTS, Parent, Synthetic, calls, four_networks, gone, read_csv, search, wait_for
+from synthetic import Parent, Synthetic, TorchThreads, calls, four_networks, gone, python, read_csv, search, wait_for
 
 from effnas.evaluate.evaluation import Evaluation
 from effnas.evaluate.interrupt import Interrupts
@@ -36,15 +35,6 @@ def test_workers_share_the_cores(places: int) -> None:
     share = max(1, cores() // places)
     assert outcome.evaluation is not None
     assert outcome.evaluation.metrics == {"torch": share, "OMP_NUM_THREADS": share, "MKL_NUM_THREADS": share}
-
-
-@dataclass(frozen=True)
-class TorchThreads:
-    def __call__(self, architecture: Any, *, seed: int, report: Any) -> Evaluation:
-        import torch
-
-        metrics = {name: float(os.environ[name]) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-        return Evaluation(0.5, cost(architecture), metrics={"torch": torch.get_num_threads(), **metrics})
 
 
 def test_starting_workers_leaves_the_environment_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,9 +135,7 @@ def test_an_evaluator_that_a_worker_cannot_import(tmp_path: Path) -> None:
 def run_script(text: str, cwd: Path, **options: Any) -> subprocess.Popen[str]:
     script = cwd / "script.py"
     script.write_text(textwrap.dedent(text))
-    environment = {**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([sys.executable, str(script)], cwd=cwd, env=environment, **pipes, **options)
+    return python([str(script)], cwd, **options)
 
 
 @pytest.mark.slow  # the copy of the script waits for its folder

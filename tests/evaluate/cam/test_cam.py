@@ -263,6 +263,7 @@ def test_outputs_that_cannot_be_shown() -> None:
 # -- the run ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.pictures
 def test_what_it_leaves(tmp_path: Path) -> None:
     summary = show(tmp_path, [weights(tmp_path), weights(tmp_path, LARGE)], [5, 17, 3], method="cam")
     out = tmp_path / "out"
@@ -287,6 +288,7 @@ def test_what_it_leaves(tmp_path: Path) -> None:
     assert (width > 700, height > 700) == (True, True)
 
 
+@pytest.mark.pictures
 def test_the_same_command_gives_the_same_files(tmp_path: Path) -> None:
     file = weights(tmp_path)
     files = ("cam.png", "maps.npz")

@@ -348,6 +348,7 @@ def test_names_do_not_cover_each_other_or_leave_the_frame() -> None:
     assert all(frame.x0 <= box.x0 and box.x1 <= frame.x1 for box in boxes)
 
 
+@pytest.mark.pictures
 def test_axes_of_the_figure(tmp_path: Path) -> None:
     file = table(tmp_path, "name,accuracy,params,macs,latency\na,0.8,2e6,3e6,0.02\nb,0.9,4e6,5e6,0.03\n")
     compare(tmp_path, file, x=["macs", "params", "latency"], scale="linear", names=False)

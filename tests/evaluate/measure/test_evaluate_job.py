@@ -174,6 +174,7 @@ def test_images_are_numbered_by_the_weights_names(tmp_path: Path) -> None:
 # -- what it leaves --------------------------------------------------------------------------------------
 
 
+@pytest.mark.pictures
 def test_files(tmp_path: Path) -> None:
     summary = evaluate(tmp_path, latency_batch=2)
     out = tmp_path / "out"
@@ -249,6 +250,7 @@ def test_images_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         assert len(read_csv(tmp_path / "out" / "predictions.csv")) == 19
 
 
+@pytest.mark.pictures
 def test_many_classes_have_a_figure_too(tmp_path: Path) -> None:
     file = weights(tmp_path, SMALL.with_(num_classes=60), classes=None)
     data = ImageData(

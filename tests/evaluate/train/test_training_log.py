@@ -360,6 +360,7 @@ def texts(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(("epochs", "measured"), [(1, 1), (2, 1), (350, 5)])
+@pytest.mark.pictures
 def test_curves(epochs: int, measured: int, tmp_path: Path) -> None:
     draw_curves(history(epochs, measured), tmp_path / "new" / "curves.v1")
     with Image.open(tmp_path / "new" / "curves.v1.png") as image:
@@ -374,6 +375,7 @@ def test_curves(epochs: int, measured: int, tmp_path: Path) -> None:
         assert not {"0.0", "0.50", "0.96", "1.04", "1.50"} & set(found)
 
 
+@pytest.mark.pictures
 def test_curves_without_held_out_images_and_without_epochs(tmp_path: Path) -> None:
     draw_curves(history(5, 0), tmp_path / "curves")
     found = texts(tmp_path / "curves.svg")
@@ -383,6 +385,7 @@ def test_curves_without_held_out_images_and_without_epochs(tmp_path: Path) -> No
     assert not list(tmp_path.glob("none*"))
 
 
+@pytest.mark.pictures
 def test_a_bad_first_epoch_does_not_flatten_the_others(tmp_path: Path) -> None:
     rows = history(30)
     draw_curves([replace(rows[0], loss=80.0), *rows[1:]], tmp_path / "curves")

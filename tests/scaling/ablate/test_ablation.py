@@ -149,6 +149,7 @@ def test_every_network_has_the_budget(tmp_path: Path) -> None:
     assert any(f"depth ×2 (width × {depth['trimmed']:.3f}" in note for note in summary["notes"])
 
 
+@pytest.mark.pictures
 def test_files_and_fields(tmp_path: Path) -> None:
     summary = ablate(tmp_path, command="effnas ablate")
     out = tmp_path / "out"

@@ -150,6 +150,7 @@ def test_points_are_ranked(tmp_path: Path) -> None:
     assert text.count("\n") > 9
 
 
+@pytest.mark.pictures
 def test_coefficients_and_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     best = grid(tmp_path)["best"]
     coefficients = load_coefficients(str(tmp_path / "coefficients.yaml"))

@@ -169,6 +169,7 @@ def grid(output: Path, noise: float = 0.0, **options: Any) -> dict[str, Any]:
     return run_grid_search(B0, Sharp(noise), output=output, quiet=True, **options)
 
 
+@pytest.mark.pictures
 def test_the_surface_chooses(tmp_path: Path) -> None:
     summary = grid(tmp_path / "surface", 0.005, seeds=2)
     surface, best = summary["surface"], summary["best"]
