@@ -15,7 +15,7 @@ Claims checked (issue 3), "best" being medians over the seeds:
   kinds of block and resolutions to choose; 10,368 networks, T = their median MACs) that nothing was tuned on. The
   script writes the table with a made-up but plausible accuracy (:func:`accuracy_of`) of three trainings each, and
   :class:`effnas.evaluate.tabular.Tabular` reads it: their mean, or with noise a draw of one. All is known exactly.
-- ``predictor`` takes at most 50 ms a proposal at 1,000 trials on one core. Algorithm time is the processor's, between
+- ``predictor`` takes at most 50 ms per proposal at 1,000 trials on one core. Algorithm time is the processor's, between
   two evaluations, which are not counted; the mean of the last 100 proposals; one thread.
 
 What is called is in ``search_peers.py``. Runs are processes of one thread. Each is appended to ``runs.csv`` when it
@@ -546,7 +546,7 @@ def table_of(results: Results) -> str:
         "seeds",
         *map(str, budgets),
         "repeated",
-        "ms a proposal",
+        "ms per proposal",
         *(["best known by 150"] if exact else []),
     ]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
@@ -597,7 +597,7 @@ def goals_of(results: Results) -> list[str]:
             found.append(f"{ours} has the best network known at 150 in {count} of {len(values)} seeds: {verdict}")
     if times := results.ms[ours].get(1000):
         verdict = "met" if statistics.median(times) <= 50 else "not met"
-        found.append(f"{ours} takes {shown(times, 1)} ms a proposal at 1000: {verdict}")
+        found.append(f"{ours} takes {shown(times, 1)} ms per proposal at 1000: {verdict}")
     return found
 
 
