@@ -56,7 +56,8 @@ def _grid_schema() -> type:
 
 
 def _train(cfg: DictConfig, output: Path, command: str) -> str:
-    from .evaluate.train.job import run_train_job, summary_text
+    from .evaluate.train.job import run_train_job
+    from .evaluate.train.report import summary_text
 
     summary = run_train_job(cfg, output, command)
     if not summary:  # one of torchrun's processes, but not the first

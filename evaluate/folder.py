@@ -1,15 +1,28 @@
-"""Folders: a run's output, which is one process's at a time, and what is kept between runs."""
+"""A run's output folder: one process's at a time, with files of the same form; and what is kept between runs."""
 
 from __future__ import annotations
 
 import contextlib
+import csv
+import importlib.metadata
+import io
+import json
 import os
-from collections.abc import Iterator
+import platform
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
 from ..space.errors import UserError
+from ..space.files import replacing, write_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: What a result depends on; those that are not installed are left out.
+PACKAGES = ("effnas", "torch", "optuna", "hydra-core", "numpy", "datasets", "scikit-learn")
 
 
 @contextlib.contextmanager
@@ -32,6 +45,54 @@ def folder_lock(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def versions() -> dict[str, str]:
+    """Of Python, of the machine, and of the packages that a result depends on: for every summary."""
+    found = {"python": platform.python_version(), "machine": platform.platform()}
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def write_json(path: Path, document: Any) -> None:
+    """A summary, as a JSON document that people can read too.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    write_text(path, json.dumps(document, indent=2) + "\n")
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """A table under a header; what a row lacks, or has as None, is an empty cell, and what no column has is left out.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def save_figure(figure: Figure, path: Path, kinds: Sequence[str] = ("png", "svg"), dpi: int = 150) -> None:
+    """Write a figure, each file whole or not at all.
+
+    Args:
+        figure: of matplotlib.
+        path: without an ending.
+        kinds: the endings, one file each.
+        dpi: pixels an inch.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    for kind in kinds:
+        with replacing(path.with_name(f"{path.name}.{kind}")) as file:
+            figure.savefig(file, format=kind, dpi=dpi, metadata={"Date": None} if kind == "svg" else None)
 
 
 def cache_folder() -> Path:

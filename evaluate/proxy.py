@@ -11,6 +11,7 @@ from ..space.built import AnyArchitecture
 from ..space.cost import cost
 from ..space.errors import UserError, check_int
 from ..space.network import build
+from .arguments import check_threads
 from .data.image_data import ImageData
 from .evaluation import Evaluation, Report
 from .initial import read_initial
@@ -58,8 +59,7 @@ class Proxy:
         find_device(self.device)
         if self.latency_batch is not None:
             check_int("latency_batch", self.latency_batch, 1, 1_000_000)
-        if self.threads is not None:
-            check_int("threads", self.threads, 1, 4096)
+        check_threads(self.threads)
         if self.initial is not None and (not isinstance(self.initial, str) or not self.initial):
             raise UserError(f"initial must be a file of weights or null, got {self.initial!r}")
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..evaluate.folder import save_figure
 from .objective import MnasNetReward, Objective
 
 
@@ -76,8 +77,7 @@ def search_figure(
     axes.xaxis.set_minor_locator(NullLocator())
     axes.grid(alpha=0.25)
     axes.legend(loc="lower right", fontsize=8, framealpha=0.9)
-    for kind in ("png", "svg"):
-        figure.savefig(output / f"search.{kind}", dpi=150, metadata={"Date": None} if kind == "svg" else None)
+    save_figure(figure, output / "search")
 
 
 def _level_lines(axes: Any, objective: MnasNetReward, scores: Sequence[float], span: tuple[float, float]) -> None:

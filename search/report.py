@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import importlib.metadata
-import io
-import json
-import platform
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +10,7 @@ from typing import Any
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from ..space.files import write_text
+from ..evaluate.folder import versions, write_csv, write_json
 from ..space.tables import text_table
 from .confirm import standings, winner
 from .feasible import Space
@@ -24,23 +19,11 @@ from .objective import Objective, non_dominated
 from .record import is_counted, result_of
 from .seeded import INTERRUPTED
 
-PACKAGES = ("effnas", "torch", "optuna", "hydra-core", "numpy", "datasets", "scikit-learn")
 MEASURES = ("accuracy", "params", "macs", "activations", "peak_memory", "latency", "seconds")
 #: Rows of the front that are printed; a longer one is thinned out.
 FRONT_ROWS = 16
 #: Study attribute: wall-clock seconds of all runs.
 SECONDS = "seconds"
-
-
-def versions() -> dict[str, str]:
-    """Of Python, of the machine, and of the packages that a result depends on."""
-    found = {"python": platform.python_version(), "machine": platform.platform()}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def state_name(trial: FrozenTrial) -> str:
@@ -119,8 +102,8 @@ def write_search(
     trials = shown_trials(study)
     front = front_trials(study, objective)
     rows = _rows(trials, objective)
-    write_csv(output / "trials.csv", rows)
-    write_csv(output / "pareto.csv", _rows(front, objective), like=rows)
+    write_rows(output / "trials.csv", rows)
+    write_rows(output / "pareto.csv", _rows(front, objective), like=rows)
     named = winner(standings(trials, study.direction, estimates)) if len(objective.names) == 1 else None
     best = best_trial(study, objective) if named is None else named.trial  # where networks were evaluated again
     scores = [row["score"] for row in rows if row["state"] == "complete" and row["duplicate_of"] is None]
@@ -150,7 +133,7 @@ def write_search(
         "evaluator_details": dict(details),
         **job_facts(study, trials, seconds, seed=seed, evaluator=evaluator, command=command, output=output),
     }
-    write_text(output / "summary.json", json.dumps(summary, indent=2) + "\n")
+    write_json(output / "summary.json", summary)
     search_figure(rows, _rows(front, objective), summary, objective, output)
     return summary
 
@@ -190,15 +173,11 @@ def _rows(trials: Sequence[FrozenTrial], objective: Objective) -> list[dict[str,
     return [trial_row(t, objective.names) for t in trials]
 
 
-def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], like: Sequence[Mapping[str, Any]] = ()) -> None:
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], like: Sequence[Mapping[str, Any]] = ()) -> None:
     """A table with the union of the columns of the rows and of those ``like`` them, ``reason`` last."""
     columns = list(dict.fromkeys(key for row in [*like, *rows] for key in row if key != "reason"))
     columns = columns or ["number", "state", "score", *MEASURES]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [*columns, "reason"], restval="")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
+    write_csv(path, [*columns, "reason"], rows)
 
 
 def summary_text(summary: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..folder import save_figure
 from .images import Picture
 from .maps import enlarge
 
@@ -49,7 +50,7 @@ def cam_figure(columns: Sequence[Column], pictures: Sequence[Picture], title: st
         columns: of the networks, from left to right.
         pictures: of the rows, from above.
         title: of the whole.
-        path: of the PNG.
+        path: of the PNG, without its ending.
     """
     from matplotlib.cm import ScalarMappable  # a second to import: only when there is something to draw
     from matplotlib.figure import Figure
@@ -83,7 +84,7 @@ def cam_figure(columns: Sequence[Column], pictures: Sequence[Picture], title: st
     for x, text, side in ((-0.04, "least", "right"), (1.04, "most evidence for the class, in each map", "left")):
         bar.text(x, 0.5, text, ha=side, va="center", fontsize=7, transform=bar.transAxes)
     figure.text(GAP / width, 1 - 0.12 / height, title, fontsize=10, va="top")
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path, kinds=("png",), dpi=120)
 
 
 def _image(axes: Any, image: Tensor) -> None:

@@ -13,12 +13,14 @@ from PIL import UnidentifiedImageError
 from torch import Tensor
 
 from ...space.errors import UserError, check_choice
+from ..arguments import as_list
 from ..data.image_data import ImageData
 from ..data.images import Encoded, Pixels, decode, shorter_side
 from ..data.normalization import Normalization
 from ..data.sources import IMAGE_SUFFIXES
 
-PARTS = ("test", "train")
+#: What of a data set is stored; the held-out images are of the training part.
+STORED_PARTS = ("test", "train")
 #: More rows make a figure that nobody looks at.
 MOST = 32
 _RULE = "images must be files, folders, or rows of the data (whole numbers)"
@@ -51,8 +53,8 @@ def find_pictures(images: Any, data: ImageData, part: str) -> tuple[list[Picture
     Raises:
         UserError: nothing of that kind there, or more than 32 images.
     """
-    check_choice("part", part, PARTS)
-    wanted = list(images) if isinstance(images, Sequence) and not isinstance(images, str) else [images]
+    check_choice("part", part, STORED_PARTS)
+    wanted = as_list(images)
     rows = [item for item in wanted if isinstance(item, int) and not isinstance(item, bool)]
     files = [str(item) for item in wanted if isinstance(item, str | Path)]
     if not wanted or len(rows) + len(files) != len(wanted):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,14 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ... import __version__
 from ...space.built import BuiltNetwork, configured_network
 from ...space.cost import cost
 from ...space.errors import UserError, check_choice
-from ...space.files import write_bytes, write_text
+from ...space.files import write_bytes
 from ..data.image_data import ImageData
 from ..data.normalization import for_channels
-from ..folder import folder_lock
+from ..folder import folder_lock, versions, write_json
 from ..machine.device import find_device, fitting, is_out_of_memory
 from .figure import Column, cam_figure
 from .images import Picture, find_pictures, prepared
@@ -129,15 +126,15 @@ def run_cam(
             "center_crop": data.center_crop,
             "interpolation": data.interpolation,
             "device": str(place),
-            "versions": {"effnas": __version__, "torch": torch.__version__, "python": platform.python_version()},
+            "versions": versions(),
             "command": command,
             "output": str(output),
         }
         archive = io.BytesIO()
         np.savez(archive, **arrays)
         write_bytes(output / "maps.npz", archive.getvalue())
-        write_text(output / "cam.json", json.dumps(summary, indent=2) + "\n")
-        cam_figure(columns, pictures, heading(summary), output / "cam.png")
+        write_json(output / "cam.json", summary)
+        cam_figure(columns, pictures, heading(summary), output / "cam")
     return summary
 
 

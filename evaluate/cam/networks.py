@@ -13,6 +13,7 @@ from ...space.built import AnyArchitecture, BuiltNetwork
 from ...space.errors import UserError
 from ...space.network import build
 from ...space.weights.weights import Weights, load_into
+from ..arguments import as_list
 from ..trained import trained
 
 #: Names of classes that a message shows.
@@ -79,7 +80,7 @@ def find_members(
     Raises:
         UserError: there are none, the two lists differ in length, or weights and architecture do not fit each other.
     """
-    files, given = _listed(weights), _listed(architecture)
+    files, given = as_list(weights), as_list(architecture)
     if not files:
         raise UserError("weights: which ones? Give weights=FILE or weights=[FILE,FILE], a column of the figure each")
     if given and len(given) != len(files):
@@ -98,9 +99,3 @@ def find_members(
             name += f" ({len(same) + 1})"
         members.append(Member(name, one, start.weights, start.note, model))
     return members
-
-
-def _listed(value: Any) -> list[Any]:
-    if value is None:
-        return []
-    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]

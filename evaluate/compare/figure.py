@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from ..folder import save_figure
 from .equal_accuracy import comparable
 from .labels import place_labels
 from .points import Point
@@ -58,8 +59,7 @@ def compare_figure(
             legend = panel.get_legend().get_window_extent()
             place_labels(panel, points, texts, colours, lines, [tuple(legend.extents)])
     figure.set_layout_engine("none")  # they stay where they were placed
-    for kind in ("png", "svg"):
-        figure.savefig(output / f"compare.{kind}", dpi=150, metadata={"Date": None} if kind == "svg" else None)
+    save_figure(figure, output / "compare")
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import glob
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from ...space.built import AnyArchitecture, BuiltNetwork, check_network
-from ...space.errors import UserError, check_choice, check_int
+from ...space.errors import UserError, check_choice
+from ..arguments import as_list, check_threads
 from ..machine.device import find_device
 from ..machine.paired_latency import paired_latency
+from ..progress_bar import progress_bar
 from .equal_accuracy import Families, comparable, equal_accuracy, nearest, speed_ups
 from .point_network import network_of
 from .points import Point, merged, read_points, read_run
@@ -92,17 +90,16 @@ def run_compare(
     Raises:
         UserError: a file or folder is not what it should be, an option is wrong, or there is nothing to show.
     """
-    axes = _listed(x)
+    axes = _names(x)
     for axis in axes:
         check_choice("x", axis, AXES)
     if not axes:
         raise UserError(f"x: against what? Choose some of: {', '.join(AXES)}")
     check_choice("scale", scale, SCALES)
-    if threads is not None:
-        check_int("threads", threads, 1, 4096)
+    check_threads(threads)
     network = check_network(network)
-    found = _families(_listed(members), families or {})
-    points = [point for entry in _listed(references) for point in _reference_points(entry)]
+    found = _families(_names(members), families or {})
+    points = [point for entry in _names(references) for point in _reference_points(entry)]
     points = [point for point in points if all(point not in members for members in found.values())]
     notes = _notes(found, points)
     rounds: dict[Point, list[float]] = {}
@@ -126,8 +123,8 @@ def run_compare(
     )
 
 
-def _listed(value: Sequence[str] | str | None) -> list[str]:
-    return [value] if isinstance(value, str) else [str(entry) for entry in value or ()]
+def _names(value: Sequence[str] | str | None) -> list[str]:
+    return list(map(str, as_list(value)))
 
 
 # -- what is compared ------------------------------------------------------------------------------------
@@ -140,7 +137,7 @@ def _families(members: Sequence[str], named: Mapping[str, Sequence[str] | str]) 
     for family, entries in named.items():
         # a family named here is one line, whatever a CSV file says
         points += [
-            replace(point, family=str(family)) for entry in _listed(entries) for point in _member_points(entry, family)
+            replace(point, family=str(family)) for entry in _names(entries) for point in _member_points(entry, family)
         ]
     if not points:
         raise UserError(
@@ -245,7 +242,7 @@ def _timed(
         if reference is not None:
             networks[reference] = network_of(reference)
     distinct = {network.digest: network for network in networks.values()}
-    with _bar((rounds + 1) * len(distinct), quiet) as seen:
+    with progress_bar("latency", (rounds + 1) * len(distinct), quiet=quiet) as seen:
         seconds = paired_latency(list(distinct.values()), rounds=rounds, threads=threads, device=str(place), seen=seen)
     by_digest = dict(zip(distinct, seconds, strict=True))
     how = f"batch 1, {place}" + (f", {threads} thread{'s' * (threads > 1)}" if threads and place.type == "cpu" else "")
@@ -259,16 +256,6 @@ def _timed(
     measured = {timed(point): by_digest[network.digest] for point, network in networks.items()}
     kept = {family: [timed(point) for point in points] for family, points in families.items()}
     return kept, [timed(point) for point in references], measured, unbuilt
-
-
-@contextmanager
-def _bar(total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error, gone when all is done; nothing where there is no terminal."""
-    console = Console(stderr=True, highlight=False, quiet=quiet)
-    columns = TextColumn("latency"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
-        task = progress.add_task("", total=total)
-        yield lambda seen: progress.update(task, completed=seen)
 
 
 def run_compare_job(config: DictConfig, output: Path, command: str) -> dict[str, Any]:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ... import __version__
-from ...space.files import write_text
 from ...space.tables import text_table
+from ..folder import versions, write_csv, write_json
 from .equal_accuracy import PUBLISHED, Families, Pair, SpeedUp
 from .figure import compare_figure
 from .points import Point
@@ -62,12 +57,8 @@ def write_comparison(
         output: folder.
         command: as the user typed it.
     """
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore")
-    writer.writeheader()
-    for point in (*(p for points in families.values() for p in points), *references):
-        writer.writerow(asdict(point))
-    write_text(output / "compare.csv", text.getvalue())
+    shown = (*(p for points in families.values() for p in points), *references)
+    write_csv(output / "compare.csv", COLUMNS, map(asdict, shown))
     compare_figure(families, references, axes=axes, scale=scale, names=names, notes=notes, output=output)
     summary: dict[str, Any] = {
         "x": list(axes),
@@ -77,11 +68,11 @@ def write_comparison(
         "speed_ups": [_row(pair) for pair in speed_ups],
         "latency_rounds": [{"family": p.family, "name": p.name, "seconds": list(s)} for p, s in rounds.items()],
         "notes": list(notes),
-        "versions": {"effnas": __version__, "python": platform.python_version()},
+        "versions": versions(),
         "command": command,
         "output": str(output),
     }
-    write_text(output / "compare.json", json.dumps(summary, indent=2) + "\n")
+    write_json(output / "compare.json", summary)
     return summary
 
 

@@ -15,6 +15,7 @@ from ...space.builders.live_tensors import LiveTensors
 from ...space.built import AnyArchitecture
 from ...space.errors import check_int
 from ...space.network import build
+from ..arguments import check_threads
 from .device import find_device, out_of_memory, torch_threads
 
 
@@ -50,6 +51,7 @@ class Profile:
 def profile(
     architecture: AnyArchitecture,
     *,
+    module: nn.Module | None = None,
     batch_size: int = 1,
     threads: int | None = None,
     device: str = "cpu",
@@ -57,10 +59,11 @@ def profile(
     warmup: int = 10,
     fvcore: bool = True,
 ) -> Profile:
-    """Measure a network with random weights in inference.
+    """Measure a network in inference.
 
     Args:
-        architecture: what to build; its resolution is the input's.
+        architecture: what to build, with random weights; its resolution is the input's.
+        module: the network where it is there already; it goes to the device, channels-last, in evaluation mode.
         batch_size: images a forward pass.
         threads: of PyTorch on the CPU, restored afterwards; None: as they are.
         device: as :func:`~effnas.evaluate.machine.device.find_device`.
@@ -73,14 +76,15 @@ def profile(
         EvaluationError: not enough memory.
     """
     check_int("batch_size", batch_size, 1, 1_000_000)
-    if threads is not None:
-        check_int("threads", threads, 1, 1024)
+    check_threads(threads)
     check_int("repeats", repeats, 2, 1_000_000)
     check_int("warmup", warmup, 0, 1_000_000)
     place = find_device(device)
     with out_of_memory(batch_size, architecture.resolution), torch_threads(threads), torch.inference_mode():
-        with torch.random.fork_rng(devices=[]):
-            model = build(architecture).eval()
+        if module is None:
+            with torch.random.fork_rng(devices=[]):
+                module = build(architecture)
+        model = module.eval()
         counts = _fvcore(model, architecture) if fvcore else {}
         model = model.to(device=place, memory_format=torch.channels_last)  # type: ignore[call-overload]
         side = architecture.resolution

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..folder import save_figure
 from .metrics import Metrics, Predictions, confusion_matrix
 
 #: More classes make a confusion matrix that nobody can read; then the classes' recall is shown.
@@ -38,8 +39,7 @@ def evaluation_figure(
     else:
         _recalls(right.subplots(), metrics)
     figure.suptitle(title, fontsize=10)
-    for kind in ("png", "svg"):
-        figure.savefig(output / f"evaluation.{kind}", dpi=150, metadata={"Date": None} if kind == "svg" else None)
+    save_figure(figure, output / "evaluation")
 
 
 def _reliability(figure: Any, metrics: Metrics) -> None:

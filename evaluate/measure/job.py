@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import nn
 
-from ... import __version__
 from ...space.built import AnyArchitecture, BuiltNetwork, configured_network
 from ...space.cost import cost
 from ...space.errors import UserError, check_choice, check_int
 from ...space.network import build
 from ...space.weights.weights import load_into
+from ..arguments import check_threads
 from ..data.image_data import ImageData
 from ..evaluation import EvaluationError
-from ..folder import folder_lock
+from ..folder import folder_lock, versions
 from ..machine.device import find_device, is_out_of_memory, torch_threads
 from ..machine.profile import profile
 from ..machine.settings import Settings
+from ..progress_bar import progress_bar
 from ..trained import trained
 from .predict import predict
 from .report import write_evaluation
@@ -106,8 +105,7 @@ def run_evaluate(
     """
     check_choice("precision", precision, PRECISIONS)
     check_int("batch_size", batch_size, 1, 1_000_000)
-    if threads is not None:
-        check_int("threads", threads, 1, 4096)
+    check_threads(threads)
     if latency_batch is not None:
         check_int("latency_batch", latency_batch, 1, 1_000_000)
     place, output = find_device(device), Path(output)
@@ -134,7 +132,7 @@ def run_evaluate(
     settings = Settings(precision=precision)
     with folder_lock(output), torch_threads(threads):
         begin = time.perf_counter()
-        with _out_of_memory(found), _bar(len(images.images), quiet) as seen:
+        with _out_of_memory(found), progress_bar("evaluate", len(images.images), quiet=quiet) as seen:
             predictions, fitted = predict(
                 model,
                 images.images,
@@ -171,8 +169,8 @@ def run_evaluate(
             "device": str(place),
             "threads": torch.get_num_threads(),
             "precision": settings.precision,
-            "latency": None if latency_batch is None else _latency(found, latency_batch, place, rate),
-            "versions": {"effnas": __version__, "torch": torch.__version__, "python": platform.python_version()},
+            "latency": None if latency_batch is None else _latency(model, found, latency_batch, place, rate),
+            "versions": versions(),
             "command": command,
         }
         return write_evaluation(predictions, images.classes, images.names(), facts, output)
@@ -191,22 +189,15 @@ def _out_of_memory(network: AnyArchitecture) -> Iterator[None]:
         ) from error
 
 
-@contextmanager
-def _bar(total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error, gone when all is done; nothing where there is no terminal."""
-    console = Console(stderr=True, highlight=False, quiet=quiet)
-    columns = TextColumn("evaluate"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
-        task = progress.add_task("", total=total)
-        yield lambda seen: progress.update(task, completed=seen)
-
-
-def _latency(network: AnyArchitecture, batch_size: int, device: torch.device, rate: float) -> dict[str, Any]:
+def _latency(
+    model: nn.Module, network: AnyArchitecture, batch_size: int, device: torch.device, rate: float
+) -> dict[str, Any]:
     """Of one batch; the slower the network, the fewer timed passes."""
     passes = min(REPEATS, max(5, round(LATENCY_SECONDS * rate / batch_size)))
     try:
         measured = profile(
             network,
+            module=model,
             batch_size=batch_size,
             device=str(device),
             repeats=passes,

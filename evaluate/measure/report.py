@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ...space.files import write_text
+from ..folder import write_csv, write_json
 from .figure import evaluation_figure
 from .metrics import Metrics, Predictions, confusions, summarize
 
@@ -33,21 +30,27 @@ def write_evaluation(
     metrics = summarize(predictions)
     taken = confusions(predictions)
     columns = ("label", "images", "recall", "recall_top_k", "precision", "f1", "predicted")
-    _write_csv(
+    write_csv(
         output / "classes.csv",
         ("class", *columns),
-        ((classes[row.label], *(getattr(row, column) for column in columns)) for row in metrics.classes),
+        ({"class": classes[row.label], **asdict(row)} for row in metrics.classes),
     )
-    _write_csv(
+    write_csv(
         output / "confusion.csv",
         ("class", "predicted", "images"),
-        ((classes[label], classes[predicted], images) for label, predicted, images in taken),
+        ({"class": classes[i], "predicted": classes[j], "images": images} for i, j, images in taken),
     )
-    _write_csv(
+    write_csv(
         output / "predictions.csv",
         ("image", "class", "predicted", "confidence", "loss"),
         (
-            (name, classes[label], classes[predicted], f"{confidence:.6f}", f"{loss:.6f}")
+            {
+                "image": name,
+                "class": classes[label],
+                "predicted": classes[predicted],
+                "confidence": f"{confidence:.6f}",
+                "loss": f"{loss:.6f}",
+            }
             for name, label, predicted, confidence, loss in zip(
                 names,
                 predictions.labels,
@@ -59,7 +62,7 @@ def write_evaluation(
         ),
     )
     summary = {**_numbers(metrics, taken, classes), **facts, "output": str(output)}
-    write_text(output / "summary.json", json.dumps(summary, indent=2) + "\n")
+    write_json(output / "summary.json", summary)
     title = f"{summary['architecture']}: {metrics.images:,} images of {summary['data']}, top-1 {metrics.top1:.2%}"
     evaluation_figure(predictions, metrics, classes, title, output)
     return summary
@@ -90,15 +93,6 @@ def _numbers(metrics: Metrics, taken: Sequence[tuple[int, int, int]], classes: S
         "confusions": [{"class": classes[i], "predicted": classes[j], "images": n} for i, j, n in wrong[:SHOWN]],
         "bins": [asdict(b) for b in metrics.bins],
     }
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """A table; None is an empty cell."""
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(header)
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
 
 
 def summary_text(summary: Mapping[str, Any]) -> str:

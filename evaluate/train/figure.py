@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from ..folder import save_figure
 from .history import EpochRow
 
 #: Epochs up to which each is marked by a dot.
@@ -50,10 +51,7 @@ def draw_curves(history: Sequence[EpochRow], path: Path) -> None:
     rate.set_title("learning rate, end of epoch", loc="left", fontsize=10)
     for axes in (loss, *middle, rate):
         _epoch_axis(axes, epochs)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for kind in ("png", "svg"):
-        file = path.with_name(f"{path.name}.{kind}")
-        figure.savefig(file, dpi=150, metadata={"Date": None} if kind == "svg" else None)
+    save_figure(figure, path)
 
 
 def _loss_axis(axes: Any, values: Sequence[float]) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +11,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from ... import __version__
 from ...space.builders.module import classifier_names
 from ...space.built import AnyArchitecture, BuiltNetwork, configured_network
-from ...space.cost import cost
 from ...space.errors import UserError, check_int, check_number
-from ...space.files import write_text
 from ...space.network import build
 from ...space.weights.grow import grow as grown
-from ...space.weights.weights import load_into, save_weights
+from ...space.weights.weights import load_into
+from ..arguments import check_threads
 from ..data.image_data import ImageData
 from ..evaluation import EvaluationError
 from ..folder import folder_lock
@@ -31,16 +27,14 @@ from ..pretrained import Start, starting_point
 from .accuracy import measure
 from .checkpoint import Checkpoint
 from .distributed import Group, torchrun_group
-from .figure import draw_curves
-from .history import EpochRow, Plan, TrainingResult, Unwatched, Watcher
+from .history import EpochRow, Plan, Unwatched, Watcher
 from .log import TrainingLog
 from .recipe import Training
+from .report import CHECKPOINT, write_training
 from .train import train
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
-
-CHECKPOINT, WEIGHTS = "checkpoint.pt", "weights.safetensors"
 
 
 @dataclass
@@ -126,8 +120,7 @@ def run_train(
     """
     check_int("seed", seed, 0, 2**32 - 1)
     check_number("checkpoint_every (epochs)", checkpoint_every, 0, open_low=True)
-    if threads is not None:
-        check_int("threads", threads, 1, 4096)
+    check_threads(threads)
     output = Path(output)
     with ExitStack() as stack:
         group = stack.enter_context(torchrun_group())
@@ -173,9 +166,11 @@ def run_train(
             )
         except EvaluationError as error:
             raise UserError(f"the training failed: {error}{_advice(str(error))}") from error
+        tested = _test(model, start, data, training, place, group) if test else {}
+        if not group.main:
+            return {}
         facts = {"seed": seed, "device": str(place), "processes": group.size, "command": command}
-        tested = _tested(model, start, data, training, place, group) if test else None
-        return _finish(model, result, tested, start, output, facts) if group.main else {}
+        return write_training(model, result, start, {**tested, **facts}, output)
 
 
 def _network(start: Start, seed: int) -> nn.Module:
@@ -232,14 +227,14 @@ def _advice(reason: str) -> str:
     return "; a smaller training.batch_size or resolution may help" if reason.startswith("out of memory") else ""
 
 
-def _tested(
+def _test(
     network: nn.Module, start: Start, data: ImageData, training: Training, device: torch.device, group: Group
-) -> tuple[float, float] | None:
-    """Accuracy and loss on the test part; None where there is none."""
+) -> dict[str, float]:
+    """Accuracy and loss on the test part, and its number of images; nothing where there is none."""
     images = data.load_test(start.architecture.in_channels, start.normalization)
     if images is None:
-        return None
-    return measure(
+        return {}
+    accuracy, loss = measure(
         network,
         images,
         batch_size=training.batch_size,
@@ -247,76 +242,7 @@ def _tested(
         device=device,
         group=group,
     )
-
-
-def _finish(
-    network: nn.Module,
-    result: TrainingResult,
-    tested: tuple[float, float] | None,
-    start: Start,
-    output: Path,
-    facts: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Write the results and return the summary."""
-    architecture, total = start.architecture, cost(start.architecture)
-    pixels = start.split.train.pixels
-    try:
-        save_weights(
-            output / WEIGHTS,
-            network,
-            architecture=architecture,
-            normalization=(pixels.mean, pixels.std),
-            classes=start.split.classes,
-        )
-        draw_curves(result.history, output / "curves")
-        summary: dict[str, Any] = {
-            "architecture": architecture.name,
-            "digest": architecture.digest,
-            "resolution": architecture.resolution,
-            "params": total.params,
-            "macs": total.macs,
-            "classes": len(start.split.classes),
-            "weights": start.note,
-            "accuracy": result.accuracy,
-            "loss": result.loss,
-            "test_accuracy": None if tested is None else tested[0],
-            "test_loss": None if tested is None else tested[1],
-            "train_loss": result.train_loss,
-            "epochs": result.epochs,
-            "steps": result.steps,
-            "seconds": result.seconds,
-            "images_per_second": result.images_per_second,
-            "settings": result.settings,
-            **facts,
-            "versions": {"effnas": __version__, "torch": torch.__version__, "python": platform.python_version()},
-            "output": str(output),
-        }
-        write_text(output / "summary.json", json.dumps(summary, indent=2) + "\n")
-    except OSError as error:
-        raise UserError(
-            f"{output}: the results cannot be written ({error.strerror}); {CHECKPOINT} is kept: run the same command "
-            "again"
-        ) from error
-    return summary
-
-
-def summary_text(summary: Mapping[str, Any]) -> str:
-    """What the command prints."""
-    rate, tested = summary["images_per_second"], summary["test_accuracy"]
-    lines = [
-        f"{summary['architecture']}: {summary['epochs']} epochs in {summary['seconds']:.0f} s, {rate:,.0f} images/s",
-        f"held-out accuracy {summary['accuracy']:.2%}, loss {summary['loss']:.4f}",
-    ]
-    if tested is not None:
-        lines.append(f"test accuracy {tested:.2%}, loss {summary['test_loss']:.4f}")
-    output = summary["output"]
-    return "\n".join(
-        [
-            *lines,
-            f"written to {output}: {WEIGHTS} architecture.yaml log.csv curves.png curves.svg summary.json {CHECKPOINT}",
-            f"next: effnas evaluate --weights {output}/{WEIGHTS} with the same --data",
-        ]
-    )
+    return {"test_accuracy": accuracy, "test_loss": loss, "test_images": len(images)}
 
 
 def run_train_job(config: DictConfig, output: Path, command: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from ...space.built import AnyArchitecture, BuiltNetwork, check_network
 from ...space.errors import UserError, check_int
 from ...space.files import write_text
 from ...space.weights.weights import Weights
+from ..arguments import as_list
 from ..data.image_data import ImageData
 from ..folder import folder_lock
 from ..pretrained import named_architecture, read_own
@@ -115,7 +116,7 @@ def run_transfer(
     ]
     with folder_lock(output):
         identities = [task.identity(training) for task in tasks]
-        found = {i: run for i, task in enumerate(tasks) if (run := _finished(task, identities[i])) is not None}
+        found = {i: run for i, task in enumerate(tasks) if (run := _read_finished(task, identities[i])) is not None}
         for data in {tasks[i].data for i in range(len(tasks)) if i not in found}:
             data.table("train")  # what is not there is told before hours of training, not after
         for i, task in enumerate(tasks):
@@ -123,7 +124,7 @@ def run_transfer(
                 continue
             if not quiet:
                 print(f"training {i + 1} of {len(tasks)}: {task.title}", file=sys.stderr, flush=True)
-            found[i] = _trained(task, training, identities[i], device, threads, command, quiet)
+            found[i] = _train_task(task, training, identities[i], device, threads, command, quiet)
         return write_transfer([found[i] for i in range(len(tasks))], output, command)
 
 
@@ -155,7 +156,7 @@ class _Task:
         return plain
 
 
-def _finished(task: _Task, identity: Mapping[str, Any]) -> Run | None:
+def _read_finished(task: _Task, identity: Mapping[str, Any]) -> Run | None:
     """The result of a training that was made before with these settings; None: it is to be made."""
     try:
         record = json.loads((task.output / RECORD).read_text(encoding="utf-8"))
@@ -164,7 +165,7 @@ def _finished(task: _Task, identity: Mapping[str, Any]) -> Run | None:
         return None
 
 
-def _trained(
+def _train_task(
     task: _Task,
     training: Training,
     identity: Mapping[str, Any],
@@ -190,22 +191,19 @@ def _trained(
         )
     except UserError as error:
         raise UserError(f"{task.title}: {error}") from error
-    # decoded for the training, and kept
-    normalization = None if weights is None else weights.normalization
-    images = task.data.load(network.in_channels, normalization)
-    tested = None if summary["test_accuracy"] is None else task.data.load_test(network.in_channels, normalization)
+    part = "heldout" if summary["test_accuracy"] is None else "test"
     run = Run(
         dataset=task.dataset,
         network=task.start.name,
         seed=task.seed,
-        accuracy=summary["accuracy"] if tested is None else summary["test_accuracy"],
-        part="heldout" if tested is None else "test",
+        accuracy=summary["accuracy" if part == "heldout" else "test_accuracy"],
+        part=part,
         params=summary["params"],
         macs=summary["macs"],
         resolution=summary["resolution"],
         classes=summary["classes"],
-        train_images=len(images.train),
-        measured_images=len(images.heldout if tested is None else tested),
+        train_images=summary["train_images"],
+        measured_images=summary[f"{part}_images"],
         epochs=summary["epochs"],
         seconds=summary["seconds"],
         weights="" if weights is None else str(weights.path),
@@ -221,7 +219,7 @@ def _trained(
 def _starts(
     architecture: Sequence[str | None] | str, weights: Sequence[str | None] | str, own: BuiltNetwork | None
 ) -> list[_Start]:
-    names, files, own = _listed(architecture), _listed(weights), check_network(own)
+    names, files, own = as_list(architecture), as_list(weights), check_network(own)
     if not names and not files and own is None:
         raise UserError(
             "weights: which networks? Give weights=[FILE,…], and architecture=[NAME,…] where the files do not say "
@@ -239,10 +237,6 @@ def _starts(
         network = named_architecture(name, read, own)
         found.append(_Start(network.name or "network", network, read))
     return list(_told_apart(found))
-
-
-def _listed(value: Sequence[str | None] | str | None) -> list[str | None]:
-    return [value] if isinstance(value, str) else list(value or ())
 
 
 def _told_apart(starts: Sequence[_Start]) -> Iterator[_Start]:
@@ -272,7 +266,7 @@ def run_transfer_job(config: DictConfig, output: Path, command: str) -> dict[str
     return run_transfer(
         given["architecture"],
         given["weights"],
-        named_data([str(name) for name in _listed(given["datasets"])], given["data"] or {}),
+        named_data([str(name) for name in as_list(given["datasets"])], given["data"] or {}),
         instantiate(config.training, _convert_="all"),
         network=instantiate(config.network, _convert_="all"),
         resolution=config.resolution,

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
-import platform
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from ... import __version__
-from ...space.files import write_text
 from ...space.tables import text_table
+from ..folder import versions, write_csv, write_json
 
 
 @dataclass(frozen=True)
@@ -67,11 +60,7 @@ def write_transfer(runs: Sequence[Run], output: Path, command: str) -> dict[str,
         groups.setdefault((run.dataset, run.network), []).append(run)
     first = runs[0].network
     rows = [_row(group, groups[dataset, first][0].params) for (dataset, _), group in groups.items()]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(output / "transfer.csv", text.getvalue())
+    write_csv(output / "transfer.csv", list(rows[0]), rows)
     networks = list(dict.fromkeys(run.network for run in runs))
     summary: dict[str, Any] = {
         "rows": rows,
@@ -80,11 +69,11 @@ def write_transfer(runs: Sequence[Run], output: Path, command: str) -> dict[str,
             for name in networks
         },
         "runs": [asdict(run) for run in runs],
-        "versions": {"effnas": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "versions": versions(),
         "command": command,
         "output": str(output),
     }
-    write_text(output / "transfer.json", json.dumps(summary, indent=2) + "\n")
+    write_json(output / "transfer.json", summary)
     return summary
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...evaluate.folder import save_figure
+
 #: Of the rules, always the same: Tableau's, the compound one in red as in the paper.
 COLOURS = {
     "compound": "tab:red",
@@ -53,8 +55,7 @@ def ablation_figure(
         figure = Figure(figsize=(6.8, 4.9), layout="constrained")
         left = figure.subplots()
     _lines(left, base, done, name)
-    for kind in ("png", "svg"):
-        figure.savefig(output / f"ablation.{kind}", dpi=150, metadata={"Date": None} if kind == "svg" else None)
+    save_figure(figure, output / "ablation")
 
 
 def _lines(axes: Any, base: Mapping[str, Any], done: Sequence[Mapping[str, Any]], name: str) -> None:

@@ -12,11 +12,11 @@ from typing import Any
 from optuna.study import Study
 from optuna.trial import TrialState
 
+from ...evaluate.folder import write_json
 from ...search.record import result_of
-from ...search.report import job_facts, shown_trials, trial_row, write_csv
+from ...search.report import job_facts, shown_trials, trial_row, write_rows
 from ...space.built import BuiltNetwork
 from ...space.cost import cost
-from ...space.files import write_text
 from ...space.multipliers import DIVISOR
 from ...space.tables import text_table
 from .figure import ablation_figure
@@ -101,15 +101,15 @@ def write_ablation(
     """Write everything and return the content of ``summary.json``."""
     trials = shown_trials(study)
     trial_rows = [trial_row(t, ("accuracy",)) for t in trials]
-    write_csv(output / "trials.csv", trial_rows)
+    write_rows(output / "trials.csv", trial_rows)
     rows = member_rows(study, members, seconds_a_batch)
     (output / "networks").mkdir(exist_ok=True)
     for member, row in zip(members, rows, strict=True):
         name = BASE if member.rule == BASE else f"{member.rule}_x{member.factor:g}"
         row["file"] = str(member.network.save(output / "networks" / f"{name}.yaml"))
     comparisons = compare(rows, reference)
-    write_csv(output / "ablation.csv", [{k: v for k, v in row.items() if k != "accuracies"} for row in rows])
-    write_csv(output / "comparisons.csv", comparisons)
+    write_rows(output / "ablation.csv", [{k: v for k, v in row.items() if k != "accuracies"} for row in rows])
+    write_rows(output / "comparisons.csv", comparisons)
     summary: dict[str, Any] = {
         "base": {"name": members[0].network.name} | rows[0],
         "rows": rows[1:],
@@ -123,7 +123,7 @@ def write_ablation(
     }
     # a seed is a name of JSON's, which are texts
     summary = json.loads(json.dumps(summary))
-    write_text(output / "summary.json", json.dumps(summary, indent=2) + "\n")
+    write_json(output / "summary.json", summary)
     ablation_figure(summary["base"], summary["rows"], comparisons, summary["base"]["name"], output)
     return summary
 

@@ -7,6 +7,7 @@ from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
+from ...evaluate.folder import save_figure
 from .response import Surface
 from .surface_figure import draw_surface
 
@@ -40,8 +41,7 @@ def grid_figure(
         draw_surface(figure, left, done, surface, found)
     _ranking(right, done)
     figure.suptitle(f"{name} scaled to φ = 1", fontsize=10)
-    for kind in ("png", "svg"):
-        figure.savefig(output / f"grid.{kind}", dpi=150, metadata={"Date": None} if kind == "svg" else None)
+    save_figure(figure, output / "grid")
 
 
 def _grid(figure: Any, axes: Any, done: Sequence[Mapping[str, Any]]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import Any
 
 from optuna.study import Study
 
-from ...search.report import job_facts, shown_trials, trial_row, write_csv
-from ...space.files import write_text
+from ...evaluate.folder import write_json
+from ...search.report import job_facts, shown_trials, trial_row, write_rows
 from ...space.tables import text_table
 from ..coefficients import Coefficients
 from .figure import grid_figure
@@ -46,14 +45,14 @@ def write_grid(
     """
     trials = shown_trials(study)
     trial_rows = [trial_row(t, ("accuracy",)) for t in trials]
-    write_csv(output / "trials.csv", trial_rows)
+    write_rows(output / "trials.csv", trial_rows)
     rows = rank_points(study, scaled, [p for points in rounds for p in points], latencies)
     rounds_of = {(p.alpha, p.beta, p.gamma): i for i, points in enumerate(rounds) for p in points}
     for row in rows:
         row["round"] = rounds_of[tuple(row[name] for name in NAMES)]
     fitted = surface_of(rows)
     surface = add_predictions(rows, fitted)
-    write_csv(output / "points.csv", rows)
+    write_rows(output / "points.csv", rows)
     baseline, costs = scaled.baseline, scaled.base
     baseline.save(output / "baseline.yaml")
     summary: dict[str, Any] = {"best": None, "chosen_by": None, "verdict": None, "surface": surface}
@@ -73,7 +72,7 @@ def write_grid(
         "objective": "accuracy",
         **job_facts(study, trials, seconds, seed=seed, evaluator=evaluator, command=command, output=output),
     }
-    write_text(output / "summary.json", json.dumps(summary, indent=2) + "\n")
+    write_json(output / "summary.json", summary)
     grid_figure(rows, fitted, surface, baseline.name, output)
     return summary
 

@@ -17,6 +17,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from ...evaluate.folder import write_json
 from ...space.built import AnyArchitecture
 from ...space.cost import cost
 from ...space.errors import UserError, check_choice
@@ -64,7 +65,7 @@ def run_reproduce(options: ReproduceJob, output: Path) -> list[dict[str, Any]]:
     if options.table is None:
         raise UserError(f"name a table of the EfficientNet paper: {', '.join(TABLES)}, as in effnas reproduce table3")
     rows = reproduce(options.table)
-    write_text(output / "reproduce.json", json.dumps(rows, indent=2) + "\n")
+    write_json(output / "reproduce.json", rows)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()

@@ -16,7 +16,7 @@ from synthetic import Synthetic, four_networks, read_csv, search
 from effnas import cost, load_architecture, load_space
 from effnas.search.figure import log_ticks
 from effnas.search.objective import Accuracy, MnasNetReward, Pareto
-from effnas.search.report import summary_text, write_csv
+from effnas.search.report import summary_text, write_rows
 from effnas.space.tables import text_table
 
 BASE = ["number", "state", "score", "accuracy", "params", "macs", "activations", "seconds"]
@@ -150,7 +150,7 @@ def test_text_of_several_objectives(tmp_path: Path) -> None:
 
 
 def test_tables_of_nothing(tmp_path: Path) -> None:
-    write_csv(tmp_path / "empty.csv", [])
+    write_rows(tmp_path / "empty.csv", [])
     assert (tmp_path / "empty.csv").read_text().strip().split(",") == [
         *BASE[:6],
         *BASE[6:7],
@@ -159,7 +159,7 @@ def test_tables_of_nothing(tmp_path: Path) -> None:
         "seconds",
         "reason",
     ]
-    write_csv(tmp_path / "some.csv", [{"a": 1, "reason": "x"}, {"a": 2, "b": "with, comma"}])
+    write_rows(tmp_path / "some.csv", [{"a": 1, "reason": "x"}, {"a": 2, "b": "with, comma"}])
     assert read_csv(tmp_path / "some.csv") == [
         {"a": "1", "b": "", "reason": "x"},
         {"a": "2", "b": "with, comma", "reason": ""},

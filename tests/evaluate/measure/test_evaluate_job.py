@@ -137,6 +137,14 @@ def test_threads_are_for_the_evaluation_alone(tmp_path: Path) -> None:
     assert torch.get_num_threads() == before
 
 
+def test_the_network_that_is_measured_is_the_one_that_is_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def build_again(*_: Any) -> None:
+        raise AssertionError("a second network was built")
+
+    monkeypatch.setattr("effnas.evaluate.machine.profile.build", build_again)
+    assert evaluate(tmp_path, latency_batch=2)["latency"]["latency"] > 0
+
+
 def test_bf16_is_nearly_the_same(tmp_path: Path) -> None:
     low, full = evaluate(tmp_path, precision="bf16"), evaluate(tmp_path)
     assert low["precision"] == "bf16"

@@ -91,7 +91,10 @@ def test_the_weights_say_what_they_are_and_give_the_accuracy(done: Path) -> None
     for stored, labels in split.heldout.batches(64, device="cpu"):
         with torch.no_grad():
             hits += int((network(split.heldout.pixels.prepare(stored, 8)).argmax(1) == labels).sum())
-    assert hits / len(split.heldout) == json.loads((done / "summary.json").read_text())["accuracy"]
+    summary = json.loads((done / "summary.json").read_text())
+    assert hits / len(split.heldout) == summary["accuracy"]
+    assert (summary["train_images"], summary["heldout_images"]) == (len(split.train), len(split.heldout))
+    assert summary["test_images"] == len(DIGITS.load_test(1))  # type: ignore[arg-type]
 
 
 def test_the_same_command_again_changes_nothing(done: Path) -> None:
@@ -199,7 +202,7 @@ def test_a_full_disk_at_the_end_keeps_the_checkpoint(tmp_path: Path, monkeypatch
     def full(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("effnas.evaluate.train.job.save_weights", full)
+    monkeypatch.setattr("effnas.evaluate.train.report.save_weights", full)
     with pytest.raises(
         UserError, match=r"results cannot be written \(No space left on device\); checkpoint.pt is kept"
     ):

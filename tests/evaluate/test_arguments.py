@@ -1,0 +1,67 @@
+"""What several commands take in the same forms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from effnas.evaluate.arguments import as_list, check_threads
+from effnas.evaluate.compare.job import run_compare
+from effnas.evaluate.data.image_data import ImageData
+from effnas.evaluate.machine.profile import profile
+from effnas.evaluate.measure.job import run_evaluate
+from effnas.evaluate.proxy import Proxy
+from effnas.evaluate.train.job import run_train
+from effnas.evaluate.train.recipe import Training
+from effnas.scaling.grid.latency import LatencyRatios
+from effnas.space.architecture import Architecture, Stage
+from effnas.space.errors import UserError
+
+NET = Architecture(
+    (Stage("mbconv", 8, stride=2),), stem=8, head=16, resolution=8, in_channels=1, num_classes=10, name="net"
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, []),
+        ("a,b", ["a,b"]),
+        (Path("a"), [Path("a")]),
+        (NET, [NET]),
+        (("a", None), ["a", None]),
+        ([], []),
+        (3, [3]),
+    ],
+)
+def test_one_or_several(value: Any, expected: list[Any]) -> None:
+    assert as_list(value) == expected
+
+
+@pytest.mark.parametrize(
+    "take",
+    [
+        lambda threads: Proxy(ImageData(), Training(), threads=threads, latency_batch=1),
+        lambda threads: profile(NET, threads=threads),
+        lambda threads: run_train(NET, ImageData(), Training(), threads=threads),
+        lambda threads: run_evaluate(NET, None, ImageData(), threads=threads),
+        lambda threads: run_compare("imagenet", threads=threads),
+        lambda threads: LatencyRatios(NET, Path(), within=0.1, threads=threads),
+    ],
+    ids=["proxy", "profile", "train", "evaluate", "compare", "grid"],
+)
+def test_the_limit_of_threads_is_the_same_everywhere(take: Any) -> None:
+    with pytest.raises(UserError, match=r"threads must be between 1 and 4096, got 4097"):
+        take(4097)
+
+
+def test_threads_that_train_a_candidate_time_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    check_threads(2000)
+    proxy = Proxy(ImageData(limit=200), Training(epochs=1), device="cpu", threads=2000, latency_batch=1)
+    assert proxy(NET, seed=0, report=lambda *_: None).latency is not None
+    assert 2000 in asked
