@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 
 from ...space.built import AnyArchitecture
@@ -11,6 +12,62 @@ from .profile import profile
 
 #: A network's timed passes in one round take about so many seconds, and are so many at least and at most.
 ROUND_SECONDS, LEAST, MOST = 1.0, 3, 30
+
+
+class NotTimedError(EvaluationError):
+    """A network of a round could not be measured, for the reason that the message is.
+
+    Args:
+        index: of the network in the round.
+        reason: for people.
+    """
+
+    def __init__(self, index: int, reason: str) -> None:
+        super().__init__(reason)
+        self.index = index
+
+
+def time_round(
+    networks: Sequence[AnyArchitecture],
+    passes: Sequence[int],
+    *,
+    backwards: bool = False,
+    warmup: int = 1,
+    batch_size: int = 1,
+    threads: int | None = None,
+    device: str = "cpu",
+    timed: Callable[[], None] = lambda: None,
+) -> list[float]:
+    """Seconds a batch of each network, one measured after the other: the median of its passes.
+
+    Args:
+        networks: with random weights (:func:`~effnas.evaluate.machine.profile.profile`).
+        passes: timed, of each.
+        backwards: begin with the last one.
+        warmup: passes before them.
+        batch_size, threads, device: as :func:`~effnas.evaluate.machine.profile.profile`.
+        timed: called after each network.
+
+    Raises:
+        UserError: a number out of range, or no such device.
+        NotTimedError: memory is lacking for a network.
+    """
+    seconds = [0.0] * len(networks)
+    for i in reversed(range(len(networks))) if backwards else range(len(networks)):
+        try:
+            seconds[i] = profile(
+                networks[i],
+                batch_size=batch_size,
+                threads=threads,
+                device=device,
+                repeats=passes[i],
+                warmup=warmup,
+                fvcore=False,
+            ).latency
+        except EvaluationError as error:
+            raise NotTimedError(i, str(error)) from error
+        timed()
+    return seconds
 
 
 def paired_latency(
@@ -40,29 +97,24 @@ def paired_latency(
     """
     check_int("latency_rounds", rounds, 2, 1000)
     passes = [LEAST] * len(networks)
-    found: list[list[float]] = [[] for _ in networks]
-    done = 0
+    counts = itertools.count(1)
+    found: list[list[float]] = []
     for number in range(rounds + 1):
-        order = range(len(networks))
-        for i in order if number % 2 == 0 else reversed(order):
-            try:
-                measured = profile(
-                    networks[i],
-                    batch_size=batch_size,
-                    threads=threads,
-                    device=device,
-                    repeats=passes[i],
-                    warmup=1,
-                    fvcore=False,
-                )
-            except EvaluationError as error:
-                raise UserError(
-                    f"latency of {networks[i].name}: {error}; compare without it, or latency=false"
-                ) from error
-            if number == 0:
-                passes[i] = min(MOST, max(LEAST, round(ROUND_SECONDS / measured.latency)))
-            else:
-                found[i].append(measured.latency)
-            done += 1
-            seen(done)
-    return found
+        try:
+            seconds = time_round(
+                networks,
+                passes,
+                backwards=number % 2 == 1,
+                batch_size=batch_size,
+                threads=threads,
+                device=device,
+                timed=lambda: seen(next(counts)),
+            )
+        except NotTimedError as error:
+            name = networks[error.index].name
+            raise UserError(f"latency of {name}: {error}; compare without it, or latency=false") from error
+        if number == 0:
+            passes = [min(MOST, max(LEAST, round(ROUND_SECONDS / second))) for second in seconds]
+        else:
+            found.append(seconds)
+    return [list(values) for values in zip(*found, strict=True)]

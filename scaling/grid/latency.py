@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ...evaluate.evaluation import EvaluationError
+from ...evaluate.arguments import check_threads
 from ...space.built import AnyArchitecture
 from ...space.errors import UserError, check_int
 from ...space.files import write_text
@@ -54,8 +54,7 @@ class LatencyRatios:
         quiet: bool = False,
     ) -> None:
         check_int("latency_batch", batch_size, 1, 1_000_000)
-        if threads is not None:
-            check_int("latency_threads", threads, 1, 1024)
+        check_threads(threads, "latency_threads")
         self._baseline, self._path, self._within, self._quiet = baseline, folder / FILE, within, quiet
         self.settings = {"latency_batch": batch_size, "latency_device": device, "latency_threads": threads}
         self._options: dict[str, Any] = {"batch_size": batch_size, "device": device, "threads": threads}
@@ -101,23 +100,18 @@ class LatencyRatios:
         return networks
 
     def _measure(self, network: AnyArchitecture) -> dict[str, Any]:
+        from ...evaluate.machine.paired_latency import NotTimedError, time_round  # imports torch
+
         ratios, latencies = [], []
         for turn in range(TURNS):
             try:
-                base = self._latency(self._baseline)
-            except EvaluationError as error:
-                raise UserError(f"the baseline's latency cannot be measured: {error}") from None
-            try:
-                latency = self._latency(network)
-            except EvaluationError as error:
+                base, latency = time_round([self._baseline, network], [PASSES, PASSES], warmup=3, **self._options)
+            except NotTimedError as error:
+                if error.index == 0:
+                    raise UserError(f"the baseline's latency cannot be measured: {error}") from None
                 return {"reason": str(error)}
             ratios.append(latency / base)
             latencies.append(latency)
             if turn + 1 == FIRST and min(abs(ratio - 2) for ratio in ratios) > self._within + CLEARLY:
                 break
         return {"ratio": statistics.median(ratios), "latency": statistics.median(latencies), "turns": len(ratios)}
-
-    def _latency(self, network: AnyArchitecture) -> float:
-        from ...evaluate.machine.profile import profile  # imports torch
-
-        return profile(network, repeats=PASSES, warmup=3, fvcore=False, **self._options).latency

@@ -52,7 +52,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     fake = Clock()
-    monkeypatch.setattr("effnas.evaluate.machine.profile.profile", fake)
+    monkeypatch.setattr("effnas.evaluate.machine.paired_latency.profile", fake)
     return fake
 
 
@@ -153,7 +153,7 @@ def test_what_cannot_be_measured(tmp_path: Path, clock: Clock) -> None:
     ("options", "message"),
     [
         ({"latency_batch": 0}, "latency_batch must be at least 1|latency_batch must be between 1"),
-        ({"latency_threads": 0}, "latency_threads must be between 1 and 1024, got 0"),
+        ({"latency_threads": 0}, "latency_threads must be between 1 and 4096, got 0"),
         ({"latency_device": "tpu"}, r"device \(of this machine\): unknown 'tpu'.* Choose one of: auto, .*cpu"),
     ],
 )
