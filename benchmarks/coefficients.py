@@ -33,7 +33,7 @@ import numpy as np
 import torch
 from scipy.stats import kendalltau
 
-from effnas.evaluate.data.image_data import ImageData
+from effnas.evaluate.data import ImageData
 from effnas.evaluate.evaluation import Evaluation, Report
 from effnas.evaluate.proxy import Proxy
 from effnas.evaluate.train.recipe import Training

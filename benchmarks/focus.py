@@ -20,7 +20,8 @@ import torch
 from effnas.evaluate.cam.images import find_pictures, prepared
 from effnas.evaluate.cam.maps import cam, enlarge
 from effnas.evaluate.cam.networks import find_members
-from effnas.evaluate.data.image_data import ImageData
+from effnas.evaluate.data import ImageData
+from effnas.evaluate.data.sources import find_table
 from effnas.evaluate.machine.device import keep_memory
 
 #: Member and resolution; None: its own.
@@ -64,7 +65,7 @@ def main() -> None:
     options = parser.parse_args()
     keep_memory()
     data = ImageData("files", options.data, center_crop=0.875, interpolation="bicubic")
-    table = data.table("test")
+    table = find_table(data, "test")
     assert table is not None
     rows = list(range(0, len(table.labels), options.every))
     print(f"{len(rows)} images; torch {torch.__version__}\n")

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from effnas.evaluate.data.image_data import ImageData
+from effnas.evaluate.data import ImageData
 from effnas.evaluate.proxy import Proxy
 from effnas.evaluate.train.recipe import Training
 from effnas.scaling.ablate.job import run_ablation

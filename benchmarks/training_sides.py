@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from effnas.evaluate.data.image_data import ImageData
-from effnas.evaluate.data.images import MemorySet, Pixels
+from effnas.evaluate.data import ImageData
+from effnas.evaluate.data.load import load_split
+from effnas.evaluate.data.pixels import Pixels
+from effnas.evaluate.data.sets import MemorySet
 from effnas.evaluate.interrupt import Interrupts
 from effnas.evaluate.machine.inference import prepared
 from effnas.evaluate.proxy import Proxy
@@ -293,7 +295,7 @@ class Pictures(Dataset[Any]):
 def search_by_loops(answer: Connection, folder: str, number: int, workers: int, device: str) -> None:
     """Seconds and accuracies, by one plain loop after the other, with the same recipe."""
     start = time.perf_counter()
-    split = images_at(folder).load(3)
+    split = load_split(images_at(folder), 3)
     sets = []
     for images, augment in ((split.train, True), (split.heldout, False)):
         pixels, labels = next(images.batches(len(images), device="cpu"))

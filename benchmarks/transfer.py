@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-from effnas.evaluate.data.image_data import ImageData
+from effnas.evaluate.data import ImageData
 from effnas.evaluate.train.job import run_train
 from effnas.evaluate.train.recipe import Training
 

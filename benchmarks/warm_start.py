@@ -32,7 +32,7 @@ from pathlib import Path
 import torch
 from scipy.stats import kendalltau
 
-from effnas.evaluate.data.image_data import ImageData
+from effnas.evaluate.data import ImageData
 from effnas.evaluate.proxy import Proxy
 from effnas.evaluate.train.job import run_train
 from effnas.evaluate.train.recipe import Training

@@ -11,9 +11,8 @@ from ..space.built import AnyArchitecture, BuiltNetwork
 from ..space.errors import UserError
 from ..space.network import Network, build
 from ..space.weights.grow import Growth, grow
-from ..space.weights.weights import load_into, read_weights
-from .data.normalization import Normalization
-from .data.parts import Split
+from ..space.weights.weights import Normalization, load_into, read_weights
+from .data.split import Split
 
 
 @dataclass(frozen=True)

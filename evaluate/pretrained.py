@@ -12,11 +12,11 @@ from ..space.built import AnyArchitecture, BuiltNetwork, check_network
 from ..space.cost import cost
 from ..space.errors import UserError, check_int
 from ..space.weights.needs import no_settings
-from ..space.weights.weights import Weights, read_weights, suited
+from ..space.weights.weights import Normalization, Weights, read_weights, suited
 from ..space.zoo import load_architecture
-from .data.image_data import ImageData
-from .data.normalization import Normalization
-from .data.parts import Split
+from .data.labelled_images import LabelledImages
+from .data.load import load_split
+from .data.split import Split
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Start:
 
 def starting_point(
     architecture: AnyArchitecture | str | None,
-    data: ImageData,
+    data: LabelledImages,
     weights_file: str | Path | None,
     *,
     own: BuiltNetwork | None = None,
@@ -77,7 +77,7 @@ def starting_point(
     if resolution is not None:
         network = network.with_(resolution=resolution)
     normalization = None if weights is None else weights.normalization
-    split = data.load(network.in_channels, normalization)
+    split = load_split(data, network.in_channels, normalization)
     count = _classes(num_classes, split)
     keep = False
     if smaller is not None and smaller.num_classes != count:

@@ -13,6 +13,8 @@ from ..space.errors import UserError, check_int
 from ..space.network import build
 from .arguments import check_threads
 from .data.image_data import ImageData
+from .data.labelled_images import LabelledImages
+from .data.load import load_split
 from .evaluation import Evaluation, Report
 from .initial import read_initial
 from .machine.device import find_device
@@ -44,7 +46,7 @@ class Proxy:
         UserError: a field is of the wrong kind, or the machine lacks the device.
     """
 
-    data: ImageData
+    data: LabelledImages
     training: Training
     device: str = "auto"
     latency_batch: int | None = None
@@ -84,7 +86,7 @@ class Proxy:
         start = time.perf_counter()
         device = find_device(self.device)
         initial = None if self.initial is None else read_initial(self.initial)
-        split = self.data.load(architecture.in_channels, None if initial is None else initial.normalization)
+        split = load_split(self.data, architecture.in_channels, None if initial is None else initial.normalization)
         split.check(architecture)
         if initial is not None:
             initial.check(split)

@@ -13,11 +13,15 @@ from PIL import UnidentifiedImageError
 from torch import Tensor
 
 from ...space.errors import UserError, check_choice
+from ...space.weights.weights import Normalization
 from ..arguments import as_list
+from ..data.decode import decode_image, shorter_side
+from ..data.files import IMAGE_SUFFIXES
 from ..data.image_data import ImageData
-from ..data.images import Encoded, Pixels, decode, shorter_side
-from ..data.normalization import Normalization
-from ..data.sources import IMAGE_SUFFIXES
+from ..data.labelled_images import LabelledImages
+from ..data.pixels import Pixels
+from ..data.sources import find_table
+from ..data.table import Encoded
 
 #: What of a data set is stored; the held-out images are of the training part.
 STORED_PARTS = ("test", "train")
@@ -41,7 +45,7 @@ class Picture:
     label: str | None = None
 
 
-def find_pictures(images: Any, data: ImageData, part: str) -> tuple[list[Picture], tuple[str, ...]]:
+def find_pictures(images: Any, data: LabelledImages, part: str) -> tuple[list[Picture], tuple[str, ...]]:
     """The images that are asked for, and the names of the data's classes, where it names them.
 
     Args:
@@ -65,8 +69,8 @@ def find_pictures(images: Any, data: ImageData, part: str) -> tuple[list[Picture
     return _of_data(rows, data, part) if rows else (_of_files(files), _classes(data, part))
 
 
-def _of_data(rows: list[int], data: ImageData, part: str) -> tuple[list[Picture], tuple[str, ...]]:
-    table, where = data.table(part), data.path or data.source
+def _of_data(rows: list[int], data: LabelledImages, part: str) -> tuple[list[Picture], tuple[str, ...]]:
+    table, where = find_table(data, part), data.title
     if table is None:
         raise UserError(f"{where} has no {part} part: part=train takes the images of the training part")
     last = len(table.labels) - 1
@@ -99,9 +103,10 @@ def _of_files(names: list[str]) -> list[Picture]:
     return [Picture(str(file), str(file)) for file in files]
 
 
-def _classes(data: ImageData, part: str) -> tuple[str, ...]:
+def _classes(data: LabelledImages, part: str) -> tuple[str, ...]:
     """The digits are there when nobody has chosen data, and are not what the files are of."""
-    table = None if data.source == "digits" else data.table(part)
+    digits = isinstance(data, ImageData) and data.source == "digits"
+    table = None if digits else find_table(data, part)
     return () if table is None else table.classes
 
 
@@ -111,7 +116,7 @@ def _check_number(images: int) -> None:
 
 
 def prepared(
-    pictures: Sequence[Picture], data: ImageData, channels: int, resolution: int, normalization: Normalization
+    pictures: Sequence[Picture], data: LabelledImages, channels: int, resolution: int, normalization: Normalization
 ) -> tuple[Tensor, Tensor]:
     """The images as a network takes them, and as people see them.
 
@@ -140,7 +145,7 @@ def prepared(
             side = data.image_size or round(resolution / data.center_crop)
             if data.image_size is None and data.center_crop == 1:
                 side = min(side, shorter_side(picture.encoded))
-            stored = decode(picture.encoded, channels, side, data.interpolation)
+            stored = decode_image(picture.encoded, channels, side, data.interpolation)
         except Exception as error:  # Pillow's readers raise anything on a broken file
             reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)[:200]
             raise UserError(f"images: {picture.name} cannot be read: {reason or type(error).__name__}") from error

@@ -16,7 +16,7 @@ from ...space.built import BuiltNetwork, configured_network
 from ...space.cost import cost
 from ...space.errors import UserError, check_choice
 from ...space.files import write_bytes
-from ..data.image_data import ImageData
+from ..data.labelled_images import LabelledImages
 from ..data.normalization import for_channels
 from ..folder import folder_lock, versions, write_json
 from ..machine.device import find_device, fitting, is_out_of_memory
@@ -56,7 +56,7 @@ class CamJob:
 def run_cam(
     weights: Any,
     images: Any,
-    data: ImageData,
+    data: LabelledImages,
     *,
     architecture: Any = None,
     network: BuiltNetwork | None = None,
@@ -119,7 +119,7 @@ def run_cam(
         summary: dict[str, Any] = {
             "method": method,
             "target": target,
-            "data": None if pictures[0].label is None else data.path or data.source,
+            "data": None if pictures[0].label is None else data.title,
             "part": part,
             "images": [{"name": picture.name, "class": picture.label} for picture in pictures],
             "networks": networks,
@@ -141,7 +141,7 @@ def run_cam(
 def _look(
     member: Member,
     pictures: Sequence[Picture],
-    data: ImageData,
+    data: LabelledImages,
     names: Sequence[str] | None,
     method: str,
     layer: str | None,

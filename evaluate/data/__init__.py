@@ -1,1 +1,3 @@
 """The user's images: found, decoded, normalised, split."""
+
+from .image_data import ImageData as ImageData

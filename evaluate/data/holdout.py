@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from .images import Indices
+from .table import Indices
 
 
-def choose(labels: Indices, limit: int | None, seed: int) -> Indices:
+def choose_rows(labels: Indices, limit: int | None, seed: int) -> Indices:
     """At most ``limit`` rows, in order: two of each class, the rest in proportion to the classes.
 
     Each row gets a place in [0, 1) within its class, at random; the rows of the lowest places are taken, so that a

@@ -5,17 +5,18 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import Tensor
 
 from ...space.errors import UserError, check_number
 from ...space.weights.needs import IMAGENET
-from ...space.weights.weights import Normalization
-from .images import ImageSet
 
-__all__ = ["IMAGENET", "Normalization", "for_channels", "measured", "normalized", "read_normalization"]
+if TYPE_CHECKING:  # a data set's fields are read without torch
+    from torch import Tensor
+
+    from ...space.weights.weights import Normalization
+    from .sets import ImageSet
 
 _RULE = "data.normalize must be null, imagenet, or [mean, std] in units of 0 to 255, each a number or one a channel"
 
@@ -64,7 +65,7 @@ def for_channels(value: str | Normalization | None, channels: int) -> Normalizat
     return tuple(mean) * (channels // len(mean)), tuple(std) * (channels // len(std))
 
 
-def measured(images: Iterable[Tensor], channels: int, where: str) -> Normalization:
+def measure_normalization(images: Iterable[Tensor], channels: int, where: str) -> Normalization:
     """Mean and standard deviation of uint8 batches (B, C, h, w), exact: from counts of the 256 values.
 
     Images of one colour get the standard deviation 1.
@@ -86,7 +87,7 @@ def measured(images: Iterable[Tensor], channels: int, where: str) -> Normalizati
     return tuple(mean.tolist()), tuple(std.tolist())
 
 
-def normalized(images: ImageSet, normalization: Normalization) -> ImageSet:
+def normalize_set(images: ImageSet, normalization: Normalization) -> ImageSet:
     """The same images, held once, read with another normalisation."""
     mean, std = normalization
     other = copy.copy(images)  # shallow: the pixels themselves are shared

@@ -18,7 +18,8 @@ from ...space.errors import UserError, check_choice, check_int
 from ...space.network import build
 from ...space.weights.weights import load_into
 from ..arguments import check_threads
-from ..data.image_data import ImageData
+from ..data.labelled_images import LabelledImages
+from ..data.load import load_part
 from ..evaluation import EvaluationError
 from ..folder import folder_lock, versions
 from ..machine.device import find_device, is_out_of_memory, torch_threads
@@ -60,7 +61,7 @@ class EvaluateJob:
 def run_evaluate(
     architecture: AnyArchitecture | str | None,
     weights: str | Path | None,
-    data: ImageData,
+    data: LabelledImages,
     *,
     network: BuiltNetwork | None = None,
     part: str = "test",
@@ -111,7 +112,8 @@ def run_evaluate(
     place, output = find_device(device), Path(output)
     start = trained(architecture, weights, network, padding=padding, bn_eps=bn_eps, resolution=resolution)
     found = start.architecture
-    images = data.load_part(
+    images = load_part(
+        data,
         part,
         found.in_channels,
         resolution=found.resolution,
@@ -119,7 +121,7 @@ def run_evaluate(
         classes=start.weights.classes,
         normalization=start.weights.normalization,
     )
-    where = data.path or data.source
+    where = data.title
     if len(images.classes) != found.num_classes:
         raise UserError(
             f"the data ({where}, {part} part) has {len(images.classes)} classes, the weights {start.weights.path} have "

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...space.errors import UserError
-from ..data.images import Indices
+from ..data.table import Indices
 
 Numbers = npt.NDArray[np.float64]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from ..data.images import ImageSet
+from ..data.sets import ImageSet
 from ..machine.device import fitting
 from ..machine.inference import prepared
 from ..machine.settings import Settings

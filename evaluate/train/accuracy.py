@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..data.images import ImageSet
+from ..data.sets import ImageSet
 from ..machine.device import fitting
 from ..machine.inference import prepared
 from ..machine.settings import Settings

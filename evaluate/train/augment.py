@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..data.images import Pixels, resize
+from ..data.pixels import Pixels, resize
 from .policies import policy
 from .recipe import Training
 

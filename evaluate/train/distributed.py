@@ -44,7 +44,7 @@ class Group:
 
     @property
     def shard(self) -> tuple[int, int]:
-        """What :meth:`~effnas.evaluate.data.images.ImageSet.batches` takes."""
+        """What :meth:`~effnas.evaluate.data.sets.ImageSet.batches` takes."""
         return self.rank, self.size
 
     def sum(self, values: Tensor) -> Tensor:

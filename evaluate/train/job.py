@@ -18,7 +18,8 @@ from ...space.network import build
 from ...space.weights.grow import grow as grown
 from ...space.weights.weights import load_into
 from ..arguments import check_threads
-from ..data.image_data import ImageData
+from ..data.labelled_images import LabelledImages
+from ..data.load import load_test
 from ..evaluation import EvaluationError
 from ..folder import folder_lock
 from ..interrupt import Interrupts
@@ -62,7 +63,7 @@ class TrainJob:
 
 def run_train(
     architecture: AnyArchitecture | str | None,
-    data: ImageData,
+    data: LabelledImages,
     training: Training,
     *,
     network: BuiltNetwork | None = None,
@@ -228,10 +229,10 @@ def _advice(reason: str) -> str:
 
 
 def _test(
-    network: nn.Module, start: Start, data: ImageData, training: Training, device: torch.device, group: Group
+    network: nn.Module, start: Start, data: LabelledImages, training: Training, device: torch.device, group: Group
 ) -> dict[str, float]:
     """Accuracy and loss on the test part, and its number of images; nothing where there is none."""
-    images = data.load_test(start.architecture.in_channels, start.normalization)
+    images = load_test(data, start.architecture.in_channels, start.normalization)
     if images is None:
         return {}
     accuracy, loss = measure(

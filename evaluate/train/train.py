@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from ...space.errors import UserError
-from ..data.images import ImageSet
+from ..data.sets import ImageSet
 from ..evaluation import EvaluationError, Report
 from ..machine.device import keep_memory, out_of_memory, torch_threads
 from ..machine.fast_layers import fast_layers

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...space.errors import UserError, unknown
-from ..data.image_data import ImageData
+from ..data.labelled_images import LabelledImages
 
 
-def named_data(names: Sequence[str], settings: Mapping[str, Any]) -> dict[str, ImageData]:
+def named_data(names: Sequence[str], settings: Mapping[str, Any]) -> dict[str, LabelledImages]:
     """Inside a job of Hydra's, the data set of each name.
 
     Args:
@@ -19,7 +19,7 @@ def named_data(names: Sequence[str], settings: Mapping[str, Any]) -> dict[str, I
             ``--config-dir``.
 
     Raises:
-        UserError: there is no such name or setting, or :class:`~effnas.evaluate.data.image_data.ImageData` refuses a
+        UserError: there is no such name or setting, or :class:`~effnas.evaluate.data.ImageData` refuses a
             value.
     """
     from hydra.core.global_hydra import GlobalHydra
@@ -40,7 +40,7 @@ def _complete(settings: Any) -> bool:
     return isinstance(settings, Mapping) and "_target_" in settings
 
 
-def _data(name: str, settings: Any, choices: Sequence[str]) -> ImageData:
+def _data(name: str, settings: Any, choices: Sequence[str]) -> LabelledImages:
     from hydra import compose
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
@@ -62,6 +62,6 @@ def _data(name: str, settings: Any, choices: Sequence[str]) -> ImageData:
         if isinstance(error.__cause__, UserError):
             raise UserError(f"data set {name}: {error.__cause__}") from error
         raise
-    if not isinstance(made, ImageData):
+    if not isinstance(made, LabelledImages):
         raise UserError(f"data set {name}: {settings['_target_']} makes no ImageData")
     return made

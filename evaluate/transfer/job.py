@@ -16,7 +16,8 @@ from ...space.errors import UserError, check_int
 from ...space.files import write_text
 from ...space.weights.weights import Weights
 from ..arguments import as_list
-from ..data.image_data import ImageData
+from ..data.labelled_images import LabelledImages
+from ..data.sources import find_table
 from ..folder import folder_lock
 from ..pretrained import named_architecture, read_own
 from ..train.job import run_train
@@ -61,7 +62,7 @@ class _Start:
 def run_transfer(
     architecture: Sequence[str | None] | str,
     weights: Sequence[str | None] | str,
-    datasets: Mapping[str, ImageData],
+    datasets: Mapping[str, LabelledImages],
     training: Training,
     *,
     network: BuiltNetwork | None = None,
@@ -118,7 +119,7 @@ def run_transfer(
         identities = [task.identity(training) for task in tasks]
         found = {i: run for i, task in enumerate(tasks) if (run := _read_finished(task, identities[i])) is not None}
         for data in {tasks[i].data for i in range(len(tasks)) if i not in found}:
-            data.table("train")  # what is not there is told before hours of training, not after
+            find_table(data, "train")  # what is not there is told before hours of training, not after
         for i, task in enumerate(tasks):
             if i in found:
                 continue
@@ -133,7 +134,7 @@ class _Task:
     """One training."""
 
     dataset: str
-    data: ImageData
+    data: LabelledImages
     start: _Start
     seed: int
     output: Path

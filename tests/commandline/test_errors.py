@@ -122,9 +122,7 @@ def folder(tmp_path: Path) -> Path:
     (mine / "broken.yaml").write_text(broken)
     (mine / "space" / "broken.yaml").write_text(broken)
     (mine / "data" / "lost.yaml").write_text("_target_: lost_module.Data\n")
-    (mine / "data" / "strange.yaml").write_text(
-        "_target_: effnas.evaluate.data.image_data.ImageData\nsource: digits\nshape: 3\n"
-    )
+    (mine / "data" / "strange.yaml").write_text("_target_: effnas.evaluate.data.ImageData\nsource: digits\nshape: 3\n")
     (mine / "space" / "one.yaml").write_text(
         "_target_: effnas.space.space.SearchSpace\nname: one\nstages: [{block: conv, channels: 8}]\n"
     )

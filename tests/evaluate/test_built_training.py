@@ -15,7 +15,7 @@ from own_networks import Parted, Tied, plain
 from effnas import UserError, build, cost, load_architecture
 from effnas.cli import main
 from effnas.evaluate.compare.job import run_compare
-from effnas.evaluate.data.image_data import ImageData
+from effnas.evaluate.data import ImageData
 from effnas.evaluate.initial import read_initial
 from effnas.evaluate.measure.job import run_evaluate
 from effnas.evaluate.train.job import run_train

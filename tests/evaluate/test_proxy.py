@@ -10,7 +10,10 @@ import pytest
 import torch
 import yaml
 
-from effnas.evaluate.data.image_data import ImageData
+from effnas.evaluate.data import ImageData
+from effnas.evaluate.data.load import load_split
+from effnas.evaluate.data.sources import find_table
+from effnas.evaluate.data.table import ImageTable
 from effnas.evaluate.evaluation import Evaluation, Stopped
 from effnas.evaluate.proxy import Proxy
 from effnas.evaluate.train.recipe import Training
@@ -83,11 +86,15 @@ def test_stopped_passes() -> None:
 
 
 def test_the_test_part_is_never_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    def forbidden(self: ImageData, channels: int) -> None:
-        raise AssertionError("the test part was read")
+    asked = []
 
-    monkeypatch.setattr(ImageData, "load_test", forbidden)
-    Proxy(DIGITS, replace(SHORT, epochs=1))(NET, seed=0, report=quiet)
+    def find(data: ImageData, part: str, classes: tuple[str, ...] | None = None) -> ImageTable | None:
+        asked.append(part)
+        return find_table(data, part, classes)
+
+    monkeypatch.setattr("effnas.evaluate.data.load.find_table", find)
+    Proxy(replace(DIGITS, split_seed=11), replace(SHORT, epochs=1))(NET, seed=0, report=quiet)
+    assert asked == ["train"]
 
 
 def test_latency_where_asked_for() -> None:
@@ -173,7 +180,7 @@ def test_threads_must_be_a_number() -> None:
 @pytest.fixture(scope="module")
 def smaller(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of NET after six epochs, as ``effnas train`` writes them."""
-    split = DIGITS.load(1)
+    split = load_split(DIGITS, 1)
     torch.manual_seed(0)
     model = build(NET)
     settings = {"resolution": NET.resolution, "seed": 0, "report": quiet}

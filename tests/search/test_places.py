@@ -15,7 +15,7 @@ from synthetic import OnGpus, Synthetic, four_networks, gone, search
 
 from effnas.cli import main
 from effnas.evaluate.accel_nasbench import AccelNASBench
-from effnas.evaluate.data.image_data import ImageData
+from effnas.evaluate.data import ImageData
 from effnas.evaluate.interrupt import Interrupts
 from effnas.evaluate.machine.assignment import assign
 from effnas.evaluate.machine.device import find_device

@@ -19,7 +19,7 @@ from synthetic import Synthetic, read_csv, search
 
 from effnas import UserError, cost, load_architecture
 from effnas.cli import main
-from effnas.evaluate.data.image_data import ImageData
+from effnas.evaluate.data import ImageData
 from effnas.evaluate.proxy import Proxy
 from effnas.evaluate.train.recipe import Training
 from effnas.search.objective import Accuracy, MnasNetReward

@@ -21,7 +21,8 @@ from effnas.evaluate.cam.images import find_pictures
 from effnas.evaluate.cam.job import run_cam
 from effnas.evaluate.cam.maps import cam, enlarge, grad_cam
 from effnas.evaluate.cam.report import summary_text
-from effnas.evaluate.data.image_data import ImageData
+from effnas.evaluate.data import ImageData
+from effnas.evaluate.data.sources import find_table
 from effnas.evaluate.measure.job import run_evaluate
 from effnas.space.architecture import Architecture, Stage
 from effnas.space.built import BuiltNetwork
@@ -269,7 +270,7 @@ def test_what_it_leaves(tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert json.loads((out / "cam.json").read_text(encoding="utf-8")) == json.loads(json.dumps(summary))
     assert [image["name"] for image in summary["images"]] == ["row 5", "row 17", "row 3"]
-    table = ImageData().table("test")
+    table = find_table(ImageData(), "test")
     assert [image["class"] for image in summary["images"]] == [str(table.labels[i]) for i in (5, 17, 3)]  # type: ignore[union-attr]
     small, large = summary["networks"]
     assert (small["name"], small["resolution"], small["map"]) == ("small", 16, [4, 4])
@@ -329,7 +330,7 @@ def test_target_layer_and_text(tmp_path: Path) -> None:
 
 
 def test_files_and_folders(tmp_path: Path) -> None:
-    table = ImageData().table("test")
+    table = find_table(ImageData(), "test")
     folder = tmp_path / "photos" / "deep"
     folder.mkdir(parents=True)
     for i in (2, 0):

@@ -22,7 +22,7 @@ from effnas.evaluate.compare.labels import place_labels
 from effnas.evaluate.compare.points import Point, merged, read_points, read_run
 from effnas.evaluate.compare.references import printed, published
 from effnas.evaluate.compare.report import summary_text
-from effnas.evaluate.data.image_data import ImageData
+from effnas.evaluate.data import ImageData
 from effnas.evaluate.machine import paired_latency as timing
 from effnas.evaluate.machine.paired_latency import paired_latency
 from effnas.evaluate.machine.profile import Profile

@@ -18,8 +18,10 @@ import yaml
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from effnas.evaluate.data.image_data import ImageData, Part, Split
-from effnas.evaluate.data.images import decode
+from effnas.evaluate.data import ImageData
+from effnas.evaluate.data.decode import decode_image
+from effnas.evaluate.data.load import load_part, load_split, load_test
+from effnas.evaluate.data.split import Part, Split
 from effnas.space.architecture import Architecture, Stage
 from effnas.space.errors import UserError
 
@@ -81,7 +83,7 @@ def stored(*sets: Any) -> list[bytes]:
 
 
 def part(data: ImageData, name: str, channels: int = 3, **options: Any) -> Part:
-    return data.load_part(name, channels, **{"resolution": 8, "num_classes": 10, **options})
+    return load_part(data, name, channels, **{"resolution": 8, "num_classes": 10, **options})
 
 
 def network(num_classes: int) -> Architecture:
@@ -95,7 +97,7 @@ def test_digits_come_in_three_parts_that_make_up_the_whole() -> None:
     from sklearn.datasets import load_digits
 
     data = ImageData()
-    split, test = data.load(1), data.load_test(1)
+    split, test = load_split(data, 1), load_test(data, 1)
     assert len(split.train) + len(split.heldout) + len(test) == 1797
     assert abs(len(test) - 1797 / 5) < 10
     assert abs(len(split.heldout) - 0.2 * (1797 - len(test))) < 10
@@ -108,13 +110,13 @@ def test_digits_come_in_three_parts_that_make_up_the_whole() -> None:
 
 
 def test_every_class_has_its_share_of_the_held_out_part() -> None:
-    split = ImageData(holdout=0.25).load(1)
+    split = load_split(ImageData(holdout=0.25), 1)
     train, heldout = all_of(split.train)[1].bincount(), all_of(split.heldout)[1].bincount()
     assert torch.equal(heldout, ((train + heldout) * 0.25).round().to(heldout.dtype))
 
 
 def test_batches_are_normalised_with_the_training_images() -> None:
-    split = ImageData().load(1)
+    split = load_split(ImageData(), 1)
     images, labels = all_of(split.train)
     assert images.dtype == torch.float32
     assert labels.dtype == torch.int64
@@ -125,13 +127,13 @@ def test_batches_are_normalised_with_the_training_images() -> None:
 
 
 def test_three_channels_of_a_grey_image_are_equal() -> None:
-    images, _ = all_of(ImageData().load(3).train)
+    images, _ = all_of(load_split(ImageData(), 3).train)
     assert images.shape[1] == 3
     assert torch.allclose(images[:, 0], images[:, 2], atol=1e-5)
 
 
 def test_resolution_is_what_is_asked_and_the_picture_stays() -> None:
-    heldout = ImageData().load(1).heldout
+    heldout = load_split(ImageData(), 1).heldout
     small, large = all_of(heldout, 8)[0], all_of(heldout, 32)[0]
     assert large.shape[-2:] == (32, 32)
     back = torch.nn.functional.interpolate(large, size=(8, 8), mode="area")
@@ -139,7 +141,7 @@ def test_resolution_is_what_is_asked_and_the_picture_stays() -> None:
 
 
 def test_a_seed_shuffles() -> None:
-    train = ImageData().load(1).train
+    train = load_split(ImageData(), 1).train
     plain, order = all_of(train)
     assert torch.equal(plain, all_of(train)[0])
     first, labels = all_of(train, shuffle=1)
@@ -153,7 +155,7 @@ def test_a_seed_shuffles() -> None:
 
 
 def test_a_pass_can_begin_where_another_was_cut_short() -> None:
-    train = ImageData().load(1).train
+    train = load_split(ImageData(), 1).train
     whole = [y for _, y in train.batches(100, device="cpu", shuffle=3, drop_last=True)]
     rest = [y for _, y in train.batches(100, device="cpu", shuffle=3, drop_last=True, start=4)]
     assert len(rest) == len(whole) - 4
@@ -161,7 +163,7 @@ def test_a_pass_can_begin_where_another_was_cut_short() -> None:
 
 
 def test_shards_part_every_batch_among_them() -> None:
-    train = ImageData().load(1).train
+    train = load_split(ImageData(), 1).train
     whole = [y for _, y in train.batches(100, device="cpu", shuffle=3)]
     shards = [[y for _, y in train.batches(100, device="cpu", shuffle=3, shard=(i, 3))] for i in range(3)]
     for batch, *parts in zip(whole, *shards, strict=True):
@@ -175,7 +177,7 @@ def test_a_centre_crop_is_what_is_left_of_the_border_and_resized(tmp_path: Path)
         for i in range(4):
             pixels = np.pad(np.full((24, 24), 255, dtype=np.uint8), 4)
             Image.fromarray(pixels).save(tmp_path / name / f"{i}.png")
-    train: Any = files(tmp_path).load(1).train
+    train: Any = load_split(files(tmp_path), 1).train
     inner = replace(train.pixels, center_crop=0.75, mean=(0.0,), std=(1.0,))
     images = next(train.batches(8, device="cpu"))[0]
     assert inner.prepare(images, 24).min() == 255
@@ -184,7 +186,7 @@ def test_a_centre_crop_is_what_is_left_of_the_border_and_resized(tmp_path: Path)
 
 
 def test_bicubic_stays_within_the_range_of_pixels() -> None:
-    train: Any = ImageData().load(1).train
+    train: Any = load_split(ImageData(), 1).train
     cubic = replace(train.pixels, interpolation="bicubic", mean=(0.0,), std=(1.0,))
     images = next(train.batches(64, device="cpu"))[0]
     large = cubic.prepare(images, 29)
@@ -194,21 +196,21 @@ def test_bicubic_stays_within_the_range_of_pixels() -> None:
 
 
 def test_drop_last_leaves_out_an_incomplete_batch_but_not_the_only_one() -> None:
-    train = ImageData().load(1).train
+    train = load_split(ImageData(), 1).train
     sizes = [len(y) for _, y in train.batches(100, device="cpu", drop_last=True)]
     assert sizes == [100] * (len(train) // 100)
     assert [len(y) for _, y in train.batches(5000, device="cpu", drop_last=True)] == [len(train)]
 
 
 def test_equal_fields_share_one_decoded_copy() -> None:
-    assert ImageData(holdout=0.3).load(1) is ImageData(holdout=0.3).load(1)
-    assert ImageData(holdout=0.3).load(1) is not ImageData(holdout=0.3, split_seed=1).load(1)
+    assert load_split(ImageData(holdout=0.3), 1) is load_split(ImageData(holdout=0.3), 1)
+    assert load_split(ImageData(holdout=0.3), 1) is not load_split(ImageData(holdout=0.3, split_seed=1), 1)
 
 
 def test_split_seed_alone_decides_what_is_held_out() -> None:
-    one, two = ImageData(split_seed=1).load(1), ImageData(split_seed=2).load(1)
+    one, two = load_split(ImageData(split_seed=1), 1), load_split(ImageData(split_seed=2), 1)
     assert not torch.equal(all_of(one.heldout)[0], all_of(two.heldout)[0])
-    other = ImageData(split_seed=1, crop=1, workers=0).load(1)
+    other = load_split(ImageData(split_seed=1, crop=1, workers=0), 1)
     assert torch.equal(all_of(one.heldout)[0], all_of(other.heldout)[0])
 
 
@@ -217,7 +219,7 @@ def test_limit_takes_classes_in_proportion_and_smaller_limits_from_larger_ones(t
     write_folder(tmp_path, ("few",), 20, "png")
     seen = {}
     for limit in (20, 40):
-        split = files(tmp_path, limit=limit).load(1)
+        split = load_split(files(tmp_path, limit=limit), 1)
         labels = torch.cat([all_of(split.train)[1], all_of(split.heldout)[1]])
         assert labels.bincount().tolist() == [limit // 4, limit * 3 // 4]  # few, many
         seen[limit] = set(stored(split.train, split.heldout))
@@ -228,7 +230,7 @@ def test_limit_takes_classes_in_proportion_and_smaller_limits_from_larger_ones(t
 def test_limit_keeps_two_of_a_rare_class(tmp_path: Path) -> None:
     write_folder(tmp_path, ("many",), 50)
     write_folder(tmp_path, ("rare",), 2)
-    split = files(tmp_path, limit=4).load(1)
+    split = load_split(files(tmp_path, limit=4), 1)
     assert all_of(split.train)[1].tolist() == all_of(split.heldout)[1].tolist() == [0, 1]
 
 
@@ -236,7 +238,7 @@ def test_limit_keeps_two_of_a_rare_class(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_classes(tmp_path: Path) -> None:
-    split = files(write_folder(tmp_path)).load(3)
+    split = load_split(files(write_folder(tmp_path)), 3)
     assert split.classes == ("cat", "dog")
     assert (len(split.train), len(split.heldout), split.skipped) == (16, 4, ())
     images, labels = all_of(split.train, 32)
@@ -249,15 +251,15 @@ def test_a_folder_with_a_test_part_which_load_does_not_read(tmp_path: Path) -> N
     write_folder(tmp_path / "val", ("a", "c"), 3)
     for file in (tmp_path / "val").rglob("*.jpg"):
         file.write_bytes(b"nothing")
-    assert len(files(tmp_path).load(3).train) == 24
+    assert len(load_split(files(tmp_path), 3).train) == 24
     with pytest.raises(UserError, match=r"test part: 6 of 6 images cannot be read"):
-        files(tmp_path).load_test(3)
+        load_test(files(tmp_path), 3)
 
 
 def test_test_labels_are_numbered_as_in_the_training_part(tmp_path: Path) -> None:
     write_folder(tmp_path / "train", ("a", "b", "c"))
     write_folder(tmp_path / "test", ("a", "c"), 3)
-    test = files(tmp_path).load_test(3)
+    test = load_test(files(tmp_path), 3)
     assert all_of(test)[1].tolist() == [0, 0, 0, 2, 2, 2]
     assert test.num_classes == 3
 
@@ -266,9 +268,9 @@ def test_parquet_files_with_parts_in_their_names(tmp_path: Path) -> None:
     write_parquet(tmp_path / "train-00000-of-00002.parquet", [0, 1] * 5)
     write_parquet(tmp_path / "train-00001-of-00002.parquet", [0, 1] * 5)
     write_parquet(tmp_path / "test.parquet", [1, 0, 1])
-    split = files(tmp_path, image="image", label="label").load(3)
+    split = load_split(files(tmp_path, image="image", label="label"), 3)
     assert (len(split.train), len(split.heldout), split.classes) == (16, 4, ("0", "1"))
-    assert all_of(files(tmp_path).load_test(3))[1].tolist() == [1, 0, 1]
+    assert all_of(load_test(files(tmp_path), 3))[1].tolist() == [1, 0, 1]
 
 
 def test_one_parquet_file_with_other_columns_and_a_strange_name(tmp_path: Path) -> None:
@@ -282,16 +284,16 @@ def test_one_parquet_file_with_other_columns_and_a_strange_name(tmp_path: Path) 
     path = write_parquet(
         folder / "all.parquet", [0, 1] * 5, image="pixels", label="kind", note=["n"] * 10, features=features
     )
-    assert files(path).load(1).classes == ("x", "y")
+    assert load_split(files(path), 1).classes == ("x", "y")
 
 
 def test_webdataset_tars(tmp_path: Path) -> None:
     write_tar(tmp_path / "birds-train-000.tar", [0, 1, 2] * 4)
     write_tar(tmp_path / "birds-train-001.tar", [2, 1, 0] * 4)
     write_tar(tmp_path / "birds-val-000.tar", [2, 0])
-    split = files(tmp_path).load(3)
+    split = load_split(files(tmp_path), 3)
     assert (len(split.train), len(split.heldout), split.classes) == (18, 6, ("0", "1", "2"))
-    assert all_of(files(tmp_path).load_test(3))[1].tolist() == [2, 0]
+    assert all_of(load_test(files(tmp_path), 3))[1].tolist() == [2, 0]
 
 
 def test_cifar10_decodes_the_rows_of_the_limit_alone(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,10 +301,10 @@ def test_cifar10_decodes_the_rows_of_the_limit_alone(shared_data: Path, monkeypa
 
     def count(*arguments: Any) -> Any:
         decoded.append(arguments)
-        return decode(*arguments)
+        return decode_image(*arguments)
 
-    monkeypatch.setattr("effnas.evaluate.data.images.decode", count)
-    split = files(shared_data / "cifar10", image="image", label="label", limit=500, num_classes=10).load(3)
+    monkeypatch.setattr("effnas.evaluate.data.decode.decode_image", count)
+    split = load_split(files(shared_data / "cifar10", image="image", label="label", limit=500, num_classes=10), 3)
     assert len(decoded) == 500
     assert (len(split.train), len(split.heldout)) == (400, 100)
     assert split.classes[0] == "airplane"
@@ -319,15 +321,15 @@ def test_nothing_is_fetched_for_files(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr("socket.socket.connect", refuse)
     monkeypatch.setattr("socket.getaddrinfo", refuse)
-    assert len(files(write_parquet(tmp_path / "a.parquet", [0, 1] * 5)).load(3).train) == 8
-    assert len(files(write_tar(tmp_path / "b.tar", [0, 1] * 5)).load(3).train) == 8
+    assert len(load_split(files(write_parquet(tmp_path / "a.parquet", [0, 1] * 5)), 3).train) == 8
+    assert len(load_split(files(write_tar(tmp_path / "b.tar", [0, 1] * 5)), 3).train) == 8
     assert not tried
 
 
 def test_sets_above_memory_mb_stream_the_same_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     path = write_parquet(tmp_path / "a.parquet", [0, 1] * 20)
-    kept, streamed = files(path, crop=2).load(3), files(path, crop=2, memory_mb=0).load(3)
+    kept, streamed = load_split(files(path, crop=2), 3), load_split(files(path, crop=2, memory_mb=0), 3)
     assert all_of(kept.heldout)[1].tolist() == all_of(streamed.heldout)[1].tolist()
     for seed in (None, 1, 2):  # the workers stay between passes, and a pass given up leaves nothing behind
         next(streamed.train.batches(4, device="cpu", shuffle=0))
@@ -338,7 +340,7 @@ def test_sets_above_memory_mb_stream_the_same_images(tmp_path: Path, monkeypatch
 
 
 def test_a_streamed_set_leaves_the_global_random_numbers_alone(tmp_path: Path) -> None:
-    train = files(write_folder(tmp_path), memory_mb=0, workers=0).load(3).train
+    train = load_split(files(write_folder(tmp_path), memory_mb=0, workers=0), 3).train
     assert isinstance(train._loader, DataLoader)  # type: ignore[attr-defined]
     state = torch.get_rng_state()
     all_of(train, shuffle=0)
@@ -350,49 +352,51 @@ def test_a_streamed_set_leaves_the_global_random_numbers_alone(tmp_path: Path) -
 
 def test_normalisation_is_given_or_the_weights_or_measured() -> None:
     theirs = ((100.0,), (50.0,))
-    measured, weights = ImageData().load(1), ImageData().load(1, theirs)
+    measured, weights = load_split(ImageData(), 1), load_split(ImageData(), 1, theirs)
     given = ImageData(normalize=[127, 128])  # type: ignore[arg-type]
-    assert given.load(1, theirs).train.pixels.std == (128.0,)
+    assert load_split(given, 1, theirs).train.pixels.std == (128.0,)
     assert (weights.heldout.pixels.mean, weights.train.pixels.std) == theirs
-    assert torch.allclose(all_of(given.load(1).train)[0] * 128 + 127, all_of(weights.train)[0] * 50 + 100, atol=1e-3)
+    assert torch.allclose(
+        all_of(load_split(given, 1).train)[0] * 128 + 127, all_of(weights.train)[0] * 50 + 100, atol=1e-3
+    )
     pixels = torch.frombuffer(bytearray(b"".join(stored(measured.train))), dtype=torch.uint8).double()
     assert measured.train.pixels.mean == pytest.approx([pixels.mean().item()])
     assert measured.train.pixels.std == pytest.approx([pixels.std(correction=0).item()])
-    test = ImageData().load_test(1, theirs)
+    test = load_test(ImageData(), 1, theirs)
     assert test is not None
     assert (test.pixels.mean, test.pixels.std) == theirs
 
 
 def test_imagenets_normalisation_is_torchvisions() -> None:
-    train = ImageData(normalize="imagenet").load(3).train
+    train = load_split(ImageData(normalize="imagenet"), 3).train
     images = next(train.batches(4, device="cpu"))[0]
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     assert torch.allclose(train.pixels.prepare(images, 8), (images / 255 - mean) / std, atol=1e-5)
 
 
 def test_images_are_decoded_once_for_all_normalisations(monkeypatch: pytest.MonkeyPatch) -> None:
-    ImageData(split_seed=7).load(1)
-    monkeypatch.setattr("effnas.evaluate.data.images.decode", None)
-    assert ImageData(split_seed=7, normalize=[1, 2]).load(1).train.pixels.mean == (1.0,)  # type: ignore[arg-type]
-    assert ImageData(split_seed=7).load(1, ((3.0,), (4.0,))).train.pixels.mean == (3.0,)
+    load_split(ImageData(split_seed=7), 1)
+    monkeypatch.setattr("effnas.evaluate.data.decode.decode_image", None)
+    assert load_split(ImageData(split_seed=7, normalize=[1, 2]), 1).train.pixels.mean == (1.0,)  # type: ignore[arg-type]
+    assert load_split(ImageData(split_seed=7), 1, ((3.0,), (4.0,))).train.pixels.mean == (3.0,)
 
 
 def test_a_streamed_set_is_normalised_as_asked(tmp_path: Path) -> None:
     data = files(write_folder(tmp_path), memory_mb=0, workers=0, normalize=[0, 1])
-    assert all_of(data.load(3).train, 32)[0].unique().tolist() == list(range(256))
+    assert all_of(load_split(data, 3).train, 32)[0].unique().tolist() == list(range(256))
 
 
 # -- one part, to measure a network on -------------------------------------------------------------------
 
 
 def test_the_parts_of_the_training_part_are_those_of_a_training() -> None:
-    data, split = ImageData(limit=200), ImageData(limit=200).load(1)
+    data, split = ImageData(limit=200), load_split(ImageData(limit=200), 1)
     found = {name: part(data, name, 1, normalization=((0.0,), (1.0,))) for name in ("heldout", "train", "all")}
     assert stored(found["heldout"].images) == stored(split.heldout)
     assert stored(found["train"].images) == stored(split.train)
     assert sorted(stored(found["all"].images)) == sorted(stored(split.train, split.heldout))
     test = part(data, "test", 1)
-    assert stored(test.images) == stored(data.load_test(1))
+    assert stored(test.images) == stored(load_test(data, 1))
     assert test.images.pixels.mean == split.train.pixels.mean  # nothing else is known: measured
 
 
@@ -487,7 +491,7 @@ def test_every_mode_becomes_grey_or_colour(mode: str) -> None:
     kind = {"CMYK": "TIFF", "YCbCr": "JPEG"}.get(mode, "PNG")
     flat = encode(Image.new("RGB", (9, 9), (255, 255, 255)).convert(mode), kind)
     for channels in (1, 3):
-        pixels = decode(flat, channels, 9)
+        pixels = decode_image(flat, channels, 9)
         assert pixels.shape == (channels, 9, 9)
         assert pixels.dtype == np.uint8
         assert pixels.min() >= 253
@@ -495,7 +499,7 @@ def test_every_mode_becomes_grey_or_colour(mode: str) -> None:
 
 def test_sixteen_bits_keep_their_upper_eight() -> None:
     image = Image.fromarray(np.full((4, 4), 0x80FF, dtype=np.uint16))
-    assert np.unique(decode(encode(image), 1, 4)).tolist() == [0x80]
+    assert np.unique(decode_image(encode(image), 1, 4)).tolist() == [0x80]
 
 
 def test_a_palette_with_transparency(recwarn: pytest.WarningsRecorder) -> None:
@@ -503,7 +507,7 @@ def test_a_palette_with_transparency(recwarn: pytest.WarningsRecorder) -> None:
     image.putpalette([10, 20, 30] * 256)
     out = io.BytesIO()
     image.save(out, "PNG", transparency=b"\x00\xff")
-    assert decode(out.getvalue(), 3, 4)[:, 0, 0].tolist() == [10, 20, 30]
+    assert decode_image(out.getvalue(), 3, 4)[:, 0, 0].tolist() == [10, 20, 30]
     assert not recwarn
 
 
@@ -514,7 +518,7 @@ def test_exif_turns_an_image_upright() -> None:
     exif[0x0112] = 3  # turned by 180 degrees
     out = io.BytesIO()
     Image.fromarray(pixels).save(out, "JPEG", exif=exif)
-    upright = decode(out.getvalue(), 1, 8)[0]
+    upright = decode_image(out.getvalue(), 1, 8)[0]
     assert upright[0].max() < 50
     assert upright[-1].min() > 200
 
@@ -527,7 +531,7 @@ def test_exif_turns_by_a_quarter_before_the_centre_is_taken() -> None:
     exif[0x0112] = 6  # to be turned clockwise
     out = io.BytesIO()
     Image.fromarray(pixels).save(out, "JPEG", exif=exif, quality=100, subsampling=0)
-    upright = decode(out.getvalue(), 1, 8)[0]
+    upright = decode_image(out.getvalue(), 1, 8)[0]
     assert upright[:, 5:].max() < 130
     assert upright[:, :3].min() > 225
 
@@ -536,14 +540,14 @@ def test_exif_turns_by_a_quarter_before_the_centre_is_taken() -> None:
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 def test_the_smallest_images(size: tuple[int, int], kind: str) -> None:
     for channels in (1, 3):
-        pixels = decode(encode(Image.new("RGB", size, (200, 200, 200)), kind), channels, 9)
+        pixels = decode_image(encode(Image.new("RGB", size, (200, 200, 200)), kind), channels, 9)
         assert pixels.shape == (channels, 9, 9)
         assert set(pixels.flatten().tolist()) <= {199, 200, 201}
 
 
 def test_a_jpeg_in_cmyk() -> None:
     red = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
-    assert decode(encode(red, "JPEG"), 3, 8)[:, 4, 4].tolist() == pytest.approx([255, 0, 0], abs=8)
+    assert decode_image(encode(red, "JPEG"), 3, 8)[:, 4, 4].tolist() == pytest.approx([255, 0, 0], abs=8)
 
 
 def test_sixteen_bits_of_colour_and_of_the_other_byte_order() -> None:
@@ -553,9 +557,9 @@ def test_sixteen_bits_of_colour_and_of_the_other_byte_order() -> None:
     head = struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0)  # 2 × 2, 16 bits, RGB
     row = b"\x00" + struct.pack(">HHH", 0x80FF, 0x1000, 0xFFFF) * 2
     png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(row * 2)) + chunk(b"IEND", b"")
-    assert decode(png, 3, 2)[:, 0, 0].tolist() == [0x80, 0x10, 0xFF]
+    assert decode_image(png, 3, 2)[:, 0, 0].tolist() == [0x80, 0x10, 0xFF]
     big = Image.frombytes("I;16B", (2, 2), b"\x80\xff" * 4)
-    assert np.unique(decode(encode(big, "TIFF"), 1, 2)).tolist() == [0x80]
+    assert np.unique(decode_image(encode(big, "TIFF"), 1, 2)).tolist() == [0x80]
 
 
 @pytest.mark.parametrize(
@@ -574,14 +578,14 @@ def test_what_cannot_be_read_is_reported_by_name(tmp_path: Path, broken: Any, re
     (tmp_path / "cat" / "3.jpg").write_bytes(broken())
     data = files(tmp_path, max_corrupt=0)
     fails(data, "1 of 8 images cannot be read", f"{tmp_path}/cat/3.jpg: {reason}")
-    assert files(tmp_path, max_corrupt=0.2).load(3).skipped == (str(tmp_path / "cat" / "3.jpg"),)
+    assert load_split(files(tmp_path, max_corrupt=0.2), 3).skipped == (str(tmp_path / "cat" / "3.jpg"),)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 def test_the_centre_square_is_kept(kind: str) -> None:
     pixels = np.zeros((100, 300), dtype=np.uint8)
     pixels[:, 100:200] = 200
-    assert decode(encode(Image.fromarray(pixels), kind), 1, 20)[0, :, 1:-1].min() > 190
+    assert decode_image(encode(Image.fromarray(pixels), kind), 1, 20)[0, :, 1:-1].min() > 190
 
 
 def test_stored_size_is_the_median_shorter_side_or_what_is_asked(tmp_path: Path) -> None:
@@ -589,8 +593,8 @@ def test_stored_size_is_the_median_shorter_side_or_what_is_asked(tmp_path: Path)
         (tmp_path / name).mkdir()
         for i, size in enumerate([(40, 20), (24, 60), (30, 30)]):
             picture(i, size).save(tmp_path / name / f"{i}.png")
-    assert files(tmp_path).load(3).train.pixels.size == 24  # type: ignore[attr-defined]
-    assert files(tmp_path, image_size=10).load(3).train.pixels.size == 10  # type: ignore[attr-defined]
+    assert load_split(files(tmp_path), 3).train.pixels.size == 24  # type: ignore[attr-defined]
+    assert load_split(files(tmp_path, image_size=10), 3).train.pixels.size == 10  # type: ignore[attr-defined]
 
 
 def test_images_of_one_colour_give_finite_numbers(tmp_path: Path) -> None:
@@ -598,7 +602,7 @@ def test_images_of_one_colour_give_finite_numbers(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         for i in range(3):
             Image.new("L", (4, 4), 7).save(tmp_path / name / f"{i}.png")
-    assert torch.equal(all_of(files(tmp_path).load(1).train, 4)[0], torch.zeros(4, 1, 4, 4))
+    assert torch.equal(all_of(load_split(files(tmp_path), 1).train, 4)[0], torch.zeros(4, 1, 4, 4))
 
 
 # -- mistakes ------------------------------------------------------------------------------------------
@@ -612,7 +616,7 @@ def test_images_of_one_colour_give_finite_numbers(tmp_path: Path) -> None:
         ({"source": "hub"}, r"data.path: data.source=hub needs one: set data.path=<name, like uoft-cs/cifar10>"),
         ({"path": "/x"}, r"data.path=/x says nothing to data.source=digits: leave it out, or choose another source"),
         ({"source": "files", "path": "x", "subset": "y"}, r"data.subset=y says nothing to data.source=files"),
-        ({"source": "files", "path": 3}, r"data.path must be a text or null, got 3"),
+        ({"source": "files", "path": 3}, r"data.path must be a string or null, got 3"),
         ({"limit": "abc"}, r"data.limit must be a whole number, got 'abc'"),
         ({"limit": 1}, r"data.limit must be at least 4, got 1"),
         ({"limit": 19}, r"data.limit must be at least 20, two images for each of the 10 classes, got 19"),
@@ -646,16 +650,16 @@ def test_images_of_one_colour_give_finite_numbers(tmp_path: Path) -> None:
 )
 def test_fields_out_of_range(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        ImageData(**fields).load(1)
+        load_split(ImageData(**fields), 1)
 
 
 def test_channels_that_images_do_not_have() -> None:
     with pytest.raises(UserError, match=r"images have 1 or 3 channels, the architecture takes 4: set space.in_chann"):
-        ImageData().load(4)
+        load_split(ImageData(), 4)
 
 
 def test_a_network_with_another_number_of_classes() -> None:
-    split = ImageData().load(1)
+    split = load_split(ImageData(), 1)
     split.check(network(10))
     with pytest.raises(UserError, match=r"^the data has 10 classes, the architecture 1000: set space.num_classes=10$"):
         split.check(network(1000))
@@ -664,7 +668,7 @@ def test_a_network_with_another_number_of_classes() -> None:
 def fails(data: ImageData, *texts: str) -> None:
     """Loading is refused with every one of the texts in the message."""
     with pytest.raises(UserError) as caught:
-        data.load(3)
+        load_split(data, 3)
     for text in texts:
         assert text in str(caught.value)
 
@@ -703,14 +707,14 @@ def test_a_test_class_that_training_lacks(tmp_path: Path) -> None:
     write_folder(tmp_path / "train")
     write_folder(tmp_path / "test", ("cat", "emu"), 2)
     with pytest.raises(UserError, match="classes that the training part does not have: emu"):
-        files(tmp_path).load_test(3)
+        load_test(files(tmp_path), 3)
 
 
 def test_no_test_part(tmp_path: Path) -> None:
     folder = files(write_folder(tmp_path / "a"))
     file = files(write_parquet(tmp_path / "train.parquet", [0, 1] * 3))
     for data in (folder, file):
-        assert data.load_test(3) is None
+        assert load_test(data, 3) is None
         with pytest.raises(UserError, match=r"has no test part \(test or val beside train.*: part=all measures all of"):
             part(data, "test", num_classes=2)
 
@@ -724,7 +728,7 @@ def test_few_corrupt_images_are_skipped_and_named(tmp_path: Path, caplog: pytest
     write_folder(tmp_path)
     broken = tmp_path / "cat" / "3.jpg"
     broken.write_bytes(broken.read_bytes()[:300])
-    split = files(tmp_path, max_corrupt=0.05).load(3)
+    split = load_split(files(tmp_path, max_corrupt=0.05), 3)
     assert split.skipped == (str(broken),)
     assert len(split.train) + len(split.heldout) == 19
     assert f"skipped 1 images that cannot be read: {broken}" in caplog.text
@@ -745,13 +749,15 @@ def test_corrupt_rows_go_by_their_numbers(tmp_path: Path) -> None:
     features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
     table = datasets.Dataset.from_dict({"image": images, "label": [0, 1] * 10}, features=features)
     table.to_parquet(tmp_path / "a.parquet")
-    assert files(tmp_path / "a.parquet", max_corrupt=0.05).load(3).skipped == ("row 7",)
+    assert load_split(files(tmp_path / "a.parquet", max_corrupt=0.05), 3).skipped == ("row 7",)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_streamed_set_skips_and_counts_as_it_goes(tmp_path: Path, workers: int) -> None:
     write_folder(tmp_path, each=50)
-    streamed = {limit: files(tmp_path, max_corrupt=limit, memory_mb=0, workers=workers).load(3) for limit in (0.1, 0)}
+    streamed = {
+        limit: load_split(files(tmp_path, max_corrupt=limit, memory_mb=0, workers=workers), 3) for limit in (0.1, 0)
+    }
     for i in range(5):
         (tmp_path / "cat" / f"{i}.jpg").write_bytes(b"")
     split = streamed[0.1]
@@ -803,7 +809,7 @@ def test_a_test_label_out_of_range(tmp_path: Path) -> None:
     write_parquet(tmp_path / "train.parquet", [0, 1] * 5)
     write_parquet(tmp_path / "test.parquet", [0, 5])
     with pytest.raises(UserError, match="it holds 0 to 5, and there are 2 classes"):
-        files(tmp_path).load_test(3)
+        load_test(files(tmp_path), 3)
 
 
 def test_a_truncated_parquet_file(tmp_path: Path) -> None:
@@ -840,8 +846,8 @@ def test_hub_splits_and_columns(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(datasets, "load_dataset", load)
     data = ImageData(source="hub", path="some/set", subset="small")
-    assert (len(data.load(3).train), data.load(3).classes) == (8, ("x", "y"))
-    assert all_of(data.load_test(3))[1].tolist() == [0, 1, 0]
+    assert (len(load_split(data, 3).train), load_split(data, 3).classes) == (8, ("x", "y"))
+    assert all_of(load_test(data, 3))[1].tolist() == [0, 1, 0]
     assert set(asked) == {("some/set", "small")}
     monkeypatch.setattr(datasets, "load_dataset", lambda *_: {"test": part})
     fails(ImageData(source="hub", path="other/set"), "'other/set' has no training part; it has: test")
@@ -854,9 +860,9 @@ def test_hub_splits_and_columns(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_configs_are_the_fields(name: str) -> None:
     text = (CONF / f"{name}.yaml").read_text(encoding="utf-8")
     body = yaml.safe_load(text)
-    assert body.pop("_target_") == "effnas.evaluate.data.image_data.ImageData"
+    assert body.pop("_target_") == "effnas.evaluate.data.ImageData"
     if name == "digits":
-        assert isinstance(ImageData(**body).load(1), Split)
+        assert isinstance(load_split(ImageData(**body), 1), Split)
     else:
         with pytest.raises(UserError, match=r"data.path: data.source=(files|hub) needs one"):
             ImageData(**body)

@@ -14,8 +14,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from effnas.cli import main
-from effnas.evaluate.data.image_data import ImageData
-from effnas.evaluate.data.images import MemorySet, Pixels
+from effnas.evaluate.data import ImageData
+from effnas.evaluate.data.load import load_split, load_test
+from effnas.evaluate.data.pixels import Pixels
+from effnas.evaluate.data.sets import MemorySet
 from effnas.evaluate.machine.settings import Settings
 from effnas.evaluate.measure.job import run_evaluate
 from effnas.evaluate.measure.metrics import Predictions
@@ -65,7 +67,7 @@ def evaluate(folder: Path, file: Path | None = None, data: ImageData | None = No
 
 def logits_of_test_part(normalization: Any = THEIRS, resolution: int = 16) -> tuple[Tensor, Tensor]:
     """What the plain network says of the digits' test part, by a plain loop."""
-    batches = list(ImageData().load_test(1).batches(100, device="cpu"))  # type: ignore[union-attr]
+    batches = list(load_test(ImageData(), 1).batches(100, device="cpu"))  # type: ignore[union-attr]
     (mean,), (std,) = normalization
     model, found = network().eval(), []
     with torch.no_grad():
@@ -109,7 +111,7 @@ def test_normalisation_is_the_weights_unless_it_is_given(tmp_path: Path) -> None
 
     given = evaluate(tmp_path, data=ImageData(normalize=[30, 50]))  # type: ignore[arg-type]
     assert given["loss"] == pytest.approx(expected(((30.0,), (50.0,))), rel=1e-4)
-    pixels = ImageData().load(1).train.pixels
+    pixels = load_split(ImageData(), 1).train.pixels
     measured = evaluate(tmp_path, weights(tmp_path, normalization=None))
     assert measured["loss"] == pytest.approx(expected((pixels.mean, pixels.std)), rel=1e-4)
     assert (measured["pixels"]["mean"], measured["pixels"]["std"]) == (list(pixels.mean), list(pixels.std))
@@ -121,7 +123,7 @@ def test_resolution_and_part(tmp_path: Path) -> None:
     assert larger["loss"] == pytest.approx(nn.functional.cross_entropy(logits, labels).item(), rel=1e-4)
     assert (larger["resolution"], larger["macs"] > evaluate(tmp_path)["macs"]) == (24, True)
     data = ImageData(holdout=0.25)
-    split = data.load(1)
+    split = load_split(data, 1)
     sizes = {part: evaluate(tmp_path, data=data, part=part)["images"] for part in ("heldout", "train", "all")}
     assert sizes == {
         "heldout": len(split.heldout),

@@ -12,7 +12,7 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
-from effnas.evaluate.data.images import Pixels
+from effnas.evaluate.data.pixels import Pixels
 from effnas.evaluate.train.augment import (
     Augment,
     Mix,

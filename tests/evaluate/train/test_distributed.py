@@ -20,7 +20,8 @@ SCRIPT = """
 import sys
 import torch
 from effnas.evaluate.train.checkpoint import Checkpoint
-from effnas.evaluate.data.image_data import ImageData
+from effnas.evaluate.data import ImageData
+from effnas.evaluate.data.load import load_split
 from effnas.evaluate.train.distributed import torchrun_group
 from effnas.evaluate.train.recipe import Training
 from effnas.evaluate.train.train import train
@@ -40,7 +41,7 @@ training = Training(
 with torchrun_group() as group:
     torch.manual_seed(0)
     model = build(net)
-    split = ImageData(limit=400).load(1)
+    split = load_split(ImageData(limit=400), 1)
     checkpoint = Checkpoint(Path(folder) / "checkpoint.pt", {}) if folder else None
     result = train(
         model, split.train, split.heldout, training, resolution=8, seed=1, report=lambda *_: None, threads=1,

@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from effnas.evaluate.data.image_data import ImageData
+from effnas.evaluate.data import ImageData
+from effnas.evaluate.data.load import load_split
 from effnas.evaluate.train.checkpoint import Checkpoint
 from effnas.evaluate.train.history import EpochRow, TrainingResult, Unwatched
 from effnas.evaluate.train.recipe import Training
@@ -62,7 +63,7 @@ def run(
 ) -> tuple[TrainingResult, nn.Module]:
     torch.manual_seed(5)
     model = build(NET)
-    split = DIGITS.load(1)
+    split = load_split(DIGITS, 1)
     result = train(
         model,
         split.train,

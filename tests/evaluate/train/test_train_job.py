@@ -21,7 +21,8 @@ from PIL import Image
 
 from effnas import build, load_architecture
 from effnas.cli import main
-from effnas.evaluate.data.image_data import ImageData
+from effnas.evaluate.data import ImageData
+from effnas.evaluate.data.load import load_split
 from effnas.evaluate.folder import folder_lock
 from effnas.evaluate.train.job import run_train
 from effnas.evaluate.train.recipe import Training
@@ -81,7 +82,7 @@ def test_the_folder_holds_weights_curves_log_and_summary(done: Path) -> None:
 
 def test_the_weights_say_what_they_are_and_give_the_accuracy(done: Path) -> None:
     weights = read_weights(done / "weights.safetensors")
-    split = DIGITS.load(1)
+    split = load_split(DIGITS, 1)
     assert weights.architecture == NET
     assert weights.classes == tuple("0123456789")
     assert weights.normalization == (split.heldout.pixels.mean, split.heldout.pixels.std)

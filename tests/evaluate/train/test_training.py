@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from effnas.evaluate.data.images import Pixels
+from effnas.evaluate.data.pixels import Pixels
 from effnas.evaluate.evaluation import EvaluationError, Stopped
 from effnas.evaluate.machine.device import find_device
 from effnas.evaluate.train.accuracy import measure

@@ -16,7 +16,8 @@ from synthetic import read_csv
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer import event_file_writer
 
-from effnas.evaluate.data.image_data import ImageData
+from effnas.evaluate.data import ImageData
+from effnas.evaluate.data.load import load_split
 from effnas.evaluate.train import log as training_log
 from effnas.evaluate.train.checkpoint import Checkpoint
 from effnas.evaluate.train.figure import draw_curves
@@ -70,7 +71,7 @@ class Dies(TrainingLog):
 
 def run(watcher: TrainingLog, every: float = 1.0) -> TrainingResult:
     torch.manual_seed(0)
-    split = DIGITS.load(1)
+    split = load_split(DIGITS, 1)
     with watcher as log:
         return train(
             build(NET),

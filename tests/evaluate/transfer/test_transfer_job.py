@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from effnas.cli import main
-from effnas.evaluate.data.image_data import ImageData
+from effnas.evaluate.data import ImageData
 from effnas.evaluate.train.recipe import Training
 from effnas.evaluate.transfer import job as transfer_job
 from effnas.evaluate.transfer.job import run_transfer

@@ -1,4 +1,4 @@
-"""What is loaded: the training part in two, or one part to measure a network on."""
+"""What loading gives: the training part, cut in two, or one part to measure a network on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from ...space.built import AnyArchitecture, BuiltNetwork
 from ...space.errors import UserError
-from .images import CHUNK, ImageSet, ImageTable, Indices, Unreadable
+from .decode import Unreadable
+from .sets import ImageSet
+from .table import CHUNK, ImageTable, Indices
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,88 @@
+"""All that is asked of Hugging Face ``datasets`` and its hub: the one file that names what they do not document."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from ...space.errors import UserError
+
+#: The releases of ``datasets`` that the undocumented names below were tested with.
+TESTED = ("4.0", "5.2")
+
+
+@lru_cache(maxsize=1)
+def load_datasets() -> Any:
+    """The module ``datasets``, imported when first needed (it takes a second) and told to be quiet."""
+    import datasets
+    import huggingface_hub.utils
+
+    hub: Any = huggingface_hub.utils  # not typed throughout
+    for module in (datasets, hub):
+        module.disable_progress_bars()
+        module.logging.set_verbosity(logging.CRITICAL)  # what matters is raised, and told once
+    return datasets
+
+
+def read_files(files: Sequence[Path], where: str, memory: int) -> Any:
+    """The ``datasets.Dataset`` of parquet files or WebDataset tars; nothing is fetched from anywhere.
+
+    Args:
+        files: all of one kind, told by the first one's suffix.
+        where: they are, for people.
+        memory: bytes; larger files are converted once into the cache of ``datasets`` and read from there.
+
+    Raises:
+        UserError: they are damaged, or hold no rows.
+    """
+    datasets = load_datasets()
+    # The builders themselves: load_dataset("parquet", …) would ask a server to count the download.
+    if files[0].suffix.lower() == ".parquet":
+        from datasets.packaged_modules.parquet.parquet import Parquet as Builder
+    else:
+        from datasets.packaged_modules.webdataset.webdataset import WebDataset as Builder
+    stats = [file.stat() for file in files]
+    small = sum(stat.st_size for stat in stats) <= memory
+    listing = datasets.data_files.DataFilesList(
+        [str(file) for file in files], [(str(stat.st_mtime_ns), str(stat.st_size)) for stat in stats]
+    )
+    with tempfile.TemporaryDirectory(prefix="effnas-") as scratch:
+        try:
+            builder = Builder(
+                cache_dir=scratch if small else None, data_files=datasets.data_files.DataFilesDict({"train": listing})
+            )
+            builder.download_and_prepare()
+            dataset = None
+            if builder.info.splits["train"].num_examples:
+                dataset = builder.as_dataset(split="train", in_memory=small)
+        except Exception as error:  # whatever Arrow, tarfile and the builder say of a damaged file
+            raise UserError(f"data.path: {where} cannot be read: {first_cause(error)}") from error
+    if dataset is None:
+        raise UserError(f"{where}: no images in it")
+    return dataset
+
+
+def read_hub(name: str, subset: str | None) -> Mapping[str, Any]:
+    """The splits of a data set of the hub, fetched once into its cache.
+
+    Raises:
+        UserError: it cannot be reached or read.
+    """
+    try:
+        splits: Mapping[str, Any] = load_datasets().load_dataset(name, subset)
+    except Exception as error:  # network, login, unknown names, bad files: the libraries share no base class
+        which = f"{name!r} (subset {subset!r})" if subset else repr(name)
+        raise UserError(f"data.path: the hub's data set {which} cannot be read: {first_cause(error)}") from error
+    return splits
+
+
+def first_cause(error: BaseException) -> str:
+    """What happened, in one line: the libraries wrap it in "an error occurred"."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__

@@ -1,0 +1,170 @@
+"""The sets that a training reads: images in memory, or streamed by worker processes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from .decode import Failure, Unreadable, decode_rows
+from .pixels import Pixels
+from .table import ImageTable, Indices
+
+log = logging.getLogger(__name__)
+
+
+class ImageSet(Protocol):
+    """Labelled images that a model trains on or is measured on."""
+
+    num_classes: int
+    pixels: Pixels
+
+    def __len__(self) -> int: ...
+
+    def batches(
+        self,
+        batch_size: int,
+        *,
+        device: str | torch.device,
+        shuffle: int | None = None,
+        drop_last: bool = False,
+        start: int = 0,
+        shard: tuple[int, int] = (0, 1),
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield ``(images, labels)``: uint8 (B, C, size, size) as they are stored, and int64 (B,), on ``device``.
+
+        Args:
+            batch_size: images a batch, all shards together.
+            device: where the tensors are to be.
+            shuffle: seed of a random order; None: as they come.
+            drop_last: leave out an incomplete last batch, unless it is the only one.
+            start: batches to leave out at the beginning: where a pass goes on that was cut short.
+            shard: ``(i, n)``: the i-th of n parts, as equal as can be, of every batch.
+
+        Raises:
+            UserError: more images than ``max_corrupt`` allows turn out unreadable (streamed sets only).
+        """
+        ...
+
+
+class MemorySet:
+    """An :class:`ImageSet` held as one uint8 tensor; a copy stays on each device it was used on."""
+
+    def __init__(self, images: Tensor, labels: Tensor, num_classes: int, pixels: Pixels) -> None:
+        self.num_classes, self.pixels = num_classes, pixels
+        self._copies = {torch.device("cpu"): (images, labels)}
+
+    def __len__(self) -> int:
+        return len(self._copies[torch.device("cpu")][1])
+
+    def batches(
+        self,
+        batch_size: int,
+        *,
+        device: str | torch.device,
+        shuffle: int | None = None,
+        drop_last: bool = False,
+        start: int = 0,
+        shard: tuple[int, int] = (0, 1),
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """As :meth:`ImageSet.batches`."""
+        device = torch.device(device)
+        if device not in self._copies:
+            images, labels = self._copies[torch.device("cpu")]
+            self._copies[device] = images.to(device), labels.to(device)
+        images, labels = self._copies[device]
+        for rows in _rows_of_batches(len(labels), batch_size, shuffle, drop_last, start, shard):
+            chosen = rows.to(device)
+            yield images.index_select(0, chosen), labels[chosen]
+
+
+class StreamSet:
+    """An :class:`ImageSet` too large for memory: workers decode it anew each time, and stay between epochs.
+
+    ``skipped`` grows as unreadable images are met; ``len`` counts them still.
+    """
+
+    def __init__(
+        self,
+        table: ImageTable,
+        rows: Indices,
+        num_classes: int,
+        pixels: Pixels,
+        workers: int,
+        unreadable: Unreadable,
+    ) -> None:
+        self.num_classes, self.pixels, self.unreadable = num_classes, pixels, unreadable
+        self._order: list[Indices] = []  # what the loader reads next; refilled before each pass
+        self._rows = rows
+        self._loader: DataLoader[Any] = DataLoader(
+            _Decoder(table, pixels),
+            batch_size=None,  # _order holds whole batches
+            sampler=self._order,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator(),  # its own: the global one belongs to the model
+        )
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """Unreadable images met so far, in this set and in the one split off with it."""
+        return tuple(self.unreadable.reasons)
+
+    def batches(
+        self,
+        batch_size: int,
+        *,
+        device: str | torch.device,
+        shuffle: int | None = None,
+        drop_last: bool = False,
+        start: int = 0,
+        shard: tuple[int, int] = (0, 1),
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """As :meth:`ImageSet.batches`."""
+        device = torch.device(device)
+        batches = _rows_of_batches(len(self), batch_size, shuffle, drop_last, start, shard)
+        self._order[:] = [self._rows[rows.numpy()] for rows in batches]
+        for images, labels, failures in self._loader:
+            self._note(failures)
+            if len(labels):
+                yield images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+
+    def _note(self, failures: Sequence[Failure]) -> None:
+        for name, reason in failures:
+            if name not in self.unreadable.reasons:
+                log.warning("%s cannot be read and is skipped: %s", name, reason)
+        self.unreadable.add(failures)
+        self.unreadable.check()
+
+
+class _Decoder(Dataset[Any]):
+    """Rows to ``(images, labels, failures)``, in a worker."""
+
+    def __init__(self, table: ImageTable, pixels: Pixels) -> None:
+        self.table, self.pixels = table, pixels
+
+    def __getitem__(self, rows: Indices) -> tuple[Tensor, Tensor, list[Failure]]:
+        images, good, failures = decode_rows(self.table, rows, self.pixels)
+        return torch.from_numpy(images[good]), torch.from_numpy(self.table.labels[rows][good]), failures
+
+
+def _rows_of_batches(
+    count: int, size: int, shuffle: int | None, drop_last: bool, start: int, shard: tuple[int, int]
+) -> list[Tensor]:
+    if shuffle is None:
+        order = torch.arange(count)
+    else:
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(shuffle))
+    batches = list(torch.split(order, size))
+    if drop_last and len(batches) > 1 and len(batches[-1]) < size:
+        batches.pop()
+    mine, of = shard
+    return [torch.tensor_split(batch, of)[mine] for batch in batches[start:]]
