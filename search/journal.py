@@ -11,11 +11,10 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from optuna.distributions import BaseDistribution, distribution_to_json
-from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend
-from optuna.storages.journal._storage import JournalOperation
 from optuna.trial import FrozenTrial, TrialState
+
+from .optuna_private import BufferedJournalStorage
 
 FINISHED = tuple(state for state in TrialState if state.is_finished())
 
@@ -91,56 +90,27 @@ class _Listing:
         return [self.trials[number] for number in self._open]
 
 
-class Journal(JournalStorage):
-    """Optuna's journal storage, with all parameters of a trial in one write, and quick to list its trials.
-
-    Parameters are held back until the next record of another kind, or until something is read. What a kill takes with
-    it is a trial that was still being asked for, and those are asked for again.
-    """
+class Journal(BufferedJournalStorage):
+    """Optuna's journal storage, quick to write a trial's parameters and to list the trials."""
 
     def __init__(self, file: JournalFile) -> None:
-        self._held: list[dict[str, Any]] = []
         self._listings: dict[int, _Listing] = {}
         super().__init__(file)
 
-    def set_trial_param(
-        self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
-    ) -> None:
-        """Hold the parameter back."""
-        record = {
-            "op_code": JournalOperation.SET_TRIAL_PARAM,
-            "worker_id": self._replay_result.worker_id,
-            "trial_id": trial_id,
-            "param_name": param_name,
-            "param_value_internal": param_value_internal,
-            "distribution": distribution_to_json(distribution),
-        }
-        with self._thread_lock:
-            self._held.append(record)
-
-    def get_all_trials(
-        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    def list_trials(
+        self,
+        study_id: int,
+        ids: Sequence[int],
+        stored: Mapping[int, FrozenTrial],
+        deepcopy: bool,
+        states: Container[TrialState] | None,
     ) -> list[FrozenTrial]:
         """As Optuna's, which goes through all trials: for every trial asked for it does so to find waiting ones."""
-        with self._thread_lock:
-            self._sync_with_backend()
-            self._replay_result.get_study(study_id)  # raises KeyError where there is none
-            listing = self._listings.setdefault(study_id, _Listing())
-            listing.update(self._replay_result._study_id_to_trial_ids[study_id], self._replay_result._trials)
-            if states is None:
-                trials = list(listing.trials)
-            else:
-                some = any(state in states for state in FINISHED)
-                trials = [t for t in (listing.trials if some else listing.unfinished()) if t.state in states]
-            return copy.deepcopy(trials) if deepcopy else trials
-
-    def _write_log(self, op_code: int, extra_fields: dict[str, Any]) -> None:
-        record = {"op_code": op_code, "worker_id": self._replay_result.worker_id, **extra_fields}
-        held, self._held = self._held, []
-        self._backend.append_logs([*held, record])
-
-    def _sync_with_backend(self) -> None:
-        if self._held:
-            held, self._held = self._held, []
-            self._backend.append_logs(held)
-        super()._sync_with_backend()
+        listing = self._listings.setdefault(study_id, _Listing())
+        listing.update(ids, stored)
+        if states is None:
+            trials = list(listing.trials)
+        else:
+            some = any(state in states for state in FINISHED)
+            trials = [t for t in (listing.trials if some else listing.unfinished()) if t.state in states]
+        return copy.deepcopy(trials) if deepcopy else trials

@@ -8,6 +8,7 @@ from typing import Any
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from .optuna_private import get_enqueued_params, read_trial, set_user_attr
 from .seeded import INTERRUPTED
 
 #: Trial attribute with all that is known of a trial beside its decisions: digest, accuracy, costs, reason, …
@@ -36,7 +37,7 @@ def enqueue_missing(study: Study, wanted: Iterable[Mapping[str, Any]]) -> None:
         if is_counted(trial):
             known.add(frozenset(trial.params.items()))
         elif not trial.state.is_finished():  # waiting, or running on another machine
-            known.add(frozenset(trial.system_attrs.get("fixed_params", {}).items()))
+            known.add(frozenset((get_enqueued_params(trial) or {}).items()))
     for params in wanted:
         if frozenset(params.items()) not in known:
             study.enqueue_trial(dict(params))
@@ -54,10 +55,10 @@ def interrupt_running(study: Study, owner: str, shared: bool) -> None:
             killed = [t for t in trials if result_of(t).get("killed") and result_of(t)["key"] == key]
             # a worker's death leaves this process alive: then only someone from outside has killed it
             blamed = result_of(trial).get("inline", False)
-            close_interrupted(study, trial.number, trial._trial_id, killed=len(killed) + 1 if blamed else 0)
+            close_interrupted(study, trial, killed=len(killed) + 1 if blamed else 0)
 
 
-def close_interrupted(study: Study, number: int, trial_id: int, killed: int = 0) -> None:
+def close_interrupted(study: Study, trial: FrozenTrial | Trial, killed: int = 0) -> None:
     """Close a trial that was running as if it had never been asked for.
 
     ``killed``: how often the process ended without a word while it evaluated this candidate itself; the third time the
@@ -65,8 +66,8 @@ def close_interrupted(study: Study, number: int, trial_id: int, killed: int = 0)
     """
     again = killed < INTERRUPTIONS
     if again:
-        study._storage.set_trial_user_attr(trial_id, INTERRUPTED, True)
+        set_user_attr(study, trial, INTERRUPTED, True)
     reason = "interrupted" if again else f"interrupted {killed} times: it may be what ends the process"
-    old = study._storage.get_trial(trial_id).user_attrs.get(RESULT, {})
-    study._storage.set_trial_user_attr(trial_id, RESULT, {**old, "reason": reason, "killed": killed > 0})
-    study.tell(number, state=TrialState.FAIL)
+    old = result_of(read_trial(study, trial))
+    set_user_attr(study, trial, RESULT, {**old, "reason": reason, "killed": killed > 0})
+    study.tell(trial.number, state=TrialState.FAIL)

@@ -17,6 +17,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from ..space.errors import UserError, check_int
+from .optuna_private import get_storage, get_study_id, get_trial_id, read_trial, set_system_attr
 
 #: User attribute, true on a trial whose process was killed: the search goes on as if it had never been asked for.
 INTERRUPTED = "interrupted"
@@ -34,17 +35,17 @@ def trial_rank(study: Study, trial: FrozenTrial) -> int:
     takes its place. It is recorded with the trial, once. Trials that another process has just created and not yet
     ranked are left the places before it.
     """
-    # The storage, and not study.get_trials: under Hyperband that shows only the trials of one bracket.
-    storage = study._storage
-    rank = storage.get_trial(trial._trial_id).system_attrs.get(RANK)
+    rank = read_trial(study, trial).system_attrs.get(RANK)
     if rank is None:
-        places = _PLACES.setdefault(storage, {}).setdefault(study._study_id, _Places())
-        rank = places.free_for(trial.number, storage, study._study_id)
-        storage.set_trial_system_attr(trial._trial_id, RANK, rank)
+        # The storage, and not study.get_trials: under Hyperband that shows only the trials of one bracket.
+        storage, study_id = get_storage(study), get_study_id(study)
+        ranks = _RANKS.setdefault(storage, {}).setdefault(study_id, _Ranks())
+        rank = ranks.find_free(trial.number, storage, study_id)
+        set_system_attr(study, trial, RANK, rank)
     return int(rank)
 
 
-class _Places:
+class _Ranks:
     """The ranks that trials of one study hold; finished trials keep theirs and are not looked at again."""
 
     def __init__(self) -> None:
@@ -59,7 +60,7 @@ class _Places:
         #: and these.
         self._held: set[int] = set()
 
-    def free_for(self, number: int, storage: BaseStorage, study_id: int) -> int:
+    def find_free(self, number: int, storage: BaseStorage, study_id: int) -> int:
         """What :func:`trial_rank` is, for a trial that has none."""
         with self._lock:
             trials = storage.get_all_trials(study_id, deepcopy=False)
@@ -83,7 +84,7 @@ class _Places:
             return next(islice(free, unranked, None))
 
 
-_PLACES: WeakKeyDictionary[BaseStorage, dict[int, _Places]] = WeakKeyDictionary()
+_RANKS: WeakKeyDictionary[BaseStorage, dict[int, _Ranks]] = WeakKeyDictionary()
 
 
 def derive_seed(seed: int, *keys: int) -> int:
@@ -154,13 +155,13 @@ class Seeded(BaseSampler):
         return self._name
 
     def _sampler(self, study: Study, trial: FrozenTrial) -> BaseSampler:
-        sampler = self._open.get(trial._trial_id)
+        sampler = self._open.get(get_trial_id(trial))
         if sampler is None:
-            sampler = self._made(derive_seed(self._seed, trial_rank(study, trial)))
-            self._open[trial._trial_id] = sampler
+            sampler = self._make_sampler(derive_seed(self._seed, trial_rank(study, trial)))
+            self._open[get_trial_id(trial)] = sampler
         return sampler
 
-    def _made(self, seed: int) -> BaseSampler:
+    def _make_sampler(self, seed: int) -> BaseSampler:
         sampler = self._factory(seed=seed)
         for name, value in vars(sampler).items():
             if isinstance(value, IntersectionSearchSpace | Memory):
@@ -192,11 +193,11 @@ class Seeded(BaseSampler):
         try:
             self._sampler(study, trial).after_trial(study, trial, state, values)
         finally:
-            self._open.pop(trial._trial_id, None)
+            self._open.pop(get_trial_id(trial), None)
 
     def estimates(self, study: Study) -> dict[int, float]:
         """What the sampler's model takes each trial's noise-free score to be, by number; empty where it has none."""
-        estimates = getattr(self._made(self._seed), "estimates", None)
+        estimates = getattr(self._make_sampler(self._seed), "estimates", None)
         return {} if estimates is None else dict(estimates(study))
 
     def reseed_rng(self) -> None:

@@ -21,6 +21,7 @@ from ..space.cost import Cost, cost
 from ..space.errors import UserError
 from .confirm import REPEAT, next_repeat, standings
 from .objective import COSTS, Objective
+from .optuna_private import get_enqueued_params, read_trial
 from .problem import Candidate, Problem
 from .record import RESULT, close_interrupted, is_counted, result_of
 from .seeded import INTERRUPTED, derive_seed
@@ -116,8 +117,8 @@ class Loop:
         except BaseException:
             self._workers.close()
             for trial in self._open.values():
-                if not self._frozen(trial).state.is_finished():
-                    close_interrupted(self._study, trial.number, trial._trial_id)
+                if not read_trial(self._study, trial).state.is_finished():
+                    close_interrupted(self._study, trial)
             raise
 
     def _may_start(self, trials: int, deadline: float | None) -> bool:
@@ -154,9 +155,9 @@ class Loop:
                 self._study.enqueue_trial(params)
         trial = self._study.ask(dict(self._problem.distributions))
         self._open[trial.number] = trial
-        if self._problem.enumerated and "fixed_params" not in self._frozen(trial).system_attrs:
+        if self._problem.enumerated and get_enqueued_params(read_trial(self._study, trial)) is None:
             self._drained = True  # another process has taken the last one
-            close_interrupted(self._study, trial.number, trial._trial_id)
+            close_interrupted(self._study, trial)
             del self._open[trial.number]
             return
         try:
@@ -181,9 +182,6 @@ class Loop:
             self._running[trial.number] = (trial, candidate)
             self._workers.submit(Task(trial.number, candidate.architecture, candidate.seed))
             self._watcher.started(trial, candidate)
-
-    def _frozen(self, trial: Trial) -> FrozenTrial:
-        return self._study._storage.get_trial(trial._trial_id)
 
     def _reject(self, trial: Trial, costs: Cost, known: dict[str, Any]) -> bool:
         """Close a trial that breaks a limit: costs are known before training, so it is never trained."""

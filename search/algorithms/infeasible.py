@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ...evaluate.machine.device import torch_threads
 from ...space.errors import UserError
+from ..optuna_private import add_constraints, draw_seed
 from .history import draw, history, loss_signs, occurs, violation
 from .view import View
 
@@ -71,7 +72,7 @@ class GP(Infeasible, GPSampler):
         with torch_threads(1):
             params = super().sample_relative(study, trial, search_space)
         trials = history(study, trial)
-        rng = np.random.default_rng(self._rng.rng.randint(2**31))
+        rng = np.random.default_rng(draw_seed(self))
         for _ in range(ATTEMPTS):
             if not params or not occurs(params, trials):
                 break
@@ -117,7 +118,7 @@ def _complete(
     if excess <= 0 and not unknown:
         return trial
     shown = copy.copy(trial)
-    shown.system_attrs = {**trial.system_attrs, **{f"constraints:{name}": 0.0 for name in unknown}}
+    add_constraints(shown, dict.fromkeys(unknown, 0.0))
     if excess > 0:
         shown.state = TrialState.COMPLETE
         shown.values = ((worst + excess) * signs).tolist()

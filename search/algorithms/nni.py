@@ -5,11 +5,8 @@ Each trial gets an algorithm made anew and fed with the history, through the int
 
 from __future__ import annotations
 
-import functools
-import logging
 import random
 import threading
-import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -21,9 +18,11 @@ from optuna.distributions import BaseDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from ...space.errors import UserError, check_int, check_number
+from ...space.errors import check_int, check_number
+from ..optuna_private import set_system_attr
 from ..seeded import derive_seed, trial_rank
 from .history import history, sort_keys
+from .nni_library import add_random_individual, load_nni
 from .sampler import SharedSpaceSampler
 from .table import Table
 
@@ -32,40 +31,6 @@ REPLACED = "effnas:nni:replaced"
 
 Levels = dict[str, int]
 _LOCK = threading.Lock()
-
-
-@functools.cache
-def load_nni() -> SimpleNamespace:
-    """What is used of NNI, imported once: it takes a second, and changes loggers and warnings on its way.
-
-    Raises:
-        UserError: it is not installed.
-    """
-    try:
-        with warnings.catch_warnings():
-            import nni
-
-            nni.silence_stdout()
-            logging.getLogger("nni").setLevel(logging.ERROR)
-            nni.set_default_framework("none")  # else it asks for pytorch-lightning, which only its networks need
-            from nni.algorithms.hpo.evolution_tuner import EvolutionTuner, Individual
-            from nni.algorithms.hpo.tpe_tuner import TpeTuner
-            from nni.common.hpo_utils import format_parameters
-            from nni.mutable import Categorical, MutableDict
-            from nni.nas.strategy import evolution, utils
-    except ImportError as error:
-        raise UserError(f"NNI's algorithms need the package nni: pip install 'effnas[nni]' ({error})") from error
-    return SimpleNamespace(
-        NoMoreTrialError=nni.NoMoreTrialError,
-        EvolutionTuner=EvolutionTuner,
-        Individual=Individual,
-        TpeTuner=TpeTuner,
-        format_parameters=format_parameters,
-        Categorical=Categorical,
-        MutableDict=MutableDict,
-        evolution=evolution,
-        retry=utils.RetrySamplingHelper().retry,
-    )
 
 
 @dataclass(frozen=True)
@@ -233,7 +198,7 @@ class NNIEvolution(NNI):
             for number, levels, value in alive
         ]
         if len(alive) < 2 or len(alive) + len(past.running) < self._population_size:
-            tuner._random_generate_individual()  # what the tuner begins with, and replaces failed trials by
+            add_random_individual(tuner)  # what the tuner begins with, and replaces failed trials by
         before, state = list(tuner.population), random.getstate()
         random.seed(past.seed)
         try:
@@ -242,7 +207,7 @@ class NNIEvolution(NNI):
             random.setstate(state)
         left = {one.info for one in tuner.population}
         for number in {one.info for one in before} - left - {None}:
-            study._storage.set_trial_system_attr(trial._trial_id, REPLACED, number)
+            set_system_attr(study, trial, REPLACED, number)
         return chosen
 
 

@@ -10,8 +10,10 @@ from typing import Any, cast
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from ..optuna_private import ListedAsStudy
 
-class View:
+
+class View(ListedAsStudy):
     """Other trials, all else the study's own.
 
     Args:
@@ -34,14 +36,10 @@ class View:
     def _shown(self) -> list[FrozenTrial]:
         return self._show(self._study, self._study.get_trials(deepcopy=False))
 
-    def get_trials(
-        self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
-    ) -> list[FrozenTrial]:
+    def get_trials(self, deepcopy: bool = True, states: Container[TrialState] | None = None) -> list[FrozenTrial]:
         """As the study's."""
         trials = [t for t in self._shown if states is None or t.state in states]
         return copy.deepcopy(trials) if deepcopy else trials
-
-    _get_trials = get_trials  # what Optuna's own samplers call
 
     @property
     def trials(self) -> list[FrozenTrial]:

@@ -4,6 +4,7 @@ import random
 import subprocess
 import sys
 from functools import partial
+from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
@@ -13,7 +14,8 @@ import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.trial import TrialState
 
-from effnas.search.algorithms.nni import NNI, NNITPE, REPLACED, NNIEvolution, NNIRegularizedEvolution, load_nni
+from effnas.search.algorithms.nni import NNI, NNITPE, REPLACED, NNIEvolution, NNIRegularizedEvolution
+from effnas.search.algorithms.nni_library import TESTED_VERSIONS, add_random_individual, load_nni
 from effnas.search.seeded import Seeded
 from effnas.space.errors import UserError
 
@@ -39,6 +41,23 @@ def test_without_nni_the_message_says_what_to_install(sampler: type[NNI], monkey
     with pytest.raises(UserError, match=r"NNI's algorithms need the package nni: pip install 'effnas\[nni\]'"):
         Seeded(sampler, 0)
     load_nni.cache_clear()
+
+
+@needs_nni
+def test_nni_still_has_its_private_names():
+    tuner = load_nni().EvolutionTuner("maximize", population_size=1)
+    tuner.update_search_space({"a": {"_type": "choice", "_value": [0, 1]}})
+    before = len(tuner.population)
+    try:
+        add_random_individual(tuner)
+        assert len(tuner.population) == before + 1
+        assert tuner.population[-1].result is None
+    except Exception as error:
+        pytest.fail(
+            f"NNI {version('nni')} has moved EvolutionTuner._random_generate_individual ({type(error).__name__}: "
+            f"{error}): mend search/algorithms/nni_library.py, which was tested with NNI {', '.join(TESTED_VERSIONS)}",
+            pytrace=False,
+        )
 
 
 @needs_nni
@@ -127,7 +146,7 @@ def test_a_space_that_is_searched_up_goes_on():
 def test_its_noise_stays_inside():
     code = """
 import logging, sys, warnings
-from effnas.search.algorithms.nni import load_nni
+from effnas.search.algorithms.nni_library import load_nni
 filters, handlers = list(warnings.filters), list(logging.getLogger().handlers)
 assert "nni" not in sys.modules
 assert load_nni() is load_nni()

@@ -1,0 +1,146 @@
+"""The fence around Optuna: the only file that uses its private names, each behind a public function or class.
+
+Optuna offers no public way to a study's storage, to the attributes of a trial that another process runs, to its
+journal's records, or to a sampler's generator. Where a release moves one of these names,
+``tests/search/test_optuna_private.py`` says which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping, Sequence
+from typing import Any
+
+from optuna.distributions import BaseDistribution, distribution_to_json
+from optuna.samplers import GPSampler
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import BaseJournalBackend
+from optuna.storages.journal._storage import JournalOperation
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+#: Releases of Optuna that all of this was tested with.
+TESTED_VERSIONS = ("5.0.0",)
+
+
+def get_storage(study: Study) -> BaseStorage:
+    """Where the study keeps its trials: all of them, which ``study.get_trials`` does not show under Hyperband."""
+    return study._storage
+
+
+def get_study_id(study: Study) -> int:
+    """The study's number in its storage."""
+    return study._study_id
+
+
+def get_trial_id(trial: Trial | FrozenTrial) -> int:
+    """The trial's number in its storage, which no trial of another study there has."""
+    return trial._trial_id
+
+
+def read_trial(study: Study, trial: Trial | FrozenTrial) -> FrozenTrial:
+    """The trial as it is stored now."""
+    return get_storage(study).get_trial(get_trial_id(trial))
+
+
+def set_user_attr(study: Study, trial: Trial | FrozenTrial, key: str, value: Any) -> None:
+    """Set a user attribute of any unfinished trial, whichever process asked for it."""
+    get_storage(study).set_trial_user_attr(get_trial_id(trial), key, value)
+
+
+def set_system_attr(study: Study, trial: Trial | FrozenTrial, key: str, value: Any) -> None:
+    """Set a system attribute of any unfinished trial, whichever process asked for it."""
+    get_storage(study).set_trial_system_attr(get_trial_id(trial), key, value)
+
+
+def get_enqueued_params(trial: FrozenTrial) -> dict[str, Any] | None:
+    """The parameters that the trial was enqueued with; None: its sampler was asked for them."""
+    params: dict[str, Any] | None = trial.system_attrs.get("fixed_params")
+    return params
+
+
+def add_constraints(trial: FrozenTrial, constraints: Mapping[str, float]) -> None:
+    """Add to ``trial.constraints``, in memory only."""
+    trial.system_attrs = {**trial.system_attrs, **{f"constraints:{name}": v for name, v in constraints.items()}}
+
+
+def draw_seed(sampler: GPSampler) -> int:
+    """A seed below 2³¹ from the sampler's own generator."""
+    return int(sampler._rng.rng.randint(2**31))
+
+
+class ListedAsStudy:
+    """The base of what a sampler is given in a study's place: Optuna's own list its trials by a private method."""
+
+    def get_trials(self, deepcopy: bool = True, states: Container[TrialState] | None = None) -> list[FrozenTrial]:
+        """The trials to see, as ``Study.get_trials`` gives them."""
+        raise NotImplementedError
+
+    def _get_trials(
+        self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
+    ) -> list[FrozenTrial]:
+        return self.get_trials(deepcopy, states)
+
+
+class BufferedJournalStorage(JournalStorage):
+    """Optuna's journal storage, with all parameters of a trial in one write.
+
+    Parameters are held back until the next record of another kind, or until something is read. What a kill takes with
+    it is a trial that was still being asked for, and those are asked for again.
+    """
+
+    def __init__(self, backend: BaseJournalBackend) -> None:
+        self._held: list[dict[str, Any]] = []
+        super().__init__(backend)
+
+    def set_trial_param(
+        self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
+    ) -> None:
+        """Hold the parameter back."""
+        record = {
+            "op_code": JournalOperation.SET_TRIAL_PARAM,
+            "worker_id": self._replay_result.worker_id,
+            "trial_id": trial_id,
+            "param_name": param_name,
+            "param_value_internal": param_value_internal,
+            "distribution": distribution_to_json(distribution),
+        }
+        with self._thread_lock:
+            self._held.append(record)
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        """As Optuna's, by way of :meth:`list_trials`."""
+        with self._thread_lock:
+            self._sync_with_backend()
+            replayed = self._replay_result
+            replayed.get_study(study_id)  # raises KeyError where there is none
+            return self.list_trials(
+                study_id, replayed._study_id_to_trial_ids[study_id], replayed._trials, deepcopy, states
+            )
+
+    def list_trials(
+        self,
+        study_id: int,
+        ids: Sequence[int],
+        stored: Mapping[int, FrozenTrial],
+        deepcopy: bool,
+        states: Container[TrialState] | None,
+    ) -> list[FrozenTrial]:
+        """The study's trials in one of the states (None: in any), from the ids of all and the trials by their id.
+
+        Called by one thread at a time.
+        """
+        raise NotImplementedError
+
+    def _write_log(self, op_code: int, extra_fields: dict[str, Any]) -> None:
+        self._append([{"op_code": op_code, "worker_id": self._replay_result.worker_id, **extra_fields}])
+
+    def _sync_with_backend(self) -> None:
+        if self._held:
+            self._append([])
+        super()._sync_with_backend()
+
+    def _append(self, records: Iterable[dict[str, Any]]) -> None:
+        held, self._held = self._held, []
+        self._backend.append_logs([*held, *records])
