@@ -88,8 +88,8 @@ def run_search(
             evaluations that are noisy and an objective that is one number.
         seed: of the sampler's choices and of every training.
         workers: processes that evaluate at the same time, sharing this machine's cores; 1: this process; ``auto``: as
-            :func:`~effnas.search.places.count_places`. Where the evaluator's ``device`` is ``auto``, they take turns
-            with the GPUs.
+            :func:`~effnas.search.worker_count.count_workers`. Where the evaluator's ``device`` is ``auto``, they take
+            turns with the GPUs.
         workers_per_device: with ``workers="auto"``, processes that share a GPU.
         timeout: seconds after which no new trial starts.
         output: folder of ``baseline.yaml``, ``trials.csv``, ``pareto.csv``, ``summary.json``, figures and, without

@@ -17,13 +17,13 @@ from ..evaluate.folder import folder_lock
 from ..evaluate.interrupt import Interrupts
 from ..space.errors import UserError, check_int, check_number
 from .objective import Objective
-from .places import count_places
 from .problem import Problem
+from .processes import make_workers
 from .progress import Progress
 from .record import interrupt_running
 from .storage import open_study
 from .study import Loop
-from .workers import make_workers
+from .worker_count import count_workers
 
 
 def run_trials(
@@ -59,7 +59,7 @@ def run_trials(
     check_int("confirm (less than trials)", confirm, 0, trials - 1)
     if confirm and len(objective.directions) > 1:
         raise UserError(f"confirm must be 0 with several objectives ({', '.join(objective.names)}), got {confirm}")
-    places, note = count_places(workers, workers_per_device, evaluator)
+    places, note = count_workers(workers, workers_per_device, evaluator)
     if timeout is not None:
         check_number("timeout (seconds)", timeout, 0, open_low=True)
     owner = f"{platform.node()}:{output.resolve()}"

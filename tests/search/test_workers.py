@@ -16,7 +16,8 @@ from synthetic import Parent, Synthetic, TorchThreads, calls, four_networks, gon
 
 from effnas.evaluate.evaluation import Evaluation
 from effnas.evaluate.interrupt import Interrupts
-from effnas.search.workers import Outcome, Processes, Task, cores, make_workers
+from effnas.search.processes import Processes, make_workers
+from effnas.search.workers import Outcome, Task, count_cores
 from effnas.space.cost import cost
 from effnas.space.errors import UserError
 
@@ -32,7 +33,7 @@ def test_workers_share_the_cores(places: int) -> None:
     with Processes(TorchThreads(), places, Interrupts()) as workers:
         workers.submit(Task(0, TINY, 0))
         outcome = workers.wait(no_report)
-    share = max(1, cores() // places)
+    share = max(1, count_cores() // places)
     assert outcome.evaluation is not None
     assert outcome.evaluation.metrics == {"torch": share, "OMP_NUM_THREADS": share, "MKL_NUM_THREADS": share}
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..evaluate.evaluation import Evaluator
 from ..space.errors import UserError, check_int
-from .workers import cores
+from .workers import count_cores
 
 #: Bytes a worker on the CPU is reckoned to need: a candidate of mobile_cifar takes 1.1e9 at its peak (batch size 128).
 WORKER_MEMORY = 2 * 2**30
@@ -17,7 +17,7 @@ WORKER_MEMORY = 2 * 2**30
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
-def count_places(workers: Any, per_device: Any, evaluator: Evaluator) -> tuple[int, str]:
+def count_workers(workers: Any, per_device: Any, evaluator: Evaluator) -> tuple[int, str]:
     """Processes that evaluate at the same time, and what is to be said of them.
 
     ``auto`` is ``per_device`` for each GPU that the evaluator's ``device`` allows: all of them where that is ``auto``.
@@ -42,7 +42,7 @@ def count_places(workers: Any, per_device: Any, evaluator: Evaluator) -> tuple[i
                 f"workers={workers}; {workers} workers take turns with the GPUs there are"
             )
         return workers, ""
-    gpus = _gpus(getattr(evaluator, "device", None))
+    gpus = _count_gpus(getattr(evaluator, "device", None))
     if gpus:
         count, where = gpus * per_device, "1 GPU" if gpus == 1 else f"{gpus} GPUs"
     elif per_device > 1:
@@ -50,15 +50,15 @@ def count_places(workers: Any, per_device: Any, evaluator: Evaluator) -> tuple[i
             f"workers_per_device needs a GPU, got {per_device}; without one, workers=auto is one process a core"
         )
     else:
-        fit = max(1, (memory() or 2**62) // WORKER_MEMORY)
-        count = min(cores(), fit)
-        where = f"{cores()} core{'s' * (cores() > 1)}"
-        if fit < cores():
+        fit = max(1, (find_memory() or 2**62) // WORKER_MEMORY)
+        count = min(count_cores(), fit)
+        where = f"{count_cores()} core{'s' * (count_cores() > 1)}"
+        if fit < count_cores():
             where += f", for memory allows no more ({WORKER_MEMORY // 2**30} GiB each)"
     return count, f"workers=auto: {count} process{'es' * (count > 1)} on {where}"
 
 
-def memory() -> int | None:
+def find_memory() -> int | None:
     """Bytes that this machine has, or that its container may use; None where neither is known."""
     found = []
     with contextlib.suppress(AttributeError, ValueError, OSError):  # Windows, or a name that is not known
@@ -69,7 +69,7 @@ def memory() -> int | None:
     return min(found, default=None)
 
 
-def _gpus(device: object) -> int:
+def _count_gpus(device: object) -> int:
     """GPUs that the evaluator's candidates can be on."""
     if device == "auto":
         import torch

@@ -21,9 +21,10 @@ from effnas.evaluate.machine.assignment import assign
 from effnas.evaluate.machine.device import find_device
 from effnas.evaluate.proxy import Proxy
 from effnas.evaluate.train.recipe import Training
-from effnas.search import places
-from effnas.search.places import WORKER_MEMORY, count_places, memory
-from effnas.search.workers import Processes, Task
+from effnas.search import worker_count
+from effnas.search.processes import Processes
+from effnas.search.worker_count import WORKER_MEMORY, count_workers, find_memory
+from effnas.search.workers import Task
 from effnas.space.errors import UserError
 
 TINY = four_networks().build({"block0_kernel_size": 3, "block0_repeats": 1})
@@ -33,8 +34,8 @@ TINY = four_networks().build({"block0_kernel_size": 3, "block0_repeats": 1})
 def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
     def make(gpus: int = 0, cores: int = 4, memory: int | None = 64 * 2**30) -> None:
         monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-        monkeypatch.setattr(places, "cores", lambda: cores)
-        monkeypatch.setattr(places, "memory", lambda: memory)
+        monkeypatch.setattr(worker_count, "count_cores", lambda: cores)
+        monkeypatch.setattr(worker_count, "find_memory", lambda: memory)
 
     return make
 
@@ -56,19 +57,19 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
 )
 def test_auto(machine: Any, gpus: int, device: str, per_device: int, count: int, note: str) -> None:
     machine(gpus)
-    assert count_places("auto", per_device, OnGpus(device=device)) == (count, note)
+    assert count_workers("auto", per_device, OnGpus(device=device)) == (count, note)
 
 
 def test_auto_of_what_this_package_has(machine: Any) -> None:
     machine(3)
     proxy = Proxy(ImageData(source="digits"), Training(), device="cpu")
-    assert count_places("auto", 1, proxy)[0] == 4
+    assert count_workers("auto", 1, proxy)[0] == 4
     object.__setattr__(proxy, "device", "auto")
-    assert count_places("auto", 1, proxy)[0] == 3
+    assert count_workers("auto", 1, proxy)[0] == 3
     table = object.__new__(AccelNASBench)  # its device is one of the benchmark's
     object.__setattr__(table, "device", "latency_zcu102")
-    assert count_places("auto", 1, table)[0] == 4
-    assert count_places("auto", 1, Synthetic())[0] == 4
+    assert count_workers("auto", 1, table)[0] == 4
+    assert count_workers("auto", 1, Synthetic())[0] == 4
 
 
 @pytest.mark.parametrize(
@@ -84,12 +85,12 @@ def test_without_a_gpu_cores_and_memory_decide(
     machine: Any, cores: int, amount: int | None, count: int, where: str
 ) -> None:
     machine(0, cores, amount)
-    assert count_places("auto", 1, OnGpus()) == (count, f"workers=auto: {where}")
+    assert count_workers("auto", 1, OnGpus()) == (count, f"workers=auto: {where}")
 
 
 def test_memory_is_the_machines_or_the_containers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(places, "_LIMITS", ())
-    total = memory()
+    monkeypatch.setattr(worker_count, "_LIMITS", ())
+    total = find_memory()
     assert total is not None
     lines = Path("/proc/meminfo").read_text().splitlines()
     assert total == int(lines[0].split()[1]) * 1024
@@ -97,14 +98,14 @@ def test_memory_is_the_machines_or_the_containers(monkeypatch: pytest.MonkeyPatc
     (tmp_path / "less").write_text("1000000\n")
     (tmp_path / "huge").write_text("9223372036854771712\n")  # version 1, without a limit
     for name, expected in (("max", total), ("missing", total), ("huge", total), ("less", 1_000_000)):
-        monkeypatch.setattr(places, "_LIMITS", (str(tmp_path / name),))
-        assert memory() == expected
+        monkeypatch.setattr(worker_count, "_LIMITS", (str(tmp_path / name),))
+        assert find_memory() == expected
     assert WORKER_MEMORY == 2147483648
 
 
 def test_a_number_is_taken_as_it_is(machine: Any) -> None:
     machine(2)
-    assert count_places(3, 1, OnGpus()) == (3, "")
+    assert count_workers(3, 1, OnGpus()) == (3, "")
 
 
 @pytest.mark.parametrize(
@@ -136,7 +137,7 @@ def test_a_number_is_taken_as_it_is(machine: Any) -> None:
 def test_mistakes(machine: Any, workers: Any, per_device: Any, gpus: int, message: str) -> None:
     machine(gpus)
     with pytest.raises(UserError, match=message):
-        count_places(workers, per_device, OnGpus())
+        count_workers(workers, per_device, OnGpus())
 
 
 # -- where ---------------------------------------------------------------------------------------------
