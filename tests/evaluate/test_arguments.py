@@ -10,7 +10,7 @@ import torch
 
 from effnas.evaluate.arguments import as_list, check_threads
 from effnas.evaluate.compare.job import run_compare
-from effnas.evaluate.data.image_data import ImageData
+from effnas.evaluate.data import ImageData
 from effnas.evaluate.machine.profile import profile
 from effnas.evaluate.measure.job import run_evaluate
 from effnas.evaluate.proxy import Proxy

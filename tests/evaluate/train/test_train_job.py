@@ -22,7 +22,7 @@ from PIL import Image
 from effnas import build, load_architecture
 from effnas.cli import main
 from effnas.evaluate.data import ImageData
-from effnas.evaluate.data.load import load_split
+from effnas.evaluate.data.load import load_split, load_test
 from effnas.evaluate.folder import folder_lock
 from effnas.evaluate.train.job import run_train
 from effnas.evaluate.train.recipe import Training
@@ -95,7 +95,7 @@ def test_the_weights_say_what_they_are_and_give_the_accuracy(done: Path) -> None
     summary = json.loads((done / "summary.json").read_text())
     assert hits / len(split.heldout) == summary["accuracy"]
     assert (summary["train_images"], summary["heldout_images"]) == (len(split.train), len(split.heldout))
-    assert summary["test_images"] == len(DIGITS.load_test(1))  # type: ignore[arg-type]
+    assert summary["test_images"] == len(load_test(DIGITS, 1))  # type: ignore[arg-type]
 
 
 def test_the_same_command_again_changes_nothing(done: Path) -> None:
