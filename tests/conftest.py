@@ -9,6 +9,7 @@ import shutil
 import signal
 import tempfile
 from pathlib import Path
+from typing import BinaryIO
 
 # Before torch is loaded: the networks of the tests are small, and two threads would wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -31,8 +32,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def _touch(figure: Figure, file: Path, **_: object) -> None:
-    file.write_text("not painted", encoding="utf-8")
+def _touch(figure: Figure, file: BinaryIO, **_: object) -> None:
+    file.write(b"not painted")
 
 
 @pytest.fixture(autouse=True)

@@ -30,6 +30,7 @@ def test_a_summary(tmp_path: Path) -> None:
     assert (tmp_path / "s.json").read_text(encoding="utf-8") == '{\n  "a": [\n    1,\n    null\n  ]\n}\n'
 
 
+@pytest.mark.pictures
 def test_a_figure_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_figure(Figure(), tmp_path / "new" / "v1.5")
     assert sorted(file.name for file in (tmp_path / "new").iterdir()) == ["v1.5.png", "v1.5.svg"]
