@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
-from .record import result_of
-from .seeded import INTERRUPTED
+from .record import is_usable, result_of
 
 #: Attribute of a trial that evaluates a network again: ``of``, the number of its first trial, and ``time``, how often
 #: it was evaluated before, from which the seed is made.
@@ -34,7 +33,7 @@ class Standing:
     level: float
 
 
-def standings(
+def rank_networks(
     trials: Sequence[FrozenTrial], direction: StudyDirection, estimates: Mapping[int, float]
 ) -> list[Standing]:
     """The networks within all limits, best first.
@@ -47,8 +46,7 @@ def standings(
     networks: dict[str, list[FrozenTrial]] = {}
     for trial in trials:
         result = result_of(trial)
-        aside = trial.user_attrs.get(INTERRUPTED) or "duplicate_of" in result or not result.get("feasible", True)
-        if trial.state == TrialState.COMPLETE and not aside and "digest" in result:
+        if is_usable(trial) and "duplicate_of" not in result and "digest" in result:
             networks.setdefault(result["digest"], []).append(trial)
     found = []
     for group in networks.values():
@@ -58,7 +56,7 @@ def standings(
     return sorted(found, key=lambda standing: (sign * standing.level, standing.trial.number))
 
 
-def next_repeat(ranking: Sequence[Standing], running: Mapping[int, int]) -> Standing | None:
+def choose_repeat(ranking: Sequence[Standing], running: Mapping[int, int]) -> Standing | None:
     """Of the finalists, the one evaluated least often, the better one first; None: there is no network yet.
 
     ``running``: how many more evaluations of a network are under way, by the number of its first trial.
@@ -67,6 +65,6 @@ def next_repeat(ranking: Sequence[Standing], running: Mapping[int, int]) -> Stan
     return min(finalists, key=lambda s: len(s.scores) + running.get(s.trial.number, 0), default=None)
 
 
-def winner(ranking: Sequence[Standing]) -> Standing | None:
+def choose_winner(ranking: Sequence[Standing]) -> Standing | None:
     """The best of those evaluated more than once."""
     return next((standing for standing in ranking if len(standing.scores) > 1), None)

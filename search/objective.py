@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -96,7 +97,7 @@ class Limits:
         """
         if self.max_latency is None:
             return {}
-        return {"latency": measured(evaluation, "latency") / self.max_latency - 1}
+        return {"latency": read_metric(evaluation, "latency") / self.max_latency - 1}
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ class MnasNetReward(Limits):
 
     def __call__(self, evaluation: Evaluation) -> float:
         """The reward; comparable only between equal settings."""
-        return evaluation.accuracy * float(self.factor(measured(evaluation, self.metric)))
+        return evaluation.accuracy * float(self.factor(read_metric(evaluation, self.metric)))
 
 
 @dataclass(frozen=True)
@@ -208,10 +209,10 @@ class Pareto(Limits):
 
     def __call__(self, evaluation: Evaluation) -> tuple[float, ...]:
         """The metrics of one evaluation, in their order."""
-        return tuple(measured(evaluation, metric) for metric in self.metrics)
+        return tuple(read_metric(evaluation, metric) for metric in self.metrics)
 
 
-def measured(evaluation: Evaluation, metric: str) -> float:
+def read_metric(evaluation: Evaluation, metric: str) -> float:
     """One of ``METRICS`` of an evaluation.
 
     Raises:
@@ -228,6 +229,18 @@ def measured(evaluation: Evaluation, metric: str) -> float:
             f"(accel_nasbench), or use one of {', '.join(COSTS)}"
         )
     return evaluation.latency
+
+
+def explain_unusable(values: object, count: int) -> str | None:
+    """Why Optuna would refuse what an objective gave, where ``count`` numbers are expected; None: it would not."""
+    numbers: Sequence[Any] = values if isinstance(values, Sequence) and not isinstance(values, str) else [values]
+    if len(numbers) != count:
+        return f"objective: {count} value{'s' * (count > 1)} expected, got {values!r:.60}"
+    try:
+        bad = any(math.isnan(float(number)) for number in numbers)
+    except (TypeError, ValueError):
+        bad = True
+    return f"objective: the value must be a number, got {values!r:.60}" if bad else None
 
 
 def non_dominated(values: ArrayLike, directions: Sequence[str]) -> NDArray[np.bool_]:
@@ -253,11 +266,11 @@ def non_dominated(values: ArrayLike, directions: Sequence[str]) -> NDArray[np.bo
     losses *= np.where(np.array(directions) == "maximize", -1.0, 1.0)
     mask: NDArray[np.bool_] = ~np.isnan(losses).any(axis=1)
     rows = np.flatnonzero(mask)
-    mask[rows] = _minimal_2d(losses[rows]) if losses.shape[1] == 2 else _minimal(losses[rows])
+    mask[rows] = _mark_minimal_2d(losses[rows]) if losses.shape[1] == 2 else _mark_minimal(losses[rows])
     return mask
 
 
-def _minimal_2d(losses: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _mark_minimal_2d(losses: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Sorted by the first column, a row is minimal where the second falls below that of all smaller first ones."""
     if not len(losses):
         return np.zeros(0, dtype=np.bool_)
@@ -273,7 +286,7 @@ def _minimal_2d(losses: NDArray[np.float64]) -> NDArray[np.bool_]:
     return mask
 
 
-def _minimal(losses: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _mark_minimal(losses: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Any number of columns: each row of the front strikes out the rows it dominates."""
     mask = np.ones(len(losses), dtype=np.bool_)
     for row in np.lexsort(losses.T[::-1]):  # a dominating row comes before those it dominates

@@ -18,7 +18,7 @@ from rich.text import Text
 from ..space.quantity import clock
 from .objective import Objective, non_dominated
 from .problem import Candidate
-from .record import is_counted, result_of
+from .record import is_counted, is_usable, result_of
 
 #: Rows of the running front that fit a small terminal.
 FRONT_ROWS = 8
@@ -53,7 +53,7 @@ class Progress:
         self._front: list[tuple[int, float, int]] = []
         done = [t for t in study.get_trials(deepcopy=False) if is_counted(t)]
         for trial in done:
-            self._rank(trial)
+            self._update_best(trial)
         self._finished = len(done)
         self._task = self._bar.add_task("search", total=trials, completed=self._finished, left="")
         self._running: dict[int, str] = {}
@@ -82,7 +82,7 @@ class Progress:
 
     def started(self, trial: Trial, candidate: Candidate) -> None:
         """A candidate went to a worker."""
-        self._running[trial.number] = f"trial {trial.number}: {_size(trial)}"
+        self._running[trial.number] = f"trial {trial.number}: {_describe_size(trial)}"
 
     def reported(self, number: int, step: int, accuracy: float) -> None:
         """A running candidate measured itself."""
@@ -97,18 +97,18 @@ class Progress:
             return
         self._finished += 1
         self._here += 1
-        self._rank(trial)
+        self._update_best(trial)
         rate = (time.monotonic() - self._start) / self._here
         left = rate * max(0, self._trials - self._finished)
         self._bar.update(self._task, completed=self._finished, left=f"{clock(left)} left")
         if self._live is None and not self._quiet:
-            self._line(trial, left)
+            self._print_line(trial, left)
 
-    def _rank(self, trial: FrozenTrial) -> None:
+    def _update_best(self, trial: FrozenTrial) -> None:
         """See whether the trial is the best, or of the front, until now."""
-        result = result_of(trial)
-        if trial.state != TrialState.COMPLETE or not result.get("feasible", True):
+        if not is_usable(trial):
             return
+        result = result_of(trial)
         sign = 1 if self._objective.directions[0] == "maximize" else -1
         self._best = max(filter(None, (self._best, trial)), key=lambda t: (sign * t.values[0], -t.number))
         if self._live:
@@ -118,7 +118,7 @@ class Progress:
 
     # -- what is shown -------------------------------------------------------------------------------
 
-    def _line(self, trial: FrozenTrial, left: float) -> None:
+    def _print_line(self, trial: FrozenTrial, left: float) -> None:
         result = result_of(trial)
         text = f"[{self._finished}/{self._trials}] trial {trial.number} {trial.state.name.lower()}: "
         if result.get("accuracy") is not None:
@@ -142,12 +142,12 @@ class Progress:
             result = result_of(best)
             score = ", ".join(f"{n} {v:.4g}" for n, v in zip(self._objective.names, best.values, strict=True))
             parts.append(Text(f"best: trial {best.number}, {score}, accuracy {result['accuracy']:.2%}"))
-            parts.append(self._table())
+            parts.append(self._make_front_table())
         if self._skipped:
             parts.append(Text(f"{self._skipped} proposals beyond the limits were not trained", style="dim"))
         return Group(*parts)
 
-    def _table(self) -> Table:
+    def _make_front_table(self) -> Table:
         table = Table(title="front", title_justify="left", box=None, padding=(0, 2))
         for name in ("accuracy", "M MACs", "M params"):
             table.add_column(name, justify="right")
@@ -156,6 +156,6 @@ class Progress:
         return table
 
 
-def _size(trial: Trial) -> str:
+def _describe_size(trial: Trial) -> str:
     result = result_of(trial)
     return f"{result.get('macs', 0) / 1e6:,.2f} M MACs, {result.get('params', 0) / 1e6:,.3f} M parameters"

@@ -1,18 +1,24 @@
-"""What a study's trials say beside Optuna's own words, and how those that a kill left open are closed."""
+"""The record of a study: what its trials say, its rows and facts for a report, and how interrupted ones are closed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from ..evaluate.folder import versions, write_csv
 from .optuna_private import get_enqueued_params, read_trial, set_user_attr
 from .seeded import INTERRUPTED
 
 #: Trial attribute with all that is known of a trial beside its decisions: digest, accuracy, costs, reason, …
 RESULT = "result"
+#: What a row of ``trials.csv`` says of a network beside its score.
+MEASURES = ("accuracy", "params", "macs", "activations", "peak_memory", "latency", "seconds")
+#: Study attribute: wall-clock seconds of all runs.
+SECONDS = "seconds"
 #: A candidate of an only worker, which this process is, that was interrupted so often is taken to be what ends the
 #: process, and recorded as failed.
 INTERRUPTIONS = 3
@@ -28,6 +34,86 @@ def is_counted(trial: FrozenTrial) -> bool:
     """Whether the trial is one of the finished ones that were asked for: not interrupted, not infeasible."""
     aside = trial.user_attrs.get(INTERRUPTED) or result_of(trial).get("infeasible")
     return trial.state.is_finished() and not aside
+
+
+def state_name(trial: FrozenTrial) -> str:
+    """``complete``, ``failed``, ``pruned`` (stopped early) or ``infeasible`` (beyond a limit, not trained)."""
+    if result_of(trial).get("infeasible"):
+        return "infeasible"
+    return {TrialState.COMPLETE: "complete", TrialState.FAIL: "failed"}.get(trial.state, trial.state.name.lower())
+
+
+def trial_row(trial: FrozenTrial, names: Sequence[str]) -> dict[str, Any]:
+    """One line of ``trials.csv``: the first objective is the score, several have columns of their own."""
+    result = result_of(trial)
+    values = trial.values if trial.state == TrialState.COMPLETE else None
+    row: dict[str, Any] = {"number": trial.number, "state": state_name(trial), "score": values[0] if values else None}
+    if len(names) > 1:
+        row |= {f"score.{name}": values[i] if values else None for i, name in enumerate(names)}
+    row |= {measure: result.get(measure) for measure in MEASURES}
+    row |= {f"decision.{name}": value for name, value in trial.params.items()}
+    row["duplicate_of"] = result.get("duplicate_of")
+    row["reason"] = result.get("reason", "")
+    return row
+
+
+def shown_trials(study: Study) -> list[FrozenTrial]:
+    """Finished trials but those that a kill cut short: their places were taken by others."""
+    return [t for t in study.get_trials(deepcopy=False) if t.state.is_finished() and not t.user_attrs.get(INTERRUPTED)]
+
+
+def breaks_limit(trial: FrozenTrial) -> bool:
+    """Whether its evaluation showed that it breaks a limit."""
+    return not result_of(trial).get("feasible", True)
+
+
+def is_usable(trial: FrozenTrial) -> bool:
+    """Whether the trial has a score and is within all limits."""
+    interrupted = trial.user_attrs.get(INTERRUPTED)
+    return trial.state == TrialState.COMPLETE and not interrupted and not breaks_limit(trial)
+
+
+def usable_trials(study: Study) -> list[FrozenTrial]:
+    """Complete trials within all limits."""
+    return [t for t in study.get_trials(deepcopy=False) if is_usable(t)]
+
+
+def job_facts(
+    study: Study,
+    trials: Sequence[FrozenTrial],
+    seconds: float,
+    *,
+    seed: int,
+    evaluator: str,
+    command: str,
+    output: Path,
+) -> dict[str, Any]:
+    """What the ``summary.json`` of every job says: how many trials of each kind, the time of all runs, the versions.
+
+    ``seconds`` are this run's; they are added to those of earlier runs, which the study keeps.
+    """
+    seconds += study.user_attrs.get(SECONDS, 0.0)
+    study.set_user_attr(SECONDS, seconds)
+    states = [state_name(t) for t in trials]
+    return {
+        "trials": sum(is_counted(t) for t in trials),
+        **{state: states.count(state) for state in ("complete", "failed", "pruned", "infeasible")},
+        "duplicates": sum(result_of(t).get("duplicate_of") is not None for t in trials),
+        "seconds": round(seconds, 3),
+        "seed": seed,
+        "evaluator": evaluator,
+        "study": {"name": study.study_name, "directions": [d.name.lower() for d in study.directions]},
+        "versions": versions(),
+        "command": command,
+        "output": str(output),
+    }
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], like: Sequence[Mapping[str, Any]] = ()) -> None:
+    """A table with the union of the columns of the rows and of those ``like`` them, ``reason`` last."""
+    columns = list(dict.fromkeys(key for row in [*like, *rows] for key in row if key != "reason"))
+    columns = columns or ["number", "state", "score", *MEASURES]
+    write_csv(path, [*columns, "reason"], rows)
 
 
 def enqueue_missing(study: Study, wanted: Iterable[Mapping[str, Any]]) -> None:

@@ -8,58 +8,27 @@ from pathlib import Path
 from typing import Any
 
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
-from ..evaluate.folder import versions, write_csv, write_json
+from ..evaluate.folder import write_json
 from ..space.tables import text_table
-from .confirm import standings, winner
+from .confirm import choose_winner, rank_networks
 from .feasible import Space
 from .figure import search_figure
 from .objective import Objective, non_dominated
-from .record import is_counted, result_of
-from .seeded import INTERRUPTED
+from .record import (
+    MEASURES,
+    breaks_limit,
+    job_facts,
+    result_of,
+    shown_trials,
+    trial_row,
+    usable_trials,
+    write_rows,
+)
 
-MEASURES = ("accuracy", "params", "macs", "activations", "peak_memory", "latency", "seconds")
 #: Rows of the front that are printed; a longer one is thinned out.
 FRONT_ROWS = 16
-#: Study attribute: wall-clock seconds of all runs.
-SECONDS = "seconds"
-
-
-def state_name(trial: FrozenTrial) -> str:
-    """``complete``, ``failed``, ``pruned`` (stopped early) or ``infeasible`` (beyond a limit, not trained)."""
-    if result_of(trial).get("infeasible"):
-        return "infeasible"
-    return {TrialState.COMPLETE: "complete", TrialState.FAIL: "failed"}.get(trial.state, trial.state.name.lower())
-
-
-def trial_row(trial: FrozenTrial, names: Sequence[str]) -> dict[str, Any]:
-    """One line of ``trials.csv``: the first objective is the score, several have columns of their own."""
-    result = result_of(trial)
-    values = trial.values if trial.state == TrialState.COMPLETE else None
-    row: dict[str, Any] = {"number": trial.number, "state": state_name(trial), "score": values[0] if values else None}
-    if len(names) > 1:
-        row |= {f"score.{name}": values[i] if values else None for i, name in enumerate(names)}
-    row |= {measure: result.get(measure) for measure in MEASURES}
-    row |= {f"decision.{name}": value for name, value in trial.params.items()}
-    row["duplicate_of"] = result.get("duplicate_of")
-    row["reason"] = result.get("reason", "")
-    return row
-
-
-def shown_trials(study: Study) -> list[FrozenTrial]:
-    """Finished trials but those that a kill cut short: their places were taken by others."""
-    return [t for t in study.get_trials(deepcopy=False) if t.state.is_finished() and not t.user_attrs.get(INTERRUPTED)]
-
-
-def beyond(trial: FrozenTrial) -> bool:
-    """Whether its evaluation showed that it breaks a limit."""
-    return not result_of(trial).get("feasible", True)
-
-
-def usable_trials(study: Study) -> list[FrozenTrial]:
-    """Complete trials within all limits."""
-    return [t for t in shown_trials(study) if t.state == TrialState.COMPLETE and not beyond(t)]
 
 
 def front_trials(study: Study, objective: Objective) -> list[FrozenTrial]:
@@ -101,10 +70,10 @@ def write_search(
     """
     trials = shown_trials(study)
     front = front_trials(study, objective)
-    rows = _rows(trials, objective)
+    rows = _make_rows(trials, objective)
     write_rows(output / "trials.csv", rows)
-    write_rows(output / "pareto.csv", _rows(front, objective), like=rows)
-    named = winner(standings(trials, study.direction, estimates)) if len(objective.names) == 1 else None
+    write_rows(output / "pareto.csv", _make_rows(front, objective), like=rows)
+    named = choose_winner(rank_networks(trials, study.direction, estimates)) if len(objective.names) == 1 else None
     best = best_trial(study, objective) if named is None else named.trial  # where networks were evaluated again
     scores = [row["score"] for row in rows if row["state"] == "complete" and row["duplicate_of"] is None]
     summary: dict[str, Any] = {"best": None}
@@ -123,9 +92,9 @@ def write_search(
             summary["best"] |= confirmed | {"estimate": named.level}
     summary |= {
         "median_score": statistics.median(scores) if scores else None,
-        "front": [{key: row[key] for key in ("number", "score", *MEASURES)} for row in _rows(front, objective)],
+        "front": [{key: row[key] for key in ("number", "score", *MEASURES)} for row in _make_rows(front, objective)],
         "reasons": [
-            row["reason"] for t, row in zip(trials, rows, strict=True) if row["state"] == "failed" or beyond(t)
+            row["reason"] for t, row in zip(trials, rows, strict=True) if row["state"] == "failed" or breaks_limit(t)
         ],
         "algorithm": algorithm,
         "space": space.name,
@@ -134,50 +103,12 @@ def write_search(
         **job_facts(study, trials, seconds, seed=seed, evaluator=evaluator, command=command, output=output),
     }
     write_json(output / "summary.json", summary)
-    search_figure(rows, _rows(front, objective), summary, objective, output)
+    search_figure(rows, _make_rows(front, objective), summary, objective, output)
     return summary
 
 
-def job_facts(
-    study: Study,
-    trials: Sequence[FrozenTrial],
-    seconds: float,
-    *,
-    seed: int,
-    evaluator: str,
-    command: str,
-    output: Path,
-) -> dict[str, Any]:
-    """What the ``summary.json`` of every job says: how many trials of each kind, the time of all runs, the versions.
-
-    ``seconds`` are this run's; they are added to those of earlier runs, which the study keeps.
-    """
-    seconds += study.user_attrs.get(SECONDS, 0.0)
-    study.set_user_attr(SECONDS, seconds)
-    states = [state_name(t) for t in trials]
-    return {
-        "trials": sum(is_counted(t) for t in trials),
-        **{state: states.count(state) for state in ("complete", "failed", "pruned", "infeasible")},
-        "duplicates": sum(result_of(t).get("duplicate_of") is not None for t in trials),
-        "seconds": round(seconds, 3),
-        "seed": seed,
-        "evaluator": evaluator,
-        "study": {"name": study.study_name, "directions": [d.name.lower() for d in study.directions]},
-        "versions": versions(),
-        "command": command,
-        "output": str(output),
-    }
-
-
-def _rows(trials: Sequence[FrozenTrial], objective: Objective) -> list[dict[str, Any]]:
+def _make_rows(trials: Sequence[FrozenTrial], objective: Objective) -> list[dict[str, Any]]:
     return [trial_row(t, objective.names) for t in trials]
-
-
-def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], like: Sequence[Mapping[str, Any]] = ()) -> None:
-    """A table with the union of the columns of the rows and of those ``like`` them, ``reason`` last."""
-    columns = list(dict.fromkeys(key for row in [*like, *rows] for key in row if key != "reason"))
-    columns = columns or ["number", "state", "score", *MEASURES]
-    write_csv(path, [*columns, "reason"], rows)
 
 
 def summary_text(summary: Mapping[str, Any]) -> str:

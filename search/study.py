@@ -6,9 +6,7 @@ loop over a study whose points were enqueued.
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -19,8 +17,8 @@ from ..evaluate.evaluation import Evaluation, EvaluationError
 from ..evaluate.interrupt import Interrupts
 from ..space.cost import Cost, cost
 from ..space.errors import UserError
-from .confirm import REPEAT, next_repeat, standings
-from .objective import COSTS, Objective
+from .confirm import REPEAT, choose_repeat, rank_networks
+from .objective import COSTS, Objective, explain_unusable
 from .optuna_private import get_enqueued_params, read_trial
 from .problem import Candidate, Problem
 from .record import RESULT, close_interrupted, is_counted, result_of
@@ -31,7 +29,7 @@ from .workers import Outcome, Task, Workers
 PATIENCE = 20
 
 
-class Watcher(Protocol):
+class TrialWatcher(Protocol):
     """Sees the loop's events; the progress display is one."""
 
     def started(self, trial: Trial, candidate: Candidate) -> None:
@@ -66,7 +64,7 @@ class Loop:
         problem: Problem,
         objective: Objective,
         workers: Workers,
-        watcher: Watcher,
+        watcher: TrialWatcher,
         interrupts: Interrupts,
         *,
         shared: bool = False,
@@ -132,12 +130,12 @@ class Loop:
         """Have one of the best networks evaluated again; nothing, where no network has a score yet."""
         estimates = getattr(self._study.sampler, "estimates", None)
         known = {} if estimates is None else estimates(self._study)
-        ranking = standings(self._study.get_trials(deepcopy=False), self._study.direction, known)
+        ranking = rank_networks(self._study.get_trials(deepcopy=False), self._study.direction, known)
         running: dict[int, int] = {}
         for trial in self._open.values():
             if (first := trial.user_attrs.get(REPEAT)) is not None:
                 running[first["of"]] = running.get(first["of"], 0) + 1
-        chosen = next_repeat(ranking, running)
+        chosen = choose_repeat(ranking, running)
         if chosen is not None:
             first = chosen.trial.number
             repeat = {"of": first, "time": len(chosen.scores) + running.get(first, 0)}
@@ -237,7 +235,7 @@ class Loop:
         except Exception as error:  # a user's own objective
             self._tell_failed(trial, f"objective: {type(error).__name__}: {error}", known)
             return
-        if (wrong := self._unusable(values)) is not None:
+        if (wrong := explain_unusable(values, len(self._study.directions))) is not None:
             self._tell_failed(trial, wrong, known | {"accuracy": evaluation.accuracy})
             return
         for metric, violation in late.items():
@@ -253,18 +251,6 @@ class Loop:
             known["reason"] = "; ".join(f"{m} exceeds its limit by {v:.1%}" for m, v in late.items() if v > 0)
         trial.set_user_attr(RESULT, known)
         self._tell(trial, values, TrialState.COMPLETE)
-
-    def _unusable(self, values: Any) -> str | None:
-        """What Optuna would refuse, in words."""
-        numbers = values if isinstance(values, Sequence) and not isinstance(values, str) else [values]
-        count = len(self._study.directions)
-        if len(numbers) != count:
-            return f"objective: {count} value{'s' * (count > 1)} expected, got {values!r:.60}"
-        try:
-            bad = any(math.isnan(float(number)) for number in numbers)
-        except (TypeError, ValueError):
-            bad = True
-        return f"objective: the value must be a number, got {values!r:.60}" if bad else None
 
     def _tell_duplicate(self, trial: Trial, earlier: FrozenTrial) -> None:
         known = {**result_of(earlier), "duplicate_of": earlier.number, "seconds": 0.0}

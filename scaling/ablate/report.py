@@ -13,8 +13,7 @@ from optuna.study import Study
 from optuna.trial import TrialState
 
 from ...evaluate.folder import write_json
-from ...search.record import result_of
-from ...search.report import job_facts, shown_trials, trial_row, write_rows
+from ...search.record import job_facts, result_of, shown_trials, trial_row, write_rows
 from ...space.built import BuiltNetwork
 from ...space.cost import cost
 from ...space.multipliers import DIVISOR

@@ -11,8 +11,7 @@ import numpy as np
 from optuna.study import Study
 from optuna.trial import TrialState
 
-from ...search.record import result_of
-from ...search.report import shown_trials
+from ...search.record import result_of, shown_trials
 from ..coefficients import Coefficients
 from .networks import Scaled
 from .points import NAMES

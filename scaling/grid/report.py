@@ -10,7 +10,7 @@ from typing import Any
 from optuna.study import Study
 
 from ...evaluate.folder import write_json
-from ...search.report import job_facts, shown_trials, trial_row, write_rows
+from ...search.record import job_facts, shown_trials, trial_row, write_rows
 from ...space.tables import text_table
 from ..coefficients import Coefficients
 from .figure import grid_figure

@@ -16,7 +16,7 @@ from synthetic import calls, chance, read_csv
 from effnas import load_space, run_search
 from effnas.evaluate.evaluation import Evaluation, Report
 from effnas.search.algorithms.evolution import Evolution
-from effnas.search.confirm import next_repeat, standings, winner
+from effnas.search.confirm import choose_repeat, choose_winner, rank_networks
 from effnas.search.objective import Accuracy, Pareto
 from effnas.search.record import RESULT
 from effnas.space.architecture import Architecture
@@ -59,21 +59,21 @@ def test_networks_stand_by_the_mean_of_their_scores() -> None:
         trial(4, "d", 0.95, feasible=False),
         trial(5, "b", 0.8, duplicate_of=1),
     ]
-    ranking = standings(trials, MAXIMIZE, {})
+    ranking = rank_networks(trials, MAXIMIZE, {})
     assert [(s.trial.number, s.scores) for s in ranking] == [(1, (0.8,)), (0, (0.9, 0.5))]
-    assert [s.trial.number for s in standings(trials, StudyDirection.MINIMIZE, {})] == [0, 1]
-    assert [s.trial.number for s in standings(trials, MAXIMIZE, {0: 0.85, 1: 0.7})] == [0, 1]
-    assert winner(ranking).trial.number == 0  # type: ignore[union-attr]
-    assert winner(standings(trials[:2], MAXIMIZE, {})) is None
+    assert [s.trial.number for s in rank_networks(trials, StudyDirection.MINIMIZE, {})] == [0, 1]
+    assert [s.trial.number for s in rank_networks(trials, MAXIMIZE, {0: 0.85, 1: 0.7})] == [0, 1]
+    assert choose_winner(ranking).trial.number == 0  # type: ignore[union-attr]
+    assert choose_winner(rank_networks(trials[:2], MAXIMIZE, {})) is None
 
 
 def test_of_the_finalists_the_one_evaluated_least_is_next() -> None:
     trials = [trial(i, name, value) for i, (name, value) in enumerate(zip("abcd", (0.9, 0.8, 0.7, 0.6), strict=True))]
-    ranking = standings(trials, MAXIMIZE, {})
-    assert next_repeat(ranking, {}).trial.number == 0  # type: ignore[union-attr]
-    assert next_repeat(ranking, {0: 1}).trial.number == 1  # type: ignore[union-attr]
-    assert next_repeat(ranking, {0: 1, 1: 1, 2: 1}).trial.number == 0  # type: ignore[union-attr]
-    assert next_repeat([], {}) is None
+    ranking = rank_networks(trials, MAXIMIZE, {})
+    assert choose_repeat(ranking, {}).trial.number == 0  # type: ignore[union-attr]
+    assert choose_repeat(ranking, {0: 1}).trial.number == 1  # type: ignore[union-attr]
+    assert choose_repeat(ranking, {0: 1, 1: 1, 2: 1}).trial.number == 0  # type: ignore[union-attr]
+    assert choose_repeat([], {}) is None
 
 
 @pytest.mark.parametrize("algorithm", [partial(Evolution, population=4, tournament=2), None])

@@ -16,7 +16,8 @@ from synthetic import Synthetic, four_networks, read_csv, search
 from effnas import cost, load_architecture, load_space
 from effnas.search.figure import log_ticks
 from effnas.search.objective import Accuracy, MnasNetReward, Pareto
-from effnas.search.report import summary_text, write_rows
+from effnas.search.record import write_rows
+from effnas.search.report import summary_text
 from effnas.space.tables import text_table
 
 BASE = ["number", "state", "score", "accuracy", "params", "macs", "activations", "seconds"]
