@@ -77,7 +77,7 @@ def ours(run: Run, where: str, informed: bool = False) -> None:
     module, name = where.split(":")
     factory = getattr(importlib.import_module(module), name)
     if informed:
-        from effnas.search.known import SpaceKnown
+        from effnas.search.algorithms.member_facts import SpaceKnown
 
         factory = functools.partial(factory, known=SpaceKnown(run.task.space, run.task.objective))
     sampler = Seeded(factory, run.seed)
@@ -250,7 +250,7 @@ METHODS: dict[str, Method] = {
     "predictor": Method(
         p(ours, where="effnas.search.algorithms.predictor:Predictor", informed=True),
         "ours",
-        ("effnas.search.algorithms.predictor", "effnas.search.known"),
+        ("effnas.search.algorithms.predictor", "effnas.search.algorithms.member_facts"),
     ),
     "local": Method(
         p(ours, where="effnas.search.algorithms.local:LocalSearch"), "ours", ("effnas.search.algorithms.local",)

@@ -34,9 +34,9 @@ class Encoding:
     def __init__(self, distributions: Mapping[str, BaseDistribution]) -> None:
         self.space = dict(distributions)
         self.names = tuple(distributions)
-        self.levels = tuple(_levels(distribution) for distribution in distributions.values())
+        self.levels = tuple(_list_levels(distribution) for distribution in distributions.values())
         self.sizes = np.array([len(levels) for levels in self.levels])
-        self._tables = [_table(levels) for levels in self.levels]
+        self._tables = [_make_features(levels) for levels in self.levels]
         self.bends = np.array(
             [i == 1 and table.shape[1] == 2 for table in self._tables for i in range(table.shape[1])], np.bool_
         )
@@ -73,17 +73,17 @@ class Encoding:
         """Uniform and independent levels, shape (count, d)."""
         return rng.integers(self.sizes, size=(count, len(self.sizes)))
 
-    def neighbours(self, row: NDArray[np.int64]) -> Rows:
+    def list_neighbours(self, row: NDArray[np.int64]) -> Rows:
         """All rows that differ in one level, shape (sum of sizes - d, d)."""
-        return neighbours(row, self.sizes)
+        return list_neighbours(row, self.sizes)
 
-    def crossed(self, parents: Rows, count: int, rng: np.random.Generator) -> Rows:
+    def cross_rows(self, parents: Rows, count: int, rng: np.random.Generator) -> Rows:
         """Children of random pairs, each level from one parent or the other, shape (count, d)."""
         first, second = (parents[rng.integers(len(parents), size=count)] for _ in range(2))
         return np.where(rng.random(first.shape) < 0.5, first, second)
 
 
-def neighbours(row: NDArray[np.int64], sizes: Sequence[int] | NDArray[np.int64]) -> Rows:
+def list_neighbours(row: NDArray[np.int64], sizes: Sequence[int] | NDArray[np.int64]) -> Rows:
     """All rows that differ from one in one of its levels, of which there are ``sizes``: shape (sum of sizes - d, d)."""
     changes = [(i, level) for i, size in enumerate(sizes) for level in range(size) if level != row[i]]
     moves = np.repeat(row[None], len(changes), axis=0)
@@ -91,7 +91,7 @@ def neighbours(row: NDArray[np.int64], sizes: Sequence[int] | NDArray[np.int64])
     return moves
 
 
-def _levels(distribution: BaseDistribution) -> tuple[Any, ...]:
+def _list_levels(distribution: BaseDistribution) -> tuple[Any, ...]:
     if isinstance(distribution, CategoricalDistribution):
         return distribution.choices
     assert isinstance(distribution, IntDistribution | FloatDistribution)
@@ -108,21 +108,21 @@ def _levels(distribution: BaseDistribution) -> tuple[Any, ...]:
     return tuple(min(max(float(value), low), high) for value in values)
 
 
-def _table(levels: Sequence[Any]) -> Array:
+def _make_features(levels: Sequence[Any]) -> Array:
     """Features of each level, shape (levels, k)."""
     if not all(isinstance(level, int | float) and math.isfinite(level) for level in levels):
-        return _standardised(np.eye(len(levels))[:, : 1 if len(levels) == 2 else None])
+        return _standardise(np.eye(len(levels))[:, : 1 if len(levels) == 2 else None])
     column = np.array(levels, np.float64)
     if column.min() > 0 and column.max() / column.min() >= 3:
         column = np.log(column)
-    line = _standardised(column[:, None])
+    line = _standardise(column[:, None])
     if len(levels) <= 2:
         return line
     square = line[:, 0] ** 2
     slope = (square * line[:, 0]).mean()
-    return np.hstack([line, _standardised((square - slope * line[:, 0])[:, None])])
+    return np.hstack([line, _standardise((square - slope * line[:, 0])[:, None])])
 
 
-def _standardised(table: Array) -> Array:
+def _standardise(table: Array) -> Array:
     width = table.std(axis=0)
     return np.asarray((table - table.mean(axis=0)) / np.where(width > 1e-9, width, 1.0))

@@ -13,7 +13,7 @@ from ..space.built import AnyArchitecture
 from ..space.cost import Cost, CostBatch, cost, cost_batch
 from ..space.errors import UserError
 from ..space.space import Decisions, SearchSpace
-from .encoding import Rows, neighbours
+from .encoding import Rows, list_neighbours
 from .objective import COSTS, Objective
 
 DRAWS = 4096
@@ -40,7 +40,7 @@ class Space(Protocol):
         """
 
 
-def feasible_member(space: Space, objective: Objective, rng: np.random.Generator) -> Decisions:
+def find_feasible_member(space: Space, objective: Objective, rng: np.random.Generator) -> Decisions:
     """A random member that meets the limits; where such are rare, one that a descent on the costs finds.
 
     In a space that is no :class:`~effnas.space.space.SearchSpace` members are only drawn at random, fewer of them.
@@ -49,10 +49,10 @@ def feasible_member(space: Space, objective: Objective, rng: np.random.Generator
         UserError: nothing was found; the nearest member is named with its cost.
     """
     if not isinstance(space, SearchSpace):
-        return _drawn(space, objective, rng)
+        return _draw_feasible(space, objective, rng)
 
     def excess_at(indices: Rows) -> NDArray[np.float64]:
-        return excess_of(objective, cost_batch(space.batch(indices)))
+        return compute_excess(objective, cost_batch(space.batch(indices)))
 
     indices = space.sample_indices(DRAWS, rng)
     excess = excess_at(indices)
@@ -61,15 +61,15 @@ def feasible_member(space: Space, objective: Objective, rng: np.random.Generator
     sizes = [len(labels) for labels in space.choices.values()]
     best, nearest = np.inf, indices[0]
     for start in np.argsort(excess, kind="stable")[:STARTS]:
-        row, value = descend(indices[start], float(excess[start]), sizes, excess_at)
+        row, value = descend_to_limits(indices[start], float(excess[start]), sizes, excess_at)
         if value <= 0:
             return space.decisions(row)
         if value < best:
             best, nearest = value, row
-    raise _out_of_reach(space, objective, cost(space.build(space.decisions(nearest))))
+    raise _explain_out_of_reach(space, objective, cost(space.build(space.decisions(nearest))))
 
 
-def _drawn(space: Space, objective: Objective, rng: np.random.Generator) -> Decisions:
+def _draw_feasible(space: Space, objective: Objective, rng: np.random.Generator) -> Decisions:
     best, nearest, reason = np.inf, None, ""
     for _ in range(SINGLE_DRAWS):
         decisions: dict[str, Any] = {
@@ -89,17 +89,17 @@ def _drawn(space: Space, objective: Objective, rng: np.random.Generator) -> Deci
         raise UserError(
             f"space {space.name}: none of {SINGLE_DRAWS} random members could be built; the first: {reason}"
         )
-    raise _out_of_reach(space, objective, nearest)
+    raise _explain_out_of_reach(space, objective, nearest)
 
 
-def _out_of_reach(space: Space, objective: Objective, member: Cost) -> UserError:
+def _explain_out_of_reach(space: Space, objective: Objective, member: Cost) -> UserError:
     limits = [m for m in COSTS if getattr(objective, f"max_{m}", None) is not None]
     wanted = ", ".join(f"{m} ≤ {getattr(objective, f'max_{m}'):,.0f}" for m in limits)
     has = ", ".join(f"{m} {getattr(member, m):,}" for m in limits)
     return UserError(f"objective: no network of the space {space.name} meets {wanted}; the nearest found has {has}")
 
 
-def excess_of(objective: Objective, costs: CostBatch) -> NDArray[np.float64]:
+def compute_excess(objective: Objective, costs: CostBatch) -> NDArray[np.float64]:
     """The largest ``cost / limit - 1`` of each network; at most 0 where all limits hold, minus infinity without any."""
     violations = list(objective.violations(costs).values())  # type: ignore[arg-type]  # columns instead of numbers
     if not violations:
@@ -108,7 +108,7 @@ def excess_of(objective: Objective, costs: CostBatch) -> NDArray[np.float64]:
     return excess
 
 
-def descend(
+def descend_to_limits(
     row: NDArray[np.int64],
     value: float,
     sizes: Sequence[int] | NDArray[np.int64],
@@ -123,7 +123,7 @@ def descend(
         excess: of rows, shape (n, d) to (n,).
     """
     while value > 0:
-        moves = neighbours(row, sizes)
+        moves = list_neighbours(row, sizes)
         values = excess(moves)
         best = int(np.argmin(values))
         if values[best] >= value:

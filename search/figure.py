@@ -59,7 +59,7 @@ def search_figure(
     left, right = macs.min() / 1.15, macs.max() * 1.15
     axes.set_xlim(left, right)
     if isinstance(objective, MnasNetReward) and objective.metric == "macs":
-        _level_lines(axes, objective, [row["score"] for row in done], (left, right))
+        _draw_level_lines(axes, objective, [row["score"] for row in done], (left, right))
     limit = getattr(objective, "max_macs", None)
     if limit is not None and left <= limit / 1e6 <= right:
         axes.axvline(limit / 1e6, color="firebrick", linestyle="--", linewidth=1, label="limit")
@@ -80,7 +80,7 @@ def search_figure(
     save_figure(figure, output / "search")
 
 
-def _level_lines(axes: Any, objective: MnasNetReward, scores: Sequence[float], span: tuple[float, float]) -> None:
+def _draw_level_lines(axes: Any, objective: MnasNetReward, scores: Sequence[float], span: tuple[float, float]) -> None:
     """Curves of equal reward: the best one and the quartiles of the candidates'."""
     x = np.geomspace(*span, 200)
     factor = objective.factor(x * 1e6)

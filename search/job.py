@@ -16,9 +16,9 @@ from optuna.study import Study
 from ..evaluate.evaluation import Evaluator
 from ..space.errors import UserError, check_int
 from ..space.space import load_space
+from .algorithms.member_facts import inform_algorithm
 from .algorithms.predictor import Predictor
-from .feasible import Space, feasible_member
-from .known import informed
+from .feasible import Space, find_feasible_member
 from .objective import MnasNetReward, Objective
 from .problem import SpaceProblem
 from .report import write_search
@@ -112,10 +112,10 @@ def run_search(
     output = Path(output)
     members = load_space(space) if isinstance(space, str) else space
     objective = MnasNetReward() if objective is None else objective
-    feasible_member(members, objective, np.random.default_rng(seed))  # limits out of reach are found out now
+    find_feasible_member(members, objective, np.random.default_rng(seed))  # limits out of reach are found out now
     if job is None:
         job = {"space": members.name, "evaluator": repr(evaluator), "objective": repr(objective), "seed": seed}
-    algorithm = informed(algorithm, members, objective)
+    algorithm = inform_algorithm(algorithm, members, objective)
     _rehearse(algorithm, members, objective)
     getattr(evaluator, "prepare", lambda: None)()
     sampler = Seeded(algorithm, seed)

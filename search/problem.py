@@ -13,7 +13,7 @@ from optuna.distributions import BaseDistribution
 from ..evaluate.evaluation import EvaluationError
 from ..space.built import AnyArchitecture
 from ..space.errors import UserError
-from .feasible import Space, feasible_member
+from .feasible import Space, find_feasible_member
 from .objective import Objective
 from .seeded import derive_seed
 
@@ -86,4 +86,4 @@ class SpaceProblem:
             return dict(self._member(self.seed))
 
     def _member(self, seed: int) -> Mapping[str, Any]:
-        return feasible_member(self.space, self.objective, np.random.default_rng(seed))
+        return find_feasible_member(self.space, self.objective, np.random.default_rng(seed))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Callable, Hashable, Sequence
 from itertools import count, islice
@@ -92,7 +93,19 @@ def derive_seed(seed: int, *keys: int) -> int:
     return int(np.random.SeedSequence((seed, *keys)).generate_state(1)[0])
 
 
-class Memory:
+def choose_seed(seed: int | None) -> int:
+    """The seed itself; for None a random one.
+
+    Raises:
+        UserError: it is not one.
+    """
+    if seed is None:
+        return secrets.randbits(32)
+    check_int("seed", seed, 0, 2**32 - 1)
+    return seed
+
+
+class HistoryCache:
     """A sampler's cache of what is a function of its settings and the history, made to be forgotten at any time.
 
     :class:`Seeded` hands a sampler's attributes of this class on to the samplers of later trials, so that what was
@@ -136,14 +149,13 @@ class Seeded(BaseSampler):
     """
 
     def __init__(self, factory: Callable[..., BaseSampler], seed: int) -> None:
-        check_int("seed", seed, 0, 2**32 - 1)
         self._factory = factory
-        self._seed = seed
+        self._seed = choose_seed(seed)
         # Several trials may be open at once, and be told in any order: each keeps its sampler until it is told.
         self._open: dict[int, BaseSampler] = {}
         # What does not depend on the seed is handed on, by the attribute's name: Optuna's own cache of the space that
         # all trials share, and ours. Made anew, they would cost O(history) a trial.
-        self._kept: dict[str, IntersectionSearchSpace | Memory] = {}
+        self._kept: dict[str, IntersectionSearchSpace | HistoryCache] = {}
         try:
             self._name = str(factory(seed=seed))
         except UserError:
@@ -164,7 +176,7 @@ class Seeded(BaseSampler):
     def _make_sampler(self, seed: int) -> BaseSampler:
         sampler = self._factory(seed=seed)
         for name, value in vars(sampler).items():
-            if isinstance(value, IntersectionSearchSpace | Memory):
+            if isinstance(value, IntersectionSearchSpace | HistoryCache):
                 setattr(sampler, name, self._kept.setdefault(name, value))
         return sampler
 

@@ -31,7 +31,7 @@ def _connect(url: str) -> BaseStorage:
         return optuna.storages.get_storage(url)
 
 
-def _journal(folder: Path) -> BaseStorage:
+def _open_journal(folder: Path) -> BaseStorage:
     """The journal file of ``folder``.
 
     A record that a kill or a full disk cut short, at the end of the file, is removed: its trial was running.
@@ -41,11 +41,11 @@ def _journal(folder: Path) -> BaseStorage:
     """
     path = folder / JOURNAL
     if path.exists():
-        _repair(path)
+        _repair_journal(path)
     return Journal(JournalFile(path))
 
 
-def _repair(path: Path) -> None:
+def _repair_journal(path: Path) -> None:
     content = path.read_bytes()
     whole = content[: content.rfind(b"\n") + 1]
     for number, line in enumerate(whole.splitlines(), 1):
@@ -84,7 +84,7 @@ def open_study(
     }
     job = json.loads(json.dumps(job))
     try:
-        options["storage"] = _connect(storage) if storage is not None else _journal(folder)
+        options["storage"] = _connect(storage) if storage is not None else _open_journal(folder)
         if name in optuna.get_all_study_names(options["storage"]):
             study = optuna.load_study(**options)
         else:
@@ -102,8 +102,9 @@ def open_study(
     if stored is None:
         study.set_user_attr(JOB, job)
     elif stored != job:
+        place = folder if storage is None else storage
         raise UserError(
-            f"{folder if storage is None else storage}: holds another search ({_difference(stored, job)}). Continue it "
+            f"{place}: holds another search ({_describe_difference(stored, job)}). Continue it "
             "with the settings it was begun with, or choose another folder with hydra.run.dir=DIR"
         )
     return study
@@ -116,7 +117,7 @@ def _is_without_result(study: Study, shared: bool) -> bool:
     return not running and all(t.user_attrs.get(INTERRUPTED) for t in trials if t.state.is_finished())
 
 
-def _difference(old: Any, new: Any, path: str = "") -> str:
+def _describe_difference(old: Any, new: Any, path: str = "") -> str:
     """The first few settings that differ, as ``name: old → new``."""
     found: list[str] = []
 

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from ..encoding import Rows
-from ..feasible import descend
+from ..feasible import descend_to_limits
 from ..objective import non_dominated
-from .evidence import Members, Past, View
 from .gaussian import GaussianProcess
+from .members import Members, MemberView, PastTrials
 
 Array = NDArray[np.float64]
 
@@ -30,7 +30,7 @@ class Model:
     processes: dict[int, GaussianProcess]
     limits: dict[str, GaussianProcess]
 
-    def bounds(self, view: View, kappa: float) -> Array:
+    def bounds(self, view: MemberView, kappa: float) -> Array:
         """Upper confidence bounds of the values, shape (n, m); what is exact has no more than itself."""
         values = view.facts.exact.copy()
         for column, process in self.processes.items():
@@ -38,7 +38,7 @@ class Model:
             values[:, column] = (mean + kappa * deviation) * view.facts.factors[:, column]
         return values
 
-    def probability(self, view: View) -> Array:
+    def probability(self, view: MemberView) -> Array:
         """Of meeting all limits that only evaluations check, shape (n,)."""
         chance = np.ones(len(view.features))
         for process in self.limits.values():
@@ -47,20 +47,20 @@ class Model:
         return chance
 
 
-def spread(members: Members, past: Past, rng: np.random.Generator) -> NDArray[np.int64]:
+def propose_spread(members: Members, past: PastTrials, rng: np.random.Generator) -> NDArray[np.int64]:
     """Of random members within the limits, the farthest from all others so far."""
     drawn = members.encoding.random(DRAWS, rng)
     view = members.look(drawn)
     inside = view.facts.excess <= 0
     if not inside.any():
         nearest = int(np.argmin(view.facts.excess))
-        row, _ = descend(
+        row, _ = descend_to_limits(
             drawn[nearest],
             float(view.facts.excess[nearest]),
             members.encoding.sizes,
             lambda rows: members.look(rows).facts.excess,
         )
-        drawn = np.concatenate([row[None], members.encoding.neighbours(row)])
+        drawn = np.concatenate([row[None], members.encoding.list_neighbours(row)])
         view = members.look(drawn)
         inside = view.facts.excess <= 0
     fresh = np.array([row.tobytes() not in past.seen for row in drawn])
@@ -76,12 +76,12 @@ def spread(members: Members, past: Past, rng: np.random.Generator) -> NDArray[np
     return members.canonical(drawn[int(np.argmax(distance))])
 
 
-def propose(
-    members: Members, past: Past, model: Model, exploration: float, rng: np.random.Generator
+def propose_best(
+    members: Members, past: PastTrials, model: Model, exploration: float, rng: np.random.Generator
 ) -> NDArray[np.int64]:
     """The member with the largest randomised upper confidence bound, as far as climbing finds it."""
     kappa = exploration * abs(rng.standard_normal())
-    scalar = _scalarisation(past, rng)
+    scalar = _make_scalarisation(past, rng)
     measured = members.look(past.rows)
     level = scalar(model.bounds(measured, 0.0))
     level[~past.feasible] = -np.inf
@@ -106,23 +106,25 @@ def propose(
     pool = np.unique(
         np.concatenate(
             [
-                *(encoding.neighbours(past.rows[i]) for i in order[:PARENTS]),
-                encoding.crossed(past.rows[order[: 2 * PARENTS]], DRAWS // 2, rng),
+                *(encoding.list_neighbours(past.rows[i]) for i in order[:PARENTS]),
+                encoding.cross_rows(past.rows[order[: 2 * PARENTS]], DRAWS // 2, rng),
                 encoding.random(DRAWS // 2, rng),
             ]
         ),
         axis=0,
     )
-    return _climb(members, score, pool, past.seen)
+    return _climb_pool(members, score, pool, past.seen)
 
 
-def _climb(members: Members, score: Callable[[Rows], Array], pool: Rows, seen: frozenset[bytes]) -> NDArray[np.int64]:
+def _climb_pool(
+    members: Members, score: Callable[[Rows], Array], pool: Rows, seen: frozenset[bytes]
+) -> NDArray[np.int64]:
     """The best of the pool, improved one level at a time; a network that was never proposed, where one is left."""
     values = score(pool)
     found = {row.tobytes(): (value, row) for row, value in zip(pool, values, strict=True)}
     climbers = [(values[i], pool[i]) for i in np.argsort(-values, kind="stable")[:CLIMBERS]]
     for _ in range(STEPS):
-        moves = [members.encoding.neighbours(row) for _, row in climbers]
+        moves = [members.encoding.list_neighbours(row) for _, row in climbers]
         scores = np.split(score(np.concatenate(moves)), np.cumsum([len(m) for m in moves])[:-1])
         climbed = {}
         for (value, _), steps, gains in zip(climbers, moves, scores, strict=True):
@@ -143,7 +145,7 @@ def _climb(members: Members, score: Callable[[Rows], Array], pool: Rows, seen: f
     return np.asarray(row)
 
 
-def _scalarisation(past: Past, rng: np.random.Generator) -> Callable[[Array], Array]:
+def _make_scalarisation(past: PastTrials, rng: np.random.Generator) -> Callable[[Array], Array]:
     """One number of the values, larger being better: itself, or the least along a random direction of the front."""
     count = past.values.shape[1]
     if count == 1:

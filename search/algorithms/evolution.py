@@ -10,9 +10,8 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from ...space.errors import check_int, check_number
-from ..seeded import trial_rank
-from .history import common, draw, history, occurs, parents, sort_keys
-from .sampler import RankedSampler
+from .history import draw_value, find_parents, find_shared_space, make_sort_keys, read_history, was_proposed
+from .ranked_sampler import RankedSampler
 
 
 class Evolution(RankedSampler):
@@ -62,38 +61,37 @@ class Evolution(RankedSampler):
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """What the possible parents have in common (before there is one: the youngest trials of any state)."""
-        trials = history(study, trial)
-        return common(self._parents(trials) or [t for t in trials if t.distributions][-self._population :])
+        trials = read_history(study, trial)
+        return find_shared_space(
+            self._find_living(trials) or [t for t in trials if t.distributions][-self._population :]
+        )
 
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    def propose(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution], rng: np.random.Generator
     ) -> dict[str, Any]:
         """A random vector at first, then the mutated winner of a tournament; new, where a few attempts make it so."""
-        if not search_space:
-            return {}
-        rng = np.random.default_rng((self._seed, trial_rank(study, trial)))
-        trials = history(study, trial)
-        living = self._parents(trials)
+        trials = read_history(study, trial)
+        living = self._find_living(trials)
         if not living or sum(t.state.is_finished() for t in trials) < self._startup:
-            base = child = {name: draw(study, trial, name, space, rng) for name, space in search_space.items()}
+            base = child = {name: draw_value(study, trial, name, space, rng) for name, space in search_space.items()}
         else:
-            keys = sort_keys(living, study.directions)
+            keys = make_sort_keys(living, study.directions)
             drawn = rng.choice(len(living), size=min(self._tournament, len(living)), replace=False)
             winner = living[min(drawn, key=lambda i: keys[i])]
             base = {name: winner.params[name] for name in search_space}
-            child = self._mutated(study, trial, base, search_space, rng)
+            child = self._mutate(study, trial, base, search_space, rng)
         for attempt in range(1, self._attempts + 1):
-            if not occurs(child, trials):
+            if not was_proposed(child, trials):
                 break
             if attempt % 10 == 0:  # few neighbours seem to be left: a step further
                 base = child
-            child = self._mutated(study, trial, base, search_space, rng)
+            child = self._mutate(study, trial, base, search_space, rng)
         return child
 
-    def _parents(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
-        return parents(trials)[-self._population :]
+    def _find_living(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
+        return find_parents(trials)[-self._population :]
 
-    def _mutated(
+    def _mutate(
         self,
         study: Study,
         trial: FrozenTrial,
@@ -109,7 +107,7 @@ class Evolution(RankedSampler):
                 index = int(rng.integers(len(space.choices) - 1))
                 child[name] = space.choices[index + (index >= space.to_internal_repr(old))]
             else:
-                draws = (draw(study, trial, name, space, rng) for _ in range(20))
+                draws = (draw_value(study, trial, name, space, rng) for _ in range(20))
                 child[name] = next((new for new in draws if new != old), old)
             if rng.random() >= self._repeat_prob:
                 return child

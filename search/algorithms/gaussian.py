@@ -121,7 +121,7 @@ class GaussianProcess:
         self._weights = cho_solve(factor, (values - self._offset) / self._scale)
         self._precision = cho_solve(factor, np.eye(len(rows)))
 
-    def believing(self, rows: Array) -> GaussianProcess:
+    def believe(self, rows: Array) -> GaussianProcess:
         """As if each row had been evaluated with its mean (the kriging believer, Ginsbourger et al. 2010)."""
         mean, _ = self.predict(rows)
         return GaussianProcess(self.kernel, np.concatenate([self._rows, rows]), np.concatenate([self._values, mean]))

@@ -21,14 +21,14 @@ from ..seeded import INTERRUPTED
 _MISSING = object()
 
 
-def history(study: Study, trial: FrozenTrial | None = None) -> list[FrozenTrial]:
+def read_history(study: Study, trial: FrozenTrial | None = None) -> list[FrozenTrial]:
     """The trials, but for one, oldest first, as if the interrupted ones had never been."""
     aside = None if trial is None else trial.number
     trials = study.get_trials(deepcopy=False)
     return [t for t in trials if t.number != aside and not t.user_attrs.get(INTERRUPTED)]
 
 
-def common(trials: list[FrozenTrial]) -> dict[str, BaseDistribution]:
+def find_shared_space(trials: list[FrozenTrial]) -> dict[str, BaseDistribution]:
     """The parameters of several values that all trials have, sorted: their order must not depend on the storage."""
     if not trials:
         return {}
@@ -39,7 +39,7 @@ def common(trials: list[FrozenTrial]) -> dict[str, BaseDistribution]:
     return shared
 
 
-def parents(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+def find_parents(trials: list[FrozenTrial]) -> list[FrozenTrial]:
     """Those with values; as long as there are none, the pruned ones that violate constraints.
 
     So a search with tight limits finds its way to them.
@@ -47,20 +47,20 @@ def parents(trials: list[FrozenTrial]) -> list[FrozenTrial]:
     complete = [t for t in trials if t.state == TrialState.COMPLETE and t.distributions]
     if complete:
         return complete
-    return [t for t in trials if t.state == TrialState.PRUNED and t.distributions and violation(t) > 0]
+    return [t for t in trials if t.state == TrialState.PRUNED and t.distributions and sum_violations(t) > 0]
 
 
-def draw(study: Study, trial: FrozenTrial, name: str, space: BaseDistribution, rng: np.random.Generator) -> Any:
+def draw_value(study: Study, trial: FrozenTrial, name: str, space: BaseDistribution, rng: np.random.Generator) -> Any:
     """A random value of one parameter."""
     return RandomSampler(int(rng.integers(2**32))).sample_independent(study, trial, name, space)
 
 
-def occurs(params: dict[str, Any], trials: list[FrozenTrial]) -> bool:
+def was_proposed(params: dict[str, Any], trials: list[FrozenTrial]) -> bool:
     """Whether a trial has these values, whatever became of it."""
     return any(all(t.params.get(name, _MISSING) == value for name, value in params.items()) for t in trials)
 
 
-def violation(trial: FrozenTrial) -> float:
+def sum_violations(trial: FrozenTrial) -> float:
     """The sum of the violated constraints; 0 where all hold or none is set."""
     return sum(value for value in trial.constraints.values() if value > 0)
 
@@ -70,12 +70,12 @@ def loss_signs(directions: Sequence[StudyDirection]) -> NDArray[np.float64]:
     return np.array([-1.0 if direction == StudyDirection.MAXIMIZE else 1.0 for direction in directions])
 
 
-def sort_keys(trials: list[FrozenTrial], directions: Sequence[StudyDirection]) -> list[tuple[float, ...]]:
+def make_sort_keys(trials: list[FrozenTrial], directions: Sequence[StudyDirection]) -> list[tuple[float, ...]]:
     """The smallest key wins: by violation, then by loss or, of several, by front and crowding distance.
 
     The fronts are those of all ``trials``, whatever they violate (Deb et al. 2002, *NSGA-II*).
     """
-    violations = [violation(t) for t in trials]
+    violations = [sum_violations(t) for t in trials]
     if any(t.values is None for t in trials):  # pruned ones, as long as there is nothing else
         return [(v,) for v in violations]
     signs = loss_signs(directions)
@@ -87,12 +87,12 @@ def sort_keys(trials: list[FrozenTrial], directions: Sequence[StudyDirection]) -
     while len(rows):
         front = non_dominated(losses[rows], ("minimize",) * losses.shape[1])
         fronts[rows[~front]] += 1
-        spacing[rows[front]] = crowding(losses[rows[front]])
+        spacing[rows[front]] = measure_crowding(losses[rows[front]])
         rows = rows[~front]
     return [(v, float(f), -float(c)) for v, f, c in zip(violations, fronts, spacing, strict=True)]
 
 
-def crowding(losses: NDArray[np.float64]) -> NDArray[np.float64]:
+def measure_crowding(losses: NDArray[np.float64]) -> NDArray[np.float64]:
     """Crowding distance of each row of one front, shape (n, m) → (n,): infinite at the ends of every objective."""
     distance = np.zeros(len(losses))
     for column in np.clip(losses, -1e300, 1e300).T:

@@ -21,8 +21,8 @@ from optuna.trial import FrozenTrial, TrialState
 from ...evaluate.machine.device import torch_threads
 from ...space.errors import UserError
 from ..optuna_private import add_constraints, draw_seed
-from .history import draw, history, loss_signs, occurs, violation
-from .view import View
+from .history import draw_value, loss_signs, read_history, sum_violations, was_proposed
+from .study_view import StudyView
 
 #: Random steps, at most, away from what was proposed before.
 ATTEMPTS = 100
@@ -39,14 +39,14 @@ class Infeasible(BaseSampler):
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """As without infeasible trials."""
-        view = View(study, _with_infeasible).as_study()
+        view = StudyView(study, _show_infeasible).as_study()
         return super().infer_relative_search_space(view, trial)  # type: ignore[safe-super]  # of the class mixed into
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """As without infeasible trials."""
-        view = View(study, _with_infeasible).as_study()
+        view = StudyView(study, _show_infeasible).as_study()
         return super().sample_relative(view, trial, search_space)  # type: ignore[safe-super]
 
 
@@ -71,13 +71,13 @@ class GP(Infeasible, GPSampler):
         """What has the largest expected improvement, or is near it and new."""
         with torch_threads(1):
             params = super().sample_relative(study, trial, search_space)
-        trials = history(study, trial)
+        trials = read_history(study, trial)
         rng = np.random.default_rng(draw_seed(self))
         for _ in range(ATTEMPTS):
-            if not params or not occurs(params, trials):
+            if not params or not was_proposed(params, trials):
                 break
             name = list(search_space)[rng.integers(len(search_space))]
-            params[name] = draw(study, trial, name, search_space[name], rng)
+            params[name] = draw_value(study, trial, name, search_space[name], rng)
         return params
 
 
@@ -100,20 +100,20 @@ class CMAES(Infeasible, CmaEsSampler):
         """Nothing: Optuna's would warn that it does not use constraints."""
 
 
-def _with_infeasible(study: Study, trials: list[FrozenTrial]) -> list[FrozenTrial]:
+def _show_infeasible(study: Study, trials: list[FrozenTrial]) -> list[FrozenTrial]:
     complete = [t for t in trials if t.state == TrialState.COMPLETE]
     signs = loss_signs(study.directions)
     losses = np.array([t.values for t in complete]).reshape(len(complete), len(signs)) * signs
     worst = np.where(np.isfinite(losses), losses, -np.inf).max(axis=0, initial=-np.inf)
     worst = np.where(np.isfinite(worst), worst, 0.0)
     names = {name: None for t in trials for name in t.constraints}
-    return [_complete(t, worst, signs, list(names)) for t in trials]
+    return [_show_complete(t, worst, signs, list(names)) for t in trials]
 
 
-def _complete(
+def _show_complete(
     trial: FrozenTrial, worst: NDArray[np.float64], signs: NDArray[np.float64], names: list[str]
 ) -> FrozenTrial:
-    excess = violation(trial) if trial.state == TrialState.PRUNED else 0.0
+    excess = sum_violations(trial) if trial.state == TrialState.PRUNED else 0.0
     unknown = [name for name in names if name not in trial.constraints]
     if excess <= 0 and not unknown:
         return trial

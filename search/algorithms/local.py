@@ -14,10 +14,9 @@ from optuna.trial import FrozenTrial
 from ...space.errors import check_int
 from ..encoding import Rows
 from ..objective import non_dominated
-from ..seeded import trial_rank
-from .history import crowding, history
-from .sampler import SharedSpaceSampler
-from .table import Columns, Table
+from .history import measure_crowding, read_history
+from .history_table import HistoryColumns, HistoryTable
+from .ranked_sampler import SharedSpaceSampler
 
 #: Random vectors tried for one that no trial has.
 ATTEMPTS = 100
@@ -49,32 +48,29 @@ class LocalSearch(SharedSpaceSampler):
         super().__init__(seed, youngest=startup)
         self._startup = startup
 
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    def propose(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution], rng: np.random.Generator
     ) -> dict[str, Any]:
         """A random vector at first, then a neighbour of the best; new, unless all seem to be taken."""
-        if not search_space:
-            return {}
-        rng = np.random.default_rng((self._seed, trial_rank(study, trial)))
-        table, neighbourhoods = self._memory.get(
+        table, neighbourhoods = self._cache.get(
             (*search_space.items(), *study.directions),
-            lambda: (Table(search_space, study.directions), _Neighbourhoods(len(search_space))),
+            lambda: (HistoryTable(search_space, study.directions), _Neighbourhoods(len(search_space))),
         )
-        past = table.read(history(study, trial))
+        past = table.read(read_history(study, trial))
         encoding = table.encoding
-        parents = past.parents()
+        parents = past.find_parents()
         if len(parents) and past.finished.sum() >= self._startup:
-            open_ = parents[neighbourhoods.proposed(past.rows)[parents] < (encoding.sizes - 1).sum()]
+            open_ = parents[neighbourhoods.count_proposed(past.rows)[parents] < (encoding.sizes - 1).sum()]
             if len(open_):
-                best = past.rows[_best(past, parents, open_)]
-                moves = encoding.neighbours(best)
-                new = moves[~_taken(moves, past.rows[(past.rows != best).sum(axis=1) == 1])]
+                best = past.rows[_choose_best(past, parents, open_)]
+                moves = encoding.list_neighbours(best)
+                new = moves[~_mark_taken(moves, past.rows[(past.rows != best).sum(axis=1) == 1])]
                 return encoding.params(new[rng.integers(len(new))])
         draws = encoding.random(ATTEMPTS, rng)
-        return encoding.params(draws[_taken(draws, past.rows).argmin()])
+        return encoding.params(draws[_mark_taken(draws, past.rows).argmin()])
 
 
-def _best(past: Columns, parents: NDArray[np.int64], open_: NDArray[np.int64]) -> int:
+def _choose_best(past: HistoryColumns, parents: NDArray[np.int64], open_: NDArray[np.int64]) -> int:
     """The trial of ``open_`` to go on from: of those that violate least the best, by front and crowding distance."""
     violations = past.violations[open_]
     open_ = open_[violations == violations.min()]
@@ -86,12 +82,12 @@ def _best(past: Columns, parents: NDArray[np.int64], open_: NDArray[np.int64]) -
     while True:  # the fronts of all parents, up to the first that is not exhausted
         members = non_dominated(losses[parents], ("minimize",) * losses.shape[1])
         front, parents = parents[members], parents[~members]
-        distances = np.where(np.isin(front, open_), crowding(losses[front]), -1.0)
+        distances = np.where(np.isin(front, open_), measure_crowding(losses[front]), -1.0)
         if distances.max() >= 0:
             return int(front[distances.argmax()])
 
 
-def _taken(rows: Rows, past: Rows) -> NDArray[np.bool_]:
+def _mark_taken(rows: Rows, past: Rows) -> NDArray[np.bool_]:
     """Which rows a trial has, shape (n,)."""
     known = {row.tobytes() for row in past}
     return np.array([row.tobytes() in known for row in rows], np.bool_)
@@ -111,7 +107,7 @@ class _Neighbourhoods:
         self._counts = np.empty(0, np.int64)
         self._lock = threading.Lock()
 
-    def proposed(self, rows: Rows) -> NDArray[np.int64]:
+    def count_proposed(self, rows: Rows) -> NDArray[np.int64]:
         """For each of ``rows``, shape (n, d), the number of different ones that differ from it in one place."""
         with self._lock:
             kept = min(len(rows), len(self._rows))

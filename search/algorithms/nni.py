@@ -21,10 +21,10 @@ from optuna.trial import FrozenTrial
 from ...space.errors import check_int, check_number
 from ..optuna_private import set_system_attr
 from ..seeded import derive_seed, trial_rank
-from .history import history, sort_keys
+from .history import make_sort_keys, read_history
+from .history_table import HistoryTable
 from .nni_library import add_random_individual, load_nni
-from .sampler import SharedSpaceSampler
-from .table import Table
+from .ranked_sampler import SharedSpaceSampler
 
 #: System attribute: the number of the trial that lost its place to this one (naive evolution).
 REPLACED = "effnas:nni:replaced"
@@ -34,7 +34,7 @@ _LOCK = threading.Lock()
 
 
 @dataclass(frozen=True)
-class Past:
+class NNIHistory:
     """What an algorithm of NNI is told.
 
     Args:
@@ -73,33 +73,31 @@ class NNI(SharedSpaceSampler, ABC):
         super().__init__(seed)
 
     @abstractmethod
-    def propose(self, study: Study, trial: FrozenTrial, past: Past) -> Levels | None:
+    def choose_levels(self, study: Study, trial: FrozenTrial, past: NNIHistory) -> Levels | None:
         """The choices that NNI's algorithm makes; None: it has no more."""
 
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    def propose(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution], rng: np.random.Generator
     ) -> dict[str, Any]:
         """What NNI's algorithm proposes after the history."""
-        if not search_space:
-            return {}
-        table = self._memory.get(
-            (*search_space.items(), *study.directions), lambda: Table(search_space, study.directions)
+        table = self._cache.get(
+            (*search_space.items(), *study.directions), lambda: HistoryTable(search_space, study.directions)
         )
         seed = derive_seed(self._seed, trial_rank(study, trial))
-        trials = history(study, trial)
+        trials = read_history(study, trial)
         columns = table.read(trials)
-        parents = columns.parents()
+        parents = columns.find_parents()
         legal = columns.legal
         closed = legal & columns.finished
         closed[parents] = False
-        keys = sort_keys([trials[i] for i in parents], study.directions)
+        keys = make_sort_keys([trials[i] for i in parents], study.directions)
         places = {key: place for place, key in enumerate(sorted(set(keys)))}
         names = table.encoding.names
 
         def levels(which: NDArray[Any]) -> list[Levels]:
             return [dict(zip(names, row, strict=True)) for row in columns.rows[which].tolist()]
 
-        past = Past(
+        past = NNIHistory(
             sizes=dict(zip(names, table.encoding.sizes.tolist(), strict=True)),
             numbers=[trials[i].number for i in parents],
             levels=levels(parents),
@@ -109,7 +107,7 @@ class NNI(SharedSpaceSampler, ABC):
             seed=seed % 2**31,
         )
         with _LOCK:
-            chosen = self.propose(study, trial, past)
+            chosen = self.choose_levels(study, trial, past)
         if chosen is None:
             row = table.encoding.random(1, np.random.default_rng(seed))[0]
         else:
@@ -151,7 +149,7 @@ class NNIRegularizedEvolution(NNI):
             "dedup": dedup,
         }
 
-    def propose(self, study: Study, trial: FrozenTrial, past: Past) -> Levels | None:
+    def choose_levels(self, study: Study, trial: FrozenTrial, past: NNIHistory) -> Levels | None:
         """A random sample, until the population is complete, then a child."""
         nni = load_nni()
         strategy = nni.evolution.RegularizedEvolution(**self._settings, seed=past.seed)
@@ -184,10 +182,10 @@ class NNIEvolution(NNI):
         check_int("population_size", population_size, 2)
         self._population_size = population_size
 
-    def propose(self, study: Study, trial: FrozenTrial, past: Past) -> Levels | None:
+    def choose_levels(self, study: Study, trial: FrozenTrial, past: NNIHistory) -> Levels | None:
         """One decision of the better of a pair is drawn anew; a random vector, as long as there are too few."""
         nni = load_nni()
-        dead = {other.system_attrs.get(REPLACED) for other in history(study, trial)}
+        dead = {other.system_attrs.get(REPLACED) for other in read_history(study, trial)}
         told = zip(past.numbers, past.levels, past.values, strict=True)
         alive = [(number, levels, value) for number, levels, value in told if number not in dead]
         tuner = nni.EvolutionTuner("maximize", population_size=1)
@@ -246,7 +244,7 @@ class NNITPE(NNI):
             "gamma": gamma,
         }
 
-    def propose(self, study: Study, trial: FrozenTrial, past: Past) -> Levels | None:
+    def choose_levels(self, study: Study, trial: FrozenTrial, past: NNIHistory) -> Levels | None:
         """What is likelier among the good trials than among the others."""
         nni = load_nni()
         tuner = nni.TpeTuner("maximize", seed=past.seed, tpe_args=self._settings)

@@ -9,19 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.search_space import IntersectionSearchSpace
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from ...evaluate.machine.device import torch_threads
 from ...space.errors import check_int, check_number
-from ..known import Known
-from ..seeded import Memory, trial_rank
-from .acquisition import Model, propose, spread
-from .evidence import Members, Past
+from .acquisition import Model, propose_best, propose_spread
 from .gaussian import GaussianProcess, Kernel, learn_kernel
-from .history import common, history
-from .sampler import RankedSampler
+from .history import read_history
+from .member_facts import Known
+from .members import Members, PastTrials
+from .ranked_sampler import SharedSpaceSampler
 
 Array = NDArray[np.float64]
 
@@ -34,7 +32,7 @@ ACTIVE = 320
 YOUNGEST = 256
 
 
-class Predictor(RankedSampler):
+class Predictor(SharedSpaceSampler):
     """Randomised upper confidence bounds of Gaussian processes, maximised by local search, as an Optuna sampler.
 
     A Gaussian process (:mod:`effnas.search.algorithms.gaussian`) learns each objective from the decisions and from what
@@ -69,37 +67,31 @@ class Predictor(RankedSampler):
     ) -> None:
         check_int("startup", startup, 1)
         check_number("exploration", exploration, 0, 100)
-        super().__init__(seed)
+        super().__init__(seed, youngest=YOUNGEST, include_pruned=False)
         self._startup = startup
         self._exploration = exploration
         self._known = known
-        self._memory = Memory()
-        self._space = IntersectionSearchSpace()
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """What the trials with values have in common (before there are some: those of any state)."""
-        shared = {name: d for name, d in self._space.calculate(study).items() if not d.single()}
-        shared = shared or common([t for t in history(study, trial) if t.distributions][-YOUNGEST:])
+        shared = super().infer_relative_search_space(study, trial)
         if not shared and self._known is not None:  # the first trial: no limit should be broken by it either
             space = {name: d for name, d in sorted(self._known.distributions.items()) if not d.single()}
-            if self._members(space, study).limited:
+            if self._make_members(space, study).limited:
                 return dict(space)
         return shared
 
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    def propose(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution], rng: np.random.Generator
     ) -> dict[str, Any]:
         """The member that maximises the acquisition; at first, one far from the others."""
-        if not search_space:
-            return {}
-        rng = np.random.default_rng((self._seed, trial_rank(study, trial)))
-        members = self._members(search_space, study)
-        past = members.past(history(study, trial))
+        members = self._make_members(search_space, study)
+        past = members.past(read_history(study, trial))
         with torch_threads(1):
             if len(past.values) < self._startup:
-                return members.encoding.params(spread(members, past, rng))
-            model = self._model(study, past, members)
-            return members.encoding.params(propose(members, past, model, self._exploration, rng))
+                return members.encoding.params(propose_spread(members, past, rng))
+            model = self._fit_model(study, past, members)
+            return members.encoding.params(propose_best(members, past, model, self._exploration, rng))
 
     def estimates(self, study: Study) -> dict[int, float]:
         """The model's mean of the first objective's noise-free value, for each trial with values, by its number.
@@ -107,55 +99,55 @@ class Predictor(RankedSampler):
         What a network named the best should be judged by where evaluations are noisy: the luckiest of many is not the
         best. Empty before the initial design is complete.
         """
-        trials = history(study)
+        trials = read_history(study)
         complete = [t.number for t in trials if t.state == TrialState.COMPLETE]
-        space = {name: d for name, d in self._space.calculate(study).items() if not d.single()}
+        space = self.find_evaluated_space(study)
         if len(complete) <= self._startup or not space:
             return {}
-        members = self._members(space, study)
+        members = self._make_members(space, study)
         past = members.past(trials)
         past = replace(past, pending=past.pending[:0])  # what runs tells nothing
         with torch_threads(1):
-            model = self._model(study, past, members, active=len(past.values))
+            model = self._fit_model(study, past, members, active=len(past.values))
             means = model.bounds(members.look(past.rows), 0.0)[:, 0] * members.signs[0]
         by_row = {row.tobytes(): float(mean) for row, mean in zip(past.rows, means, strict=True)}
         return {number: by_row[past.keys[number]] for number in complete if past.keys.get(number) in by_row}
 
-    def _members(self, space: Mapping[str, BaseDistribution], study: Study) -> Members:
+    def _make_members(self, space: Mapping[str, BaseDistribution], study: Study) -> Members:
         known = self._known
         if known is not None and not all(isinstance(d, CategoricalDistribution) for d in space.values()):
             known = None
         key = ("members", study.study_name, repr(space))  # the repr: 1 and true are equal, and other choices
-        return self._memory.get(key, lambda: Members(space, known, study.directions))
+        return self._cache.get(key, lambda: Members(space, known, study.directions))
 
-    def _model(self, study: Study, past: Past, members: Members, active: int = ACTIVE) -> Model:
+    def _fit_model(self, study: Study, past: PastTrials, members: Members, active: int = ACTIVE) -> Model:
         view = members.look(past.rows)
         learned = [
-            (j, _fenced(past.values[:, j], self._startup) / view.facts.factors[:, j])
+            (j, _fence_values(past.values[:, j], self._startup) / view.facts.factors[:, j])
             for j in range(past.values.shape[1])
             if not (np.isfinite(view.facts.exact[:, j])).all()
         ]
-        keep = _active(past, active)
+        keep = _choose_active(past, active)
 
         def last(count: int) -> NDArray[np.int64]:
             return np.arange(max(0, count - active), count)
 
         processes = {
-            j: self._process(study, members, ("objective", j), past.numbers, view.features, values, keep)
+            j: self._fit_process(study, members, ("objective", j), past.numbers, view.features, values, keep)
             for j, values in learned
         }
         limits = {
-            name: self._process(
+            name: self._fit_process(
                 study, members, ("limit", name), numbers, members.look(rows).features, excess, last(len(rows))
             )
             for name, (numbers, rows, excess) in past.limits.items()
         }
         if len(past.pending):
             waiting = members.look(past.pending).features
-            processes = {j: process.believing(waiting) for j, process in processes.items()}
+            processes = {j: process.believe(waiting) for j, process in processes.items()}
         return Model(processes, limits)
 
-    def _process(
+    def _fit_process(
         self,
         study: Study,
         members: Members,
@@ -165,7 +157,7 @@ class Predictor(RankedSampler):
         values: Array,
         keep: NDArray[np.int64],
     ) -> GaussianProcess:
-        count = _milestone(len(values), self._startup)
+        count = _find_milestone(len(values), self._startup)
         bends = np.zeros(features.shape[1], np.bool_)
         bends[: len(members.encoding.bends)] = members.encoding.bends
 
@@ -174,11 +166,11 @@ class Predictor(RankedSampler):
             target = values[young] - values[young].mean()
             return learn_kernel(features[young], target / (target.std() or 1.0), bends)
 
-        kernel = self._memory.get((study.study_name, *what, numbers[:count]), learn)
+        kernel = self._cache.get((study.study_name, *what, numbers[:count]), learn)
         return GaussianProcess(kernel, features[keep], values[keep])
 
 
-def _milestone(count: int, startup: int) -> int:
+def _find_milestone(count: int, startup: int) -> int:
     """The last number of trials, at most ``count``, at which a kernel is learned."""
     last = startup
     while (following := int(np.ceil(last * GROWTH))) <= count:
@@ -186,7 +178,7 @@ def _milestone(count: int, startup: int) -> int:
     return min(last, count)
 
 
-def _fenced(values: Array, startup: int) -> Array:
+def _fence_values(values: Array, startup: int) -> Array:
     """Without the depth of failures: of the initial design, as far below the median as the best is above it.
 
     What is as bad as that need not be told apart, and one diverged network must not make all differences between the
@@ -196,7 +188,7 @@ def _fenced(values: Array, startup: int) -> Array:
     return np.maximum(values, 2 * middle - best) if best > middle else values
 
 
-def _active(past: Past, count: int) -> NDArray[np.int64]:
+def _choose_active(past: PastTrials, count: int) -> NDArray[np.int64]:
     total = len(past.values)
     if total <= count:
         return np.arange(total)

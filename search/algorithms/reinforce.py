@@ -15,11 +15,10 @@ from scipy.stats import rankdata
 
 from ...evaluate.machine.device import torch_threads
 from ...space.errors import check_int, check_number
-from ..seeded import trial_rank
-from .history import history, sort_keys, violation
-from .policy import PPO, Learner
-from .sampler import SharedSpaceSampler
-from .table import Columns, Table
+from .decision_policy import PPO, PolicyLearner
+from .history import make_sort_keys, read_history, sum_violations
+from .history_table import HistoryColumns, HistoryTable
+from .ranked_sampler import SharedSpaceSampler
 
 #: Vectors drawn from the policy at once: the first that no trial has is proposed.
 DRAWS = 64
@@ -74,18 +73,15 @@ class Reinforce(SharedSpaceSampler):
         self._hidden = hidden
         self._ppo = PPO(epochs, learning_rate, clip, entropy)
 
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    def propose(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution], rng: np.random.Generator
     ) -> dict[str, Any]:
         """A vector from the policy; new, unless it insists on one that was proposed before."""
-        if not search_space:
-            return {}
-        rng = np.random.default_rng((self._seed, trial_rank(study, trial)))
-        controller = self._memory.get(
+        controller = self._cache.get(
             (*search_space.items(), *study.directions),
             lambda: _Controller(search_space, study.directions, self._batch, self._hidden, self._ppo),
         )
-        return controller.propose(history(study, trial), rng)
+        return controller.propose(read_history(study, trial), rng)
 
 
 class _Controller:
@@ -105,18 +101,18 @@ class _Controller:
         hidden: int,
         ppo: PPO,
     ) -> None:
-        self._table = Table(space, directions)
+        self._table = HistoryTable(space, directions)
         self._directions = directions
         self._batch = batch
         self._hidden = hidden
         self._ppo = ppo
         self._learner = self._new()
         #: What it has learned from.
-        self._batches: list[bytes] = []
+        self._split_batches: list[bytes] = []
         self._lock = threading.Lock()
 
-    def _new(self) -> Learner:
-        return Learner(self._table.encoding.sizes, self._hidden, self._ppo)
+    def _new(self) -> PolicyLearner:
+        return PolicyLearner(self._table.encoding.sizes, self._hidden, self._ppo)
 
     def propose(self, trials: list[FrozenTrial], rng: np.random.Generator) -> dict[str, Any]:
         """A vector from the policy that has learned from all full batches of the trials."""
@@ -129,20 +125,20 @@ class _Controller:
         taken = {row.tobytes() for row in past.rows}
         return encoding.params(next((row for row in draws if row.tobytes() not in taken), draws[0]))
 
-    def _learn(self, trials: list[FrozenTrial], past: Columns) -> None:
+    def _learn(self, trials: list[FrozenTrial], past: HistoryColumns) -> None:
         """From the batches that are new; from all, if the trials are not those it has learned from."""
-        batches = _batches(past, self._batch)
+        batches = _split_batches(past, self._batch)
         content = [b"".join(a[batch].tobytes() for a in (past.rows, past.losses, past.violations)) for batch in batches]
-        known = len(self._batches)
-        if self._batches != content[:known]:
+        known = len(self._split_batches)
+        if self._split_batches != content[:known]:
             known, self._learner = 0, self._new()
         for batch in batches[known:]:
-            advantages = _advantages([trials[i] for i in batch], self._directions)
+            advantages = _compute_advantages([trials[i] for i in batch], self._directions)
             self._learner.learn(past.rows[batch], advantages)
-        self._batches = content
+        self._split_batches = content
 
 
-def _batches(past: Columns, size: int) -> list[NDArray[np.int64]]:
+def _split_batches(past: HistoryColumns, size: int) -> list[NDArray[np.int64]]:
     """The numbers of the trials that teach something, in the order in which they ended, in full batches."""
     pruned = (past.states == TrialState.PRUNED.value) & (past.violations > 0)
     teach = np.flatnonzero(((past.states == TrialState.COMPLETE.value) | pruned) & past.legal)
@@ -150,11 +146,11 @@ def _batches(past: Columns, size: int) -> list[NDArray[np.int64]]:
     return [teach[start : start + size] for start in range(0, len(teach) - size + 1, size)]
 
 
-def _advantages(trials: list[FrozenTrial], directions: Sequence[StudyDirection]) -> NDArray[np.float64]:
+def _compute_advantages(trials: list[FrozenTrial], directions: Sequence[StudyDirection]) -> NDArray[np.float64]:
     """Shape (n,), mean 0 and variance 1, larger is better; equal ones share their places."""
     complete = [t for t in trials if t.state == TrialState.COMPLETE]
-    keys: dict[int, tuple[float, ...]] = {t.number: (violation(t), np.inf) for t in trials}
-    keys.update(zip([t.number for t in complete], sort_keys(complete, directions), strict=True))
+    keys: dict[int, tuple[float, ...]] = {t.number: (sum_violations(t), np.inf) for t in trials}
+    keys.update(zip([t.number for t in complete], make_sort_keys(complete, directions), strict=True))
     order = {key: place for place, key in enumerate(sorted(set(keys.values())))}
     places = -rankdata([order[keys[t.number]] for t in trials])
     return np.asarray((places - places.mean()) / (places.std() or 1.0))

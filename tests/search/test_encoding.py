@@ -73,7 +73,7 @@ def test_features_are_standardised_numbers_logarithms_and_one_hot() -> None:
 def test_neighbours_are_all_rows_that_differ_in_one_level() -> None:
     encoding = Encoding({name: SPACE[name] for name in ("expand", "kernel", "skip")})
     row = np.array([1, 0, 2])
-    moves = encoding.neighbours(row)
+    moves = encoding.list_neighbours(row)
     assert len(moves) == 2 + 1 + 2
     assert ((moves != row).sum(axis=1) == 1).all()
     assert len(np.unique(moves, axis=0)) == len(moves)
@@ -81,6 +81,6 @@ def test_neighbours_are_all_rows_that_differ_in_one_level() -> None:
 
 def test_a_crossing_takes_each_level_from_a_parent() -> None:
     encoding = Encoding({f"x{i}": CategoricalDistribution([0, 1, 2]) for i in range(6)})
-    children = encoding.crossed(np.array([[0] * 6, [2] * 6]), 100, np.random.default_rng(0))
+    children = encoding.cross_rows(np.array([[0] * 6, [2] * 6]), 100, np.random.default_rng(0))
     assert set(np.unique(children)) == {0, 2}
     assert len(np.unique(children, axis=0)) > 30

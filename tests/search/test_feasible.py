@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from effnas.search.feasible import feasible_member
+from effnas.search.feasible import find_feasible_member
 from effnas.search.objective import Accuracy
 from effnas.space.cost import cost, cost_batch
 from effnas.space.errors import UserError
@@ -24,7 +24,7 @@ def test_members_meet_the_limit_and_differ(name: str, share: float) -> None:
     space = load_space(name)
     macs = macs_of_random_members(space)
     limit = float(macs[int(share * len(macs)) - 1])
-    members = [feasible_member(space, Accuracy(max_macs=limit), np.random.default_rng(i)) for i in range(6)]
+    members = [find_feasible_member(space, Accuracy(max_macs=limit), np.random.default_rng(i)) for i in range(6)]
     assert all(space.contains(member) for member in members)
     assert all(cost(space.build(member)).macs <= limit for member in members)
     assert len({space.build(member).digest for member in members}) >= 3
@@ -34,10 +34,10 @@ def test_rarer_than_random_draws_find() -> None:
     """The cheapest of 10^13 and more is found by descent."""
     space = load_space("mnasnet")
     with pytest.raises(UserError) as error:
-        feasible_member(space, Accuracy(max_macs=1), np.random.default_rng(1))
+        find_feasible_member(space, Accuracy(max_macs=1), np.random.default_rng(1))
     smallest = int(str(error.value).rpartition(" ")[2].replace(",", ""))
     assert smallest < 0.8 * macs_of_random_members(space)[0]
-    member = feasible_member(space, Accuracy(max_macs=smallest), np.random.default_rng(0))
+    member = find_feasible_member(space, Accuracy(max_macs=smallest), np.random.default_rng(0))
     assert cost(space.build(member)).macs == smallest
 
 
@@ -55,19 +55,19 @@ def test_several_limits_at_once() -> None:
     within = np.logical_and.reduce([getattr(costs, name) <= limits[f"max_{name}"] for name in names])
     assert within.mean() < 0.002
     for seed in range(5):
-        member = cost(space.build(feasible_member(space, Accuracy(**limits), np.random.default_rng(seed))))
+        member = cost(space.build(find_feasible_member(space, Accuracy(**limits), np.random.default_rng(seed))))
         assert all(getattr(member, name) <= limits[f"max_{name}"] for name in names)
 
 
 def test_the_generator_decides() -> None:
     space, objective = load_space("tiny"), Accuracy(max_macs=300e3)
-    first, again = (feasible_member(space, objective, np.random.default_rng(3)) for _ in range(2))
+    first, again = (find_feasible_member(space, objective, np.random.default_rng(3)) for _ in range(2))
     assert first == again
 
 
 def test_without_limits_any_member_will_do() -> None:
     space = load_space("tiny")
-    assert space.contains(feasible_member(space, Accuracy(), np.random.default_rng(0)))
+    assert space.contains(find_feasible_member(space, Accuracy(), np.random.default_rng(0)))
 
 
 def test_limits_out_of_reach_name_the_nearest() -> None:
@@ -75,7 +75,7 @@ def test_limits_out_of_reach_name_the_nearest() -> None:
     params = every_member(space).params
     objective = Accuracy(max_params=500)
     with pytest.raises(UserError) as error:
-        feasible_member(space, objective, np.random.default_rng(0))
+        find_feasible_member(space, objective, np.random.default_rng(0))
     assert str(error.value) == (
         "objective: no network of the space tiny meets params ≤ 500; the nearest found has "
         f"params {int(params.min()):,}"

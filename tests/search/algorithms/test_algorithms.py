@@ -20,7 +20,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from effnas.search.seeded import INTERRUPTED, RANK, Memory, Seeded, derive_seed, trial_rank
+from effnas.search.seeded import INTERRUPTED, RANK, HistoryCache, Seeded, derive_seed, trial_rank
 from effnas.space.errors import UserError
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
@@ -290,11 +290,11 @@ def test_memory_is_handed_on_and_keeps_what_was_last_asked_for():
     class Counting(RandomSampler):
         def __init__(self, seed: int) -> None:
             super().__init__(seed)
-            self._memory = Memory(size=2)
+            self._cache = HistoryCache(size=2)
 
         def before_trial(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
             for key in ("a", "b", "a", "c", "a"):
-                self._memory.get(key, lambda key=key: made.append(key))  # type: ignore[misc]
+                self._cache.get(key, lambda key=key: made.append(key))  # type: ignore[misc]
 
     made: list[str] = []
     study = optuna.create_study(sampler=Seeded(Counting, 0))

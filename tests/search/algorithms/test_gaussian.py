@@ -57,7 +57,7 @@ def test_it_predicts_better_than_a_straight_line_where_there_is_a_bend() -> None
 def test_believing_keeps_the_mean_and_lowers_the_doubt() -> None:
     process = GaussianProcess(KERNEL, rows(10), rows(10)[:, 0])
     new = rows(3, seed=1)
-    before, after = process.predict(new), process.believing(new).predict(new)
+    before, after = process.predict(new), process.believe(new).predict(new)
     assert after[0] == pytest.approx(before[0], abs=0.05)
     assert (after[1] < before[1]).all()
 

@@ -10,8 +10,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler, NSGAIIISampler, NSGAIISampler
 from optuna.trial import TrialState
 
-from effnas.search.algorithms.infeasible import GP, NSGA2, NSGA3, _with_infeasible
-from effnas.search.algorithms.view import View
+from effnas.search.algorithms.infeasible import GP, NSGA2, NSGA3, _show_infeasible
+from effnas.search.algorithms.study_view import StudyView
 from effnas.search.seeded import Seeded
 
 SPACE: dict[str, BaseDistribution] = {name: CategoricalDistribution([1, 2, 3]) for name in "abcdefghij"}
@@ -57,7 +57,7 @@ def test_without_limits_they_are_optunas():
 
 
 def view(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    return View(study, _with_infeasible).as_study().get_trials()
+    return StudyView(study, _show_infeasible).as_study().get_trials()
 
 
 def test_infeasible_trials_are_seen_as_worse_than_all_others():
@@ -83,7 +83,7 @@ def test_infeasible_trials_are_seen_as_worse_than_all_others():
 def test_a_view_is_the_study_in_all_else():
     study = optuna.create_study(study_name="search", direction="maximize")
     study.add_trial(optuna.trial.create_trial(state=TrialState.PRUNED, constraints={"macs": 2.0}))
-    seen = View(study, _with_infeasible).as_study()
+    seen = StudyView(study, _show_infeasible).as_study()
     assert (seen.study_name, seen.directions) == ("search", study.directions)
     assert [t.value for t in seen.get_trials(states=(TrialState.COMPLETE,))] == [-2.0]
     assert seen.get_trials(states=(TrialState.PRUNED,)) == []

@@ -11,8 +11,8 @@ from optuna.trial import TrialState
 
 from effnas import load_space
 from effnas.search.algorithms.evolution import Evolution
+from effnas.search.algorithms.member_facts import SpaceKnown
 from effnas.search.algorithms.predictor import Predictor
-from effnas.search.known import SpaceKnown
 from effnas.search.objective import Accuracy, MnasNetReward, Pareto
 from effnas.search.seeded import Seeded
 from effnas.space.cost import cost

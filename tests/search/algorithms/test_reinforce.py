@@ -11,8 +11,8 @@ from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 from synthetic import best_after
 
-from effnas.search.algorithms.policy import PPO, Learner, Policy
-from effnas.search.algorithms.reinforce import Reinforce, _advantages
+from effnas.search.algorithms.decision_policy import PPO, DecisionPolicy, PolicyLearner
+from effnas.search.algorithms.reinforce import Reinforce, _compute_advantages
 from effnas.search.seeded import Seeded
 from effnas.space.errors import UserError
 
@@ -24,7 +24,7 @@ def all_vectors() -> torch.Tensor:
     return torch.cartesian_prod(*(torch.arange(int(size)) for size in SIZES))
 
 
-def probabilities(policy: Policy) -> np.ndarray:
+def probabilities(policy: DecisionPolicy) -> np.ndarray:
     """Of every vector, shape (3, 2, 4)."""
     rows = all_vectors()
     with torch.no_grad():
@@ -32,8 +32,8 @@ def probabilities(policy: Policy) -> np.ndarray:
     return logs.exp().numpy().reshape(SIZES)
 
 
-def learner() -> Learner:
-    return Learner(SIZES, 16, PPO(epochs=5, learning_rate=0.01, clip=0.2, entropy=0.0))
+def learner() -> PolicyLearner:
+    return PolicyLearner(SIZES, 16, PPO(epochs=5, learning_rate=0.01, clip=0.2, entropy=0.0))
 
 
 def test_a_new_policy_gives_every_vector_the_same_probability_and_leaves_torchs_generator_alone():
@@ -74,20 +74,20 @@ def done(number: int, state: TrialState = TrialState.COMPLETE, **result: Any) ->
 def test_advantages_are_places():
     study = optuna.create_study(direction="maximize")
     trials = [done(0, value=5.0), done(1, value=-np.inf), done(2, value=5.0), done(3, value=7.0)]
-    best, *equal, worst = _advantages([trials[3], trials[0], trials[2], trials[1]], study.directions)
+    best, *equal, worst = _compute_advantages([trials[3], trials[0], trials[2], trials[1]], study.directions)
     assert best == -worst > equal[0] == equal[1] == 0
     pruned = done(4, TrialState.PRUNED, constraints={"macs": 0.1})
     late = done(5, value=9.0, constraints={"latency": 0.5, "macs": -1.0})
-    order = _advantages([late, pruned, trials[1], trials[0]], study.directions)
+    order = _compute_advantages([late, pruned, trials[1], trials[0]], study.directions)
     assert list(order) == sorted(order)
     assert order.std() == pytest.approx(1)
-    assert list(_advantages([trials[0], trials[2]], study.directions)) == [0, 0]
+    assert list(_compute_advantages([trials[0], trials[2]], study.directions)) == [0, 0]
 
 
 def test_advantages_of_several_objectives_go_by_front_then_by_crowding():
     study = optuna.create_study(directions=["maximize", "minimize"])
     values = [(3.0, 3.0), (0.0, 9.0), (1.0, 1.0), (2.8, 2.9), (2.0, 2.0)]
-    ends, dominated, end, near, middle = _advantages(
+    ends, dominated, end, near, middle = _compute_advantages(
         [done(i, values=pair) for i, pair in enumerate(values)], study.directions
     )
     assert ends == end > middle > near > dominated

@@ -32,7 +32,7 @@ class PPO:
     entropy: float
 
 
-class Policy(nn.Module):
+class DecisionPolicy(nn.Module):
     """An LSTM reads the decisions so far, its state gives the logits of the next.
 
     New ones are all alike and give every vector the same probability.
@@ -78,11 +78,11 @@ class Policy(nn.Module):
         return functional.log_softmax(logits.masked_fill(~legal, -torch.inf), dim=-1)
 
 
-class Learner:
+class PolicyLearner:
     """A policy and its optimiser."""
 
     def __init__(self, sizes: NDArray[np.int64], hidden: int, ppo: PPO) -> None:
-        self.policy = Policy(sizes, hidden)
+        self.policy = DecisionPolicy(sizes, hidden)
         self._ppo = ppo
         self._adam = torch.optim.Adam(self.policy.parameters(), ppo.learning_rate)
 

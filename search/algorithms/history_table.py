@@ -14,13 +14,13 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from ..encoding import Encoding, Rows
-from .history import loss_signs, violation
+from .history import loss_signs, sum_violations
 
 _START = datetime(1970, 1, 1)
 
 
 @dataclass(frozen=True)
-class Columns:
+class HistoryColumns:
     """What became of n trials, oldest first; m objectives, d parameters.
 
     Args:
@@ -51,7 +51,7 @@ class Columns:
         """Shape (n,): whether something has become of the trial."""
         return ~np.isin(self.states, (TrialState.RUNNING.value, TrialState.WAITING.value))
 
-    def parents(self) -> NDArray[np.int64]:
+    def find_parents(self) -> NDArray[np.int64]:
         """The numbers of the trials that :func:`effnas.search.algorithms.history.parents` names."""
         complete = np.flatnonzero(self.legal & (self.states == TrialState.COMPLETE.value))
         if len(complete):
@@ -59,7 +59,7 @@ class Columns:
         return np.flatnonzero(self.legal & (self.states == TrialState.PRUNED.value) & (self.violations > 0))
 
 
-class Table:
+class HistoryTable:
     """Reads histories that grow; threads may share it.
 
     Args:
@@ -77,7 +77,7 @@ class Table:
         self._columns = self._read([])
         self._lock = threading.Lock()
 
-    def read(self, trials: list[FrozenTrial]) -> Columns:
+    def read(self, trials: list[FrozenTrial]) -> HistoryColumns:
         """The trials as arrays; those of the last call that were finished then are not read again."""
         with self._lock:
             known, columns = self._trials, self._columns
@@ -88,16 +88,16 @@ class Table:
             fresh[:count] |= ~columns.finished[:count]
             new = self._read([trials[i] for i in np.flatnonzero(fresh)])
             arrays = []
-            for name in Columns.__annotations__:
+            for name in HistoryColumns.__annotations__:
                 old, some = getattr(columns, name), getattr(new, name)
                 array = np.empty((len(trials), *some.shape[1:]), some.dtype)
                 array[:count] = old[:count]
                 array[fresh] = some
                 arrays.append(array)
-            self._trials, self._columns = trials, Columns(*arrays)
+            self._trials, self._columns = trials, HistoryColumns(*arrays)
             return self._columns
 
-    def _read(self, trials: list[FrozenTrial]) -> Columns:
+    def _read(self, trials: list[FrozenTrial]) -> HistoryColumns:
         rows = np.full((len(trials), len(self.encoding.names)), -1, np.int64)
         losses = np.full((len(trials), len(self._signs)), np.nan)
         for i, trial in enumerate(trials):
@@ -108,8 +108,8 @@ class Table:
                 losses[i] = np.array(trial.values) * self._signs
         numbers = np.array([trial.number for trial in trials], np.int64)
         constraints = np.array([trial.constraints for trial in trials], np.object_)
-        violations = np.array([violation(trial) for trial in trials], np.float64)
+        violations = np.array([sum_violations(trial) for trial in trials], np.float64)
         states = np.array([trial.state.value for trial in trials], np.int64)
         times = [trial.datetime_complete for trial in trials]
         ended = np.array([np.inf if time is None else (time - _START).total_seconds() for time in times])
-        return Columns(rows, losses, numbers, constraints, violations, states, ended)
+        return HistoryColumns(rows, losses, numbers, constraints, violations, states, ended)

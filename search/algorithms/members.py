@@ -15,9 +15,9 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
 from ..encoding import Rows
-from ..known import Facts, Known
 from .history import loss_signs
-from .table import Columns, Table
+from .history_table import HistoryColumns, HistoryTable
+from .member_facts import Facts, Known
 
 Array = NDArray[np.float64]
 
@@ -26,7 +26,7 @@ SCALE_DRAWS = 256
 
 
 @dataclass(frozen=True)
-class View:
+class MemberView:
     """Members as the models see them."""
 
     features: Array
@@ -34,7 +34,7 @@ class View:
 
 
 @dataclass(frozen=True)
-class Past:
+class PastTrials:
     """What the trials say, larger values being better.
 
     Args:
@@ -60,7 +60,7 @@ class Past:
         return frozenset(self.keys.values())
 
     @classmethod
-    def of(cls, columns: Columns, known: Container[str]) -> Past:
+    def of(cls, columns: HistoryColumns, known: Container[str]) -> PastTrials:
         """``known``: the constraints that need no evaluation."""
         rows, legal = columns.rows, columns.legal
         evaluated: dict[Any, int] = {}
@@ -107,7 +107,7 @@ class Members:
     def __init__(
         self, space: Mapping[str, BaseDistribution], known: Known | None, directions: Sequence[StudyDirection]
     ) -> None:
-        self._table = Table(space, directions)
+        self._table = HistoryTable(space, directions)
         self.encoding = encoding = self._table.encoding
         self._known = known
         self.signs = -loss_signs(directions)
@@ -124,20 +124,20 @@ class Members:
         """The constraints of a trial that need no evaluation."""
         return () if self._known is None else self._known.limits
 
-    def past(self, trials: list[FrozenTrial]) -> Past:
+    def past(self, trials: list[FrozenTrial]) -> PastTrials:
         """What the trials say."""
-        return Past.of(self._table.read(trials), self.limits)
+        return PastTrials.of(self._table.read(trials), self.limits)
 
-    def look(self, rows: Rows) -> View:
+    def look(self, rows: Rows) -> MemberView:
         """The members as the models see them."""
         features = self.encoding.features(rows)
         if self._known is None:
             shape = (len(rows), len(self.signs))
             facts = Facts(np.zeros((len(rows), 0)), np.full(len(rows), -1.0), np.full(shape, np.nan), np.ones(shape))
-            return View(features, facts)
+            return MemberView(features, facts)
         facts = self._known.facts(self.encoding.columns(rows))
         facts = replace(facts, exact=facts.exact * self.signs)
-        return View(np.hstack([features, (facts.features - self._center) / self._width]), facts)
+        return MemberView(np.hstack([features, (facts.features - self._center) / self._width]), facts)
 
     def canonical(self, row: NDArray[np.int64]) -> NDArray[np.int64]:
         """The row that stands for all those of equal effect."""

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from optuna.distributions import CategoricalDistribution
 from optuna.samplers import BaseSampler
 
-from ..space.cost import cost_batch
-from ..space.space import SearchSpace
-from .feasible import excess_of
-from .objective import COSTS, Objective
+from ...space.cost import cost_batch
+from ...space.space import SearchSpace
+from ..feasible import compute_excess
+from ..objective import COSTS, Objective
 
 Array = NDArray[np.float64]
 
@@ -85,7 +85,7 @@ class SpaceKnown:
         if before_training is not None:  # an objective of the user's own need not have it
             exact, factors = before_training(costs)
         features = np.log(np.stack([costs.macs, costs.params, costs.activations], axis=1))
-        return Facts(features, excess_of(self.objective, costs), exact, factors)
+        return Facts(features, compute_excess(self.objective, costs), exact, factors)
 
     def canonical(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """The space's canonical decisions."""
@@ -93,7 +93,9 @@ class SpaceKnown:
         return dict(self.space.canonical({**first, **params}))
 
 
-def informed(algorithm: Callable[..., BaseSampler], space: object, objective: Objective) -> Callable[..., BaseSampler]:
+def inform_algorithm(
+    algorithm: Callable[..., BaseSampler], space: object, objective: Objective
+) -> Callable[..., BaseSampler]:
     """The algorithm, told what the space and the objective know where it asks for it by a parameter ``known``."""
     try:
         asks = "known" in inspect.signature(algorithm).parameters

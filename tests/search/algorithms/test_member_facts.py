@@ -9,8 +9,8 @@ from optuna.samplers import RandomSampler
 
 from effnas import load_space
 from effnas.evaluate.evaluation import Evaluation
+from effnas.search.algorithms.member_facts import SpaceKnown, inform_algorithm
 from effnas.search.algorithms.predictor import Predictor
-from effnas.search.known import SpaceKnown, informed
 from effnas.search.objective import Accuracy, MnasNetReward, Objective, Pareto
 from effnas.space.cost import cost
 
@@ -71,7 +71,7 @@ def test_a_parameter_left_out_has_its_first_choice() -> None:
 
 
 def test_only_algorithms_that_ask_are_told() -> None:
-    told = informed(partial(Predictor, startup=3), SPACE, Accuracy())
+    told = inform_algorithm(partial(Predictor, startup=3), SPACE, Accuracy())
     assert told.keywords["known"] == SpaceKnown(SPACE, Accuracy())  # type: ignore[attr-defined]
-    assert informed(RandomSampler, SPACE, Accuracy()) is RandomSampler
-    assert informed(Predictor, object(), Accuracy()) is Predictor
+    assert inform_algorithm(RandomSampler, SPACE, Accuracy()) is RandomSampler
+    assert inform_algorithm(Predictor, object(), Accuracy()) is Predictor

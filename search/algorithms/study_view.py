@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ..optuna_private import ListedAsStudy
 
 
-class View(ListedAsStudy):
+class StudyView(ListedAsStudy):
     """Other trials, all else the study's own.
 
     Args:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import secrets
 import zlib
+from abc import abstractmethod
 from typing import Any
 
+import numpy as np
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.search_space import IntersectionSearchSpace
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from ...space.errors import check_int
-from ..seeded import Memory, derive_seed, trial_rank
-from .history import common, history
+from ..seeded import HistoryCache, choose_seed, derive_seed, trial_rank
+from .history import find_shared_space, read_history
 
 
 class RankedSampler(BaseSampler):
@@ -28,13 +28,33 @@ class RankedSampler(BaseSampler):
     """
 
     def __init__(self, seed: int | None) -> None:
-        if seed is not None:
-            check_int("seed", seed, 0, 2**32 - 1)
-        self._seed = secrets.randbits(32) if seed is None else seed
+        self._seed = choose_seed(seed)
+
+    @abstractmethod
+    def propose(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution], rng: np.random.Generator
+    ) -> dict[str, Any]:
+        """The values of a trial, by name, for a search space that is not empty.
+
+        Args:
+            study: with the history.
+            trial: that asks.
+            search_space: what :meth:`infer_relative_search_space` gave.
+            rng: the trial's own, which depends on the seed and its rank.
+        """
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Rank the trial."""
         trial_rank(study, trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """As :meth:`propose`; nothing for an empty space."""
+        if not search_space:
+            return {}
+        rng = np.random.default_rng((self._seed, trial_rank(study, trial)))
+        return self.propose(study, trial, search_space, rng)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -53,17 +73,21 @@ class SharedSpaceSampler(RankedSampler):
     Args:
         seed: as :class:`RankedSampler` takes it.
         youngest: as long as no trial was evaluated, so many of the youngest of any state say what the space is.
+        include_pruned: whether trials without a value were evaluated too.
     """
 
-    def __init__(self, seed: int | None, youngest: int = 20) -> None:
+    def __init__(self, seed: int | None, youngest: int = 20, include_pruned: bool = True) -> None:
         super().__init__(seed)
         self._youngest = youngest
-        self._space = IntersectionSearchSpace(include_pruned=True)
-        self._memory = Memory()
+        self._space = IntersectionSearchSpace(include_pruned=include_pruned)
+        self._cache = HistoryCache()
+
+    def find_evaluated_space(self, study: Study) -> dict[str, BaseDistribution]:
+        """The parameters of several values that the evaluated trials have in common."""
+        return {name: space for name, space in self._space.calculate(study).items() if not space.single()}
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """What the evaluated trials have in common (before there is one: the youngest trials of any state)."""
-        space = self._space.calculate(study)
-        if not space:
-            return common([t for t in history(study, trial) if t.distributions][-self._youngest :])
-        return {name: distribution for name, distribution in space.items() if not distribution.single()}
+        if space := self.find_evaluated_space(study):
+            return space
+        return find_shared_space([t for t in read_history(study, trial) if t.distributions][-self._youngest :])
