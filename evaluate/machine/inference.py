@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ...space.blocks import ConvNormAct
+from ...space.torch_private import is_batch_norm
 from .device import keep_memory
 from .fast_layers import exchange_for_inference
 from .settings import Settings
@@ -22,7 +23,7 @@ def folded(model: nn.Module) -> nn.Module:
     """
     fast = copy.deepcopy(model).eval().requires_grad_(False)
     for layer in fast.modules():
-        if isinstance(layer, ConvNormAct) and isinstance(layer.bn, nn.modules.batchnorm._BatchNorm):
+        if isinstance(layer, ConvNormAct) and is_batch_norm(layer.bn):
             conv, bn = layer.conv, layer.bn
             assert bn.running_var is not None
             assert bn.running_mean is not None

@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from torch import nn
 
 from ...space.files import write_text
+from ...space.torch_private import cpu_computes_bf16
 from ..folder import cache_folder
 from ..machine.device import free_memory, is_out_of_memory, torch_threads
 from ..machine.fast_layers import fast_layers
@@ -126,9 +127,7 @@ def native_bf16(device: torch.device) -> bool:
     """Whether the hardware computes bf16, and does not emulate it."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # no public name for either before the last versions of torch
-    tests = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return device.type == "cpu" and any(getattr(torch.cpu, test, bool)() for test in tests)
+    return device.type == "cpu" and cpu_computes_bf16()
 
 
 def _processor() -> str:

@@ -11,6 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
+from ...space.torch_private import (
+    foreach_add,
+    foreach_addcdiv_,
+    foreach_addcmul_,
+    foreach_lerp_,
+    foreach_mul_,
+    foreach_sqrt_,
+    foreach_sub_,
+)
 from .recipe import Training
 
 
@@ -65,14 +74,14 @@ class RMSpropTF(Optimizer):
             squares = [self.state[p]["mean_square"] for p in weights]
             steps = [self.state[p]["momentum"] for p in weights]
             if group["weight_decay"]:
-                gradients = list(torch._foreach_add(gradients, weights, alpha=group["weight_decay"]))
-            torch._foreach_mul_(squares, group["decay"])
-            torch._foreach_addcmul_(squares, gradients, gradients, 1 - group["decay"])
-            roots = torch._foreach_add(squares, group["eps"])
-            torch._foreach_sqrt_(roots)
-            torch._foreach_mul_(steps, group["momentum"])
-            torch._foreach_addcdiv_(steps, gradients, roots, group["lr"])
-            torch._foreach_sub_(weights, steps)
+                gradients = list(foreach_add(gradients, weights, alpha=group["weight_decay"]))
+            foreach_mul_(squares, group["decay"])
+            foreach_addcmul_(squares, gradients, gradients, 1 - group["decay"])
+            roots = foreach_add(squares, group["eps"])
+            foreach_sqrt_(roots)
+            foreach_mul_(steps, group["momentum"])
+            foreach_addcdiv_(steps, gradients, roots, group["lr"])
+            foreach_sub_(weights, steps)
         return loss
 
 
@@ -143,7 +152,7 @@ class MovingAverage:
         """Take the model's present weights in; call it after each optimizer step."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        torch._foreach_lerp_(self._averaged, self._live, 1 - decay)
+        foreach_lerp_(self._averaged, self._live, 1 - decay)
         for averaged, live in self._counters:
             averaged.copy_(live)
 

@@ -6,12 +6,11 @@ import weakref
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from ..torch_private import OperatorWatch, find_tensors
 
 
-class LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class LiveTensors(OperatorWatch):
     """Counts the bytes of tensors made inside it that are alive, and keeps the peak.
 
     Attributes:
@@ -19,17 +18,15 @@ class LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.bytes = self.peak = 0
         self._known: set[int] = set()
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        old = {id(leaf.untyped_storage()) for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
-        for leaf in pytree.tree_leaves(result):
-            if isinstance(leaf, Tensor):
-                self._add(leaf.untyped_storage(), old)
-        return result
+    def see(self, operator: Any, inputs: Any, result: Any) -> None:
+        """As :meth:`~effnas.space.torch_private.OperatorWatch.see`."""
+        old = {id(tensor.untyped_storage()) for tensor in find_tensors(inputs)}
+        for tensor in find_tensors(result):
+            self._add(tensor.untyped_storage(), old)
 
     def _add(self, storage: torch.UntypedStorage, old: set[int]) -> None:
         key = id(storage)

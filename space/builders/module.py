@@ -17,12 +17,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..built import BuiltNetwork
 from ..cost import Cost
 from ..errors import UserError
+from ..torch_private import OperatorWatch, is_batch_norm
 from .live_tensors import LiveTensors
 
 _aten: Any = torch.ops.aten
@@ -178,25 +178,23 @@ def _sizes(network: BuiltNetwork) -> str:
 def _fold(module: nn.Module) -> None:
     """BatchNorm costs no memory in inference, being folded into the convolution before it."""
     for child in module.modules():
-        if isinstance(child, nn.modules.batchnorm._BatchNorm):
+        if is_batch_norm(child):
             child.__dict__["forward"] = lambda x: x  # its attributes stay, for a module that looks at them
 
 
-class _Outputs(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Outputs(OperatorWatch):
     """Elements in the outputs of convolutions and matrix products, and the smallest side of a feature map."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.elements = 0
         self.smallest = 0
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        packet = func._overloadpacket
-        if packet is _aten.convolution:
+    def see(self, operator: Any, inputs: Any, result: Any) -> None:
+        if operator is _aten.convolution:
+            (image, *_), _ = inputs
             self.elements += result.numel()
-            if result.dim() == 4 and args[0].shape[-1] > 1:  # not squeeze-and-excitation's
+            if result.dim() == 4 and image.shape[-1] > 1:  # not squeeze-and-excitation's
                 self.smallest = min(self.smallest or result.shape[-1], result.shape[-1])
-        elif packet in _PRODUCTS:
+        elif operator in _PRODUCTS:
             self.elements += result.numel()
-        return result
