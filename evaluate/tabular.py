@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,12 +18,10 @@ from ..space.cost import cost
 from ..space.errors import UserError, check_choice, unknown
 from ..space.space import Choice, Decisions, SearchSpace, load_space
 from .evaluation import Evaluation, EvaluationError, Report
+from .table_files import READERS, read_columns
 
 UNITS = {"fraction": 1, "percent": 100}
 REPEATS = ("mean", "draw", "error")
-
-#: Column names to cells, all columns of one length.
-Columns = dict[str, list[Any]]
 
 
 class Space(Protocol):
@@ -115,7 +111,7 @@ class Tabular:
         file = Path(self.path)
         if not os.path.isfile(file):  # not Path.is_file, which raises on impossible names
             raise UserError(f"evaluator.path: no such file: {file}")
-        columns = _read(file)
+        columns = read_columns(file)
         names = list(self._space.distributions)
         if missing := [name for name in names if name not in columns]:
             raise UserError(
@@ -254,76 +250,3 @@ def _number(cell: Any, where: str) -> float:
     if not math.isfinite(value):
         raise UserError(f"{where} must be a finite number, got {cell!r:.60}")
     return value
-
-
-def _read(file: Path) -> Columns:
-    try:
-        columns = READERS[file.suffix.lower()](file)
-    except UserError:
-        raise
-    except (OSError, ValueError, RecursionError, csv.Error, NotImplementedError) as error:  # Arrow's are among these
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"{file}: not readable as {file.suffix.lower()[1:]}: {reason}") from None
-    if not next(iter(columns.values()), []):
-        raise UserError(f"{file}: the table has no rows")
-    return columns
-
-
-def _read_csv(file: Path) -> Columns:
-    with open(file, encoding="utf-8-sig", newline="") as lines:
-        rows = [row for row in csv.reader(lines, strict=True) if row]
-    if not rows:
-        return {}
-    header = [name.strip() for name in rows[0]]
-    for number, row in enumerate(rows[1:], start=1):
-        if len(row) != len(header):
-            raise UserError(f"{file}: row {number} has {len(row)} cells, the header {len(header)}")
-    return _columns(file, header, zip(*rows[1:], strict=True))
-
-
-def _columns(file: Path, names: Sequence[str], cells: Iterable[Iterable[Any]]) -> Columns:
-    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
-    if twice:
-        raise UserError(f"{file}: two columns have the name {', '.join(map(repr, twice))}")
-    return dict(zip(names, map(list, cells), strict=False))  # no rows: no columns either
-
-
-def _read_json(file: Path) -> Columns:
-    records = json.loads(file.read_text(encoding="utf-8-sig"))
-    if not isinstance(records, list):
-        raise UserError(f"{file}: must be a list of records, one a row, got {type(records).__name__}")
-    return _from_records(file, records)
-
-
-def _read_jsonl(file: Path) -> Columns:
-    lines = file.read_text(encoding="utf-8-sig").split("\n")  # not splitlines: U+2028 may stand in a text
-    records = []
-    for number, line in enumerate(filter(str.strip, lines), start=1):
-        try:
-            records.append(json.loads(line))
-        except ValueError as error:
-            raise UserError(f"{file}: row {number} is not JSON: {error}") from None
-    return _from_records(file, records)
-
-
-def _from_records(file: Path, records: list[Any]) -> Columns:
-    for number, record in enumerate(records, start=1):
-        if not isinstance(record, dict):
-            raise UserError(f"{file}: row {number} must map columns to values, got {record!r:.60}")
-    names = dict.fromkeys(name for record in records for name in record)
-    return {name: [record.get(name) for record in records] for name in names}
-
-
-def _read_parquet(file: Path) -> Columns:
-    from pyarrow import parquet
-
-    table = parquet.ParquetFile(file).read()  # not read_table, which takes a folder called a=b for a column
-    return _columns(file, table.column_names, (column.to_pylist() for column in table.columns))
-
-
-READERS: dict[str, Callable[[Path], Columns]] = {
-    ".csv": _read_csv,
-    ".json": _read_json,
-    ".jsonl": _read_jsonl,
-    ".parquet": _read_parquet,
-}
