@@ -72,7 +72,7 @@ def test_what_is_in_memory_is_what_is_on_disk(path: Path) -> None:
 def test_a_record_that_is_refused_is_refused_once(path: Path) -> None:
     study = ours(path)
     study.tell(study.ask(SPACE), 1.0)
-    with pytest.raises(optuna.exceptions.UpdateFinishedTrialError):
+    with pytest.raises(optuna.exceptions.UpdateFinishedTrialError, match="Trial#0 has already finished"):
         study._storage.set_trial_user_attr(0, "late", True)
     study.ask(SPACE)
     assert study.get_trials() == ours(path).get_trials() == optunas(path).get_trials()
@@ -99,7 +99,7 @@ def test_a_list_that_was_handed_out_is_not_the_storages(path: Path) -> None:
     study.ask(SPACE)
     study.get_trials(deepcopy=False).clear()
     assert len(study.trials) == 1
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError, match="Record does not exist"):
         study._storage.get_all_trials(7)
 
 

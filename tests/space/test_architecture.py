@@ -126,9 +126,9 @@ def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkey
 
 def test_frozen_hashable_and_picklable():
     network = zoo("mnasnet_a1")
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(dataclasses.FrozenInstanceError, match=r"^cannot assign to field 'stem'$"):
         network.stem = 16  # type: ignore[misc]
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(dataclasses.FrozenInstanceError, match=r"^cannot assign to field 'channels'$"):
         network.stages[0].channels = 16  # type: ignore[misc]
     assert len({network, zoo("mnasnet_a1"), zoo("mnasnet_b1")}) == 2
     assert hash(network) == hash(zoo("mnasnet_a1"))

@@ -158,7 +158,7 @@ def test_the_network_is_left_as_it_was() -> None:
     modes = [module.training for module in model.modules()]
     cam(model, images())
     grad_cam(model, images(), layer="stages.0")
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match=r"target must be between 0 and 9, .*got 99"):
         grad_cam(model, images(), target=99)
     assert [module.training for module in model.modules()] == modes
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())

@@ -122,7 +122,7 @@ def test_the_layers_are_what_they_were_afterwards_even_after_an_error() -> None:
     with fast_layers(model, CPU):
         assert [type(m) for m in model.modules()] != [kind for kind, _ in before]
     assert [(type(m), getattr(m, "inplace", None)) for m in model.modules()] == before
-    with pytest.raises(RuntimeError), fast_layers(model, CPU):
+    with pytest.raises(RuntimeError, match="to have 3 channels, but got 2 channels"), fast_layers(model, CPU):
         model(torch.zeros(1, 2, 3, 4))
     assert [(type(m), getattr(m, "inplace", None)) for m in model.modules()] == before
 

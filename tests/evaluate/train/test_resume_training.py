@@ -55,7 +55,7 @@ class Kills(Unwatched):
 
     def step(self, step: int, images: int, lr: float, loss: float | None) -> None:
         if step == self.at:
-            raise self.error
+            raise self.error(f"after step {step}")
 
 
 def run(
@@ -96,7 +96,7 @@ def test_killed_at_any_step_and_resumed_gives_the_same_bits(name: str, tmp_path:
     assert steps == 15
     checkpoint = Checkpoint(tmp_path / "checkpoint.pt", {"name": name}, every=0.4)  # in the middle of epochs too
     for at in (1, 4, 5, 7, 11, 14):  # killed again and again: the run goes on where its last checkpoint was
-        with pytest.raises(Killed):
+        with pytest.raises(Killed, match=f"^after step {at}$"):
             run(training, checkpoint, Kills(at))
     result, model = run(training, checkpoint)
     assert all(torch.equal(a, b) for a, b in zip(weights(model), weights(expected), strict=True))
@@ -111,7 +111,7 @@ def test_an_interrupt_between_two_steps_keeps_them(tmp_path: Path) -> None:
     _, expected = run(training)
     checkpoint = Checkpoint(tmp_path / "checkpoint.pt", {})
     for at in (2, 5, 10):  # in an epoch, and at the end of one before it was measured
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt, match=f"^after step {at}$"):
             run(training, checkpoint, Kills(at, KeyboardInterrupt))
         state = checkpoint.load()
         assert state is not None

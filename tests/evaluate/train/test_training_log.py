@@ -61,12 +61,12 @@ class Dies(TrainingLog):
     def step(self, step: int, images: int, lr: float, loss: float | None) -> None:
         super().step(step, images, lr, loss)
         if step == self.at and not self.row:
-            raise self.error
+            raise self.error(f"at step {self.at}")
 
     def epoch(self, row: EpochRow) -> None:
         super().epoch(row)
         if row.step == self.at and self.row:
-            raise self.error
+            raise self.error(f"at step {self.at}")
 
 
 def run(watcher: TrainingLog, every: float = 1.0) -> TrainingResult:
@@ -177,7 +177,7 @@ def test_killed_and_resumed_there_is_no_double_and_no_missing_row(
     deaths: list[dict[str, Any]], tmp_path: Path, whole: tuple[Path, TrainingResult]
 ) -> None:
     for death in deaths:
-        with pytest.raises(death.get("error", Killed)):
+        with pytest.raises(death.get("error", Killed), match=f"^at step {death['at']}$"):
             run(Dies(tmp_path, **death), every=0.25)
     run(TrainingLog(tmp_path, quiet=True), every=0.25)
     assert timeless(read_csv(tmp_path / "log.csv")) == timeless(read_csv(whole[0] / "log.csv"))
@@ -188,14 +188,14 @@ def test_killed_and_resumed_there_is_no_double_and_no_missing_row(
 
 
 def test_rows_beyond_the_checkpoint_go_when_the_training_goes_on(tmp_path: Path) -> None:
-    with pytest.raises(Killed):
+    with pytest.raises(Killed, match=r"^at step 75$"):
         run(Dies(tmp_path, at=75, row=True), every=2)
     assert len(read_csv(tmp_path / "log.csv")) == 3
-    with pytest.raises(Killed):
+    with pytest.raises(Killed, match=r"^at step 51$"):
         run(Dies(tmp_path, at=51), every=2)  # on from the end of the second epoch
     assert [row["epoch"] for row in read_csv(tmp_path / "log.csv")] == ["1", "2"]
     (tmp_path / "checkpoint.pt").unlink()
-    with pytest.raises(Killed):
+    with pytest.raises(Killed, match=r"^at step 1$"):
         run(Dies(tmp_path, at=1), every=2)  # from the beginning
     assert read_csv(tmp_path / "log.csv") == []
     assert points(tmp_path) == {}
@@ -323,7 +323,7 @@ def test_quiet_shows_nothing(
     if terminal:
         monkeypatch.setenv("FORCE_COLOR", "1")
         monkeypatch.setenv("TERM", "xterm")
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match=r"^at step 30$"):
         run(Dies(tmp_path, at=30, error=KeyboardInterrupt))
     assert capsys.readouterr() == ("", "")
 
