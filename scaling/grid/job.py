@@ -111,7 +111,7 @@ def run_grid_search(
         choose: what the coefficients are: the ``surface``'s highest point (:mod:`~effnas.scaling.grid.response`), or
             the ``point`` of the highest mean accuracy, which they are too where there are too few points for a surface.
         refine: rounds of finer points around the best ones, at half the step each time, after the grid
-            (:func:`~effnas.scaling.grid.refine.finer_points`).
+            (:func:`~effnas.scaling.grid.study.finer_points`).
         latency_batch, latency_device, latency_threads: how latency is measured, with ``ratio="latency"``
             (:class:`~effnas.scaling.grid.latency.LatencyRatios`).
         seeds: trainings of each point; two or more tell whether the winner stands out of the noise.

@@ -19,7 +19,8 @@ from synthetic import four_networks, read_csv, search
 from effnas import Architecture, cost, load_space
 from effnas.cli import main
 from effnas.evaluate.evaluation import Evaluation, EvaluationError
-from effnas.evaluate.tabular import READERS, Tabular
+from effnas.evaluate.table_files import READERS
+from effnas.evaluate.tabular import Tabular
 from effnas.space.errors import UserError
 from effnas.space.space import SearchSpace
 

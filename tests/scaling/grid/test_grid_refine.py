@@ -18,8 +18,8 @@ from effnas import Architecture, Coefficients, cost, load_architecture, run_grid
 from effnas.evaluate.evaluation import Evaluation
 from effnas.scaling.grid.networks import Scaled
 from effnas.scaling.grid.points import Grid
-from effnas.scaling.grid.refine import ROUND
 from effnas.scaling.grid.report import summary_text
+from effnas.scaling.grid.study import ROUND
 from effnas.space.architecture import Stage
 from effnas.space.errors import UserError
 
