@@ -17,7 +17,8 @@ from ..machine.paired_latency import paired_latency
 from ..progress_bar import progress_bar
 from .equal_accuracy import Families, comparable, equal_accuracy, nearest, speed_ups
 from .point_network import network_of
-from .points import Point, merged, read_points, read_run
+from .points import Point, merge_runs
+from .reading import read_points, read_run
 from .references import SETS, published
 from .report import write_comparison
 
@@ -68,7 +69,7 @@ def run_compare(
 
     Args:
         members: folders of ``effnas train`` and ``effnas evaluate`` or their ``summary.json``, patterns of these
-            (``runs/*``), CSV files (:func:`~effnas.evaluate.compare.points.read_points`), or names of published sets.
+            (``runs/*``), CSV files (:func:`~effnas.evaluate.compare.reading.read_points`), or names of published sets.
             Runs of the same network with several seeds are one point, with the standard error of their mean.
         families: the same, by the name of the family; a line joins each.
         references: published sets (:data:`~effnas.evaluate.compare.references.SETS`) or CSV files, shown behind the
@@ -145,7 +146,7 @@ def _families(members: Sequence[str], named: Mapping[str, Sequence[str] | str]) 
             f"families with names: families={{mine: [FOLDER,…]}}; published ones are there as {', '.join(SETS[:2])}"
         )
     found: dict[str, list[Point]] = {}
-    for point in merged(points):
+    for point in merge_runs(points):
         found.setdefault(point.family or YOURS, []).append(point)
     return found
 

@@ -7,7 +7,8 @@ from functools import cache
 from pathlib import Path
 
 from ...space.errors import check_choice
-from .points import Point, counted, csv_rows, point_of
+from .points import Point
+from .reading import add_costs, read_row, read_rows
 
 FILE = Path(__file__).with_name("reference_points.csv")
 #: ``imagenet``: the networks that Tan & Le 2019 compare theirs with in Table 2; ``efficientnet``: theirs, there;
@@ -25,7 +26,7 @@ def published(name: str) -> tuple[Point, ...]:
     Raises:
         UserError: no such set.
     """
-    return tuple(counted(point) if point.architecture else point for point in printed(name))
+    return tuple(add_costs(point) if point.architecture else point for point in printed(name))
 
 
 @cache
@@ -33,5 +34,5 @@ def printed(name: str) -> tuple[Point, ...]:
     """As :func:`published`, with all numbers as the paper prints them."""
     check_choice("references", name, SETS)
     return tuple(
-        replace(point_of(row, where, ""), imagenet=True) for row, where in csv_rows(FILE) if row["set"] == name
+        replace(read_row(row, where, ""), imagenet=True) for row, where in read_rows(FILE) if row["set"] == name
     )

@@ -19,7 +19,8 @@ from effnas.evaluate.compare.equal_accuracy import equal_accuracy, nearest, spee
 from effnas.evaluate.compare.figure import front
 from effnas.evaluate.compare.job import run_compare
 from effnas.evaluate.compare.labels import place_labels
-from effnas.evaluate.compare.points import Point, merged, read_points, read_run
+from effnas.evaluate.compare.points import Point, merge_runs
+from effnas.evaluate.compare.reading import read_points, read_run
 from effnas.evaluate.compare.references import printed, published
 from effnas.evaluate.compare.report import summary_text
 from effnas.evaluate.data import ImageData
@@ -197,7 +198,7 @@ def test_seeds_of_one_network_are_one_point(tmp_path: Path) -> None:
 
 def test_networks_of_one_name_are_told_apart_by_their_folders() -> None:
     points = [Point("baseline", "f", 0.5, digest=d, summary=f"runs/{d}/summary.json") for d in "ab"]
-    assert [point.name for point in merged(points)] == ["baseline (a)", "baseline (b)"]
+    assert [point.name for point in merge_runs(points)] == ["baseline (a)", "baseline (b)"]
 
 
 # -- what is compared with what --------------------------------------------------------------------------
