@@ -97,20 +97,16 @@ class Journal(BufferedJournalStorage):
         self._listings: dict[int, _Listing] = {}
         super().__init__(file)
 
-    def list_trials(
-        self,
-        study_id: int,
-        ids: Sequence[int],
-        stored: Mapping[int, FrozenTrial],
-        deepcopy: bool,
-        states: Container[TrialState] | None,
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
         """As Optuna's, which goes through all trials: for every trial asked for it does so to find waiting ones."""
-        listing = self._listings.setdefault(study_id, _Listing())
-        listing.update(ids, stored)
-        if states is None:
-            trials = list(listing.trials)
-        else:
-            some = any(state in states for state in FINISHED)
-            trials = [t for t in (listing.trials if some else listing.unfinished()) if t.state in states]
-        return copy.deepcopy(trials) if deepcopy else trials
+        with self.replay_trials(study_id) as (ids, stored):
+            listing = self._listings.setdefault(study_id, _Listing())
+            listing.update(ids, stored)
+            if states is None:
+                trials = list(listing.trials)
+            else:
+                some = any(state in states for state in FINISHED)
+                trials = [t for t in (listing.trials if some else listing.unfinished()) if t.state in states]
+            return copy.deepcopy(trials) if deepcopy else trials

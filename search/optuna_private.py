@@ -7,7 +7,8 @@ journal's records, or to a sampler's generator. Where a release moves one of the
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from optuna.distributions import BaseDistribution, distribution_to_json
@@ -107,31 +108,17 @@ class BufferedJournalStorage(JournalStorage):
         with self._thread_lock:
             self._held.append(record)
 
-    def get_all_trials(
-        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
-    ) -> list[FrozenTrial]:
-        """As Optuna's, by way of :meth:`list_trials`."""
+    @contextmanager
+    def replay_trials(self, study_id: int) -> Iterator[tuple[Sequence[int], Mapping[int, FrozenTrial]]]:
+        """The ids of the study's trials, oldest first, and the trials by their id, which no thread changes meanwhile.
+
+        Raises:
+            KeyError: there is no such study.
+        """
         with self._thread_lock:
             self._sync_with_backend()
-            replayed = self._replay_result
-            replayed.get_study(study_id)  # raises KeyError where there is none
-            return self.list_trials(
-                study_id, replayed._study_id_to_trial_ids[study_id], replayed._trials, deepcopy, states
-            )
-
-    def list_trials(
-        self,
-        study_id: int,
-        ids: Sequence[int],
-        stored: Mapping[int, FrozenTrial],
-        deepcopy: bool,
-        states: Container[TrialState] | None,
-    ) -> list[FrozenTrial]:
-        """The study's trials in one of the states (None: in any), from the ids of all and the trials by their id.
-
-        Called by one thread at a time.
-        """
-        raise NotImplementedError
+            self._replay_result.get_study(study_id)
+            yield self._replay_result._study_id_to_trial_ids[study_id], self._replay_result._trials
 
     def _write_log(self, op_code: int, extra_fields: dict[str, Any]) -> None:
         self._append([{"op_code": op_code, "worker_id": self._replay_result.worker_id, **extra_fields}])

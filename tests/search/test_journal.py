@@ -15,6 +15,7 @@ from optuna.study import Study
 from optuna.trial import TrialState
 
 from effnas.search.journal import Journal, JournalFile
+from effnas.search.optuna_private import get_storage, set_user_attr
 
 SPACE: dict[str, Any] = {name: CategoricalDistribution([0, 1, 2]) for name in "abc"}
 
@@ -42,7 +43,7 @@ def step(study: Study, rng: random.Random) -> None:
     elif what == "enqueue":
         study.enqueue_trial({"a": 1})
     elif what == "attribute":
-        study._storage.set_trial_user_attr(rng.choice(running)._trial_id, "x", {"y": (1, 2), "z": float("inf")})
+        set_user_attr(study, rng.choice(running), "x", {"y": (1, 2), "z": float("inf")})
     else:
         number = rng.choice(running).number
         study.tell(number, 0.5) if what == "tell" else study.tell(number, state=TrialState.FAIL)
@@ -73,7 +74,7 @@ def test_a_record_that_is_refused_is_refused_once(path: Path) -> None:
     study = ours(path)
     study.tell(study.ask(SPACE), 1.0)
     with pytest.raises(optuna.exceptions.UpdateFinishedTrialError, match="Trial#0 has already finished"):
-        study._storage.set_trial_user_attr(0, "late", True)
+        get_storage(study).set_trial_user_attr(0, "late", True)
     study.ask(SPACE)
     assert study.get_trials() == ours(path).get_trials() == optunas(path).get_trials()
     assert len(study.trials) == 2
@@ -100,7 +101,7 @@ def test_a_list_that_was_handed_out_is_not_the_storages(path: Path) -> None:
     study.get_trials(deepcopy=False).clear()
     assert len(study.trials) == 1
     with pytest.raises(KeyError, match="Record does not exist"):
-        study._storage.get_all_trials(7)
+        get_storage(study).get_all_trials(7)
 
 
 def test_what_this_process_wrote_is_not_read_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

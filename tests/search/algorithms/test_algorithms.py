@@ -20,6 +20,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from effnas.search.optuna_private import get_storage, get_study_id, read_trial, set_user_attr
 from effnas.search.seeded import INTERRUPTED, RANK, HistoryCache, Seeded, derive_seed, trial_rank
 from effnas.space.errors import UserError
 
@@ -136,7 +137,7 @@ def test_killed_and_resumed_is_never_stopped(algorithm: str, tmp_path: Path):
         journal = JournalStorage(JournalFileBackend(str(tmp_path / "journal.log")))
         study = new_study(algorithm, storage=journal)
         for trial in study.get_trials(states=[TrialState.RUNNING]):
-            journal.set_trial_user_attr(trial._trial_id, INTERRUPTED, True)
+            set_user_attr(study, trial, INTERRUPTED, True)
             study.tell(trial.number, state=TrialState.FAIL)
         advance(study, part)
         study.ask(SPACE)  # never told: the process was killed
@@ -180,13 +181,13 @@ def test_an_interrupted_trial_among_several_leaves_its_place_to_the_next_one():
 
 def test_trials_created_at_the_same_time_get_different_ranks():
     study = optuna.create_study()
-    storage = study._storage
-    first, second = (storage.create_new_trial(study._study_id) for _ in range(2))
+    storage = get_storage(study)
+    first, second = (storage.create_new_trial(get_study_id(study)) for _ in range(2))
     assert trial_rank(study, storage.get_trial(second)) == 1
     assert trial_rank(study, storage.get_trial(first)) == 0
     assert trial_rank(study, storage.get_trial(second)) == 1
     storage.set_trial_state_values(second, TrialState.FAIL)  # what has failed by itself keeps its rank
-    third = storage.create_new_trial(study._study_id)
+    third = storage.create_new_trial(get_study_id(study))
     assert trial_rank(study, storage.get_trial(third)) == 2
 
 
@@ -216,7 +217,7 @@ def test_what_is_remembered_of_ranks_changes_none(kind: str, tmp_path: Path):
         unranked = [t for t in running if RANK not in t.system_attrs]
         what = rng.choice(["create", "create", "rank", "rank", "interrupt", "fail", "enqueue"])
         if what == "create" or not running:
-            study._pop_waiting_trial_id() or study._storage.create_new_trial(study._study_id)
+            study._pop_waiting_trial_id() or get_storage(study).create_new_trial(get_study_id(study))
         elif what == "enqueue":
             study.enqueue_trial({})
         elif what == "rank" and unranked:
@@ -227,7 +228,7 @@ def test_what_is_remembered_of_ranks_changes_none(kind: str, tmp_path: Path):
         else:
             trial = rng.choice(running)
             if what == "interrupt":
-                study._storage.set_trial_user_attr(trial._trial_id, INTERRUPTED, True)
+                set_user_attr(study, trial, INTERRUPTED, True)
             study.tell(trial.number, state=TrialState.FAIL)
     assert checked > 20
 
@@ -246,19 +247,19 @@ def test_ranks_of_a_study_that_takes_the_place_of_a_deleted_one(tmp_path: Path):
 def test_a_finished_trial_is_looked_at_once(interrupted: bool, monkeypatch: pytest.MonkeyPatch):
     study = optuna.create_study()
     seen: list[int] = []
-    real = study._storage.get_all_trials
+    real = get_storage(study).get_all_trials
 
     class Seen(list[Any]):
         def __getitem__(self, number: Any) -> Any:
             seen.append(number)
             return super().__getitem__(number)
 
-    monkeypatch.setattr(study._storage, "get_all_trials", lambda *args, **kwargs: Seen(real(*args, **kwargs)))
+    monkeypatch.setattr(get_storage(study), "get_all_trials", lambda *args, **kwargs: Seen(real(*args, **kwargs)))
     counts = []
     for _ in range(60):
         seen.clear()
         trial = study.ask()
-        trial_rank(study, study._storage.get_trial(trial._trial_id))
+        trial_rank(study, read_trial(study, trial))
         if interrupted:
             trial.set_user_attr(INTERRUPTED, True)
         study.tell(trial, state=TrialState.FAIL)
