@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from effnas.evaluate.cam.images import find_pictures, prepared
+from effnas.evaluate.cam.images import find_pictures, prepare_pictures
 from effnas.evaluate.cam.maps import cam, enlarge
 from effnas.evaluate.cam.networks import find_members
 from effnas.evaluate.data import ImageData
@@ -39,7 +39,7 @@ def measure(
     right, area, positions, size = [], [], [], (0, 0)
     for start in range(0, len(rows), BATCH):
         pictures, names = find_pictures(rows[start : start + BATCH], data, "test")
-        images, _ = prepared(pictures, data, 3, one.architecture.resolution, normalization)
+        images, _ = prepare_pictures(pictures, data, 3, one.architecture.resolution, normalization)
         found = cam(one.model, images)
         right += [names[t] == p.label for t, p in zip(found.targets.tolist(), pictures, strict=True)]
         area.append((enlarge(found.maps, SIDE, SIDE) > 0.5).float().mean((1, 2)))

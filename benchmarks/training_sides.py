@@ -21,7 +21,7 @@ from effnas.evaluate.data.load import load_split
 from effnas.evaluate.data.pixels import Pixels
 from effnas.evaluate.data.sets import MemorySet
 from effnas.evaluate.interrupt import Interrupts
-from effnas.evaluate.machine.inference import prepared
+from effnas.evaluate.machine.inference import prepare_for_inference
 from effnas.evaluate.proxy import Proxy
 from effnas.evaluate.train.choosing import choose_settings
 from effnas.evaluate.train.history import EpochRow, Plan
@@ -191,7 +191,7 @@ class Ours:
         shape = case.batch_size, 3, case.resolution, case.resolution
         self.model.to(self.device)
         settings, self.said = choose_settings(self.model, shape, self.device, _recipe(case), threads=None, steps=100)
-        model, images = prepared(self.model, settings), torch.randn(shape, device=self.device)
+        model, images = prepare_for_inference(self.model, settings), torch.randn(shape, device=self.device)
 
         @torch.inference_mode()
         def call() -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from ..evaluate.evaluation import Evaluator, Stopped
 from ..evaluate.interrupt import Interrupts
-from ..evaluate.machine.assignment import assign
+from ..evaluate.machine.assignment import assign_gpu
 from ..space.built import BuiltNetwork
 from ..space.errors import UserError
 from .workers import Inline, OnReport, Outcome, Task, Workers, check_report, count_cores, evaluate_task
@@ -207,7 +207,7 @@ def _serve_tasks(connection: Connection, pickled: bytes, threads: int, place: in
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-    assign(place)
+    assign_gpu(place)
     try:
         evaluator = pickle.loads(pickled)
     except Exception as error:  # such as a class of a session's, which has no file to be imported from

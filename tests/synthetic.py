@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from effnas.evaluate.evaluation import Evaluation, EvaluationError, Report
-from effnas.evaluate.machine.assignment import assigned
+from effnas.evaluate.machine.assignment import assigned_gpu
 from effnas.space.architecture import Architecture
 from effnas.space.cost import cost
 from effnas.space.errors import UserError
@@ -124,7 +124,7 @@ class OnGpus:
     device: str = "auto"
 
     def __call__(self, architecture: Architecture, *, seed: int, report: Report) -> Evaluation:
-        metrics = {"gpu": float(assigned(self.gpus)), "pid": float(os.getpid())}
+        metrics = {"gpu": float(assigned_gpu(self.gpus)), "pid": float(os.getpid())}
         return Evaluation(0.5, cost(architecture), metrics=metrics)
 
 

@@ -115,7 +115,7 @@ def _check_number(images: int) -> None:
         raise UserError(f"images: at most {MOST} fit into one figure, got {images}: name some of them")
 
 
-def prepared(
+def prepare_pictures(
     pictures: Sequence[Picture], data: LabelledImages, channels: int, resolution: int, normalization: Normalization
 ) -> tuple[Tensor, Tensor]:
     """The images as a network takes them, and as people see them.

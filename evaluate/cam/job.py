@@ -19,9 +19,9 @@ from ...space.files import write_bytes
 from ..data.labelled_images import LabelledImages
 from ..data.normalization import for_channels
 from ..folder import folder_lock, versions, write_json
-from ..machine.device import find_device, fitting, is_out_of_memory
+from ..machine.device import find_device, fit_batch, is_out_of_memory
 from .figure import Column, cam_figure
-from .images import Picture, find_pictures, prepared
+from .images import Picture, find_pictures, prepare_pictures
 from .maps import METHODS, Maps, cam, grad_cam
 from .networks import Member, find_members
 from .report import column_title, heading
@@ -158,7 +158,7 @@ def _look(
             "data.normalize=imagenet or [mean, std]"
         )
     number = None if target is None else member.class_number(target, names)
-    batch, seen = prepared(pictures, data, channels, resolution, normalization)
+    batch, seen = prepare_pictures(pictures, data, channels, resolution, normalization)
 
     def run(size: int) -> Maps:
         parts = [part.to(device) for part in torch.split(batch, size)]
@@ -168,7 +168,7 @@ def _look(
 
     member.model.to(device)
     try:
-        maps, _ = fitting(run, BATCH_SIZE, device)
+        maps, _ = fit_batch(run, BATCH_SIZE, device)
     except UserError as error:
         raise UserError(f"{member.name}: {error}") from error
     except (RuntimeError, MemoryError) as error:

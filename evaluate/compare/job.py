@@ -19,7 +19,7 @@ from .equal_accuracy import Families, comparable, equal_accuracy, nearest, speed
 from .point_network import network_of
 from .points import Point, merge_runs
 from .reading import read_points, read_run
-from .references import SETS, published
+from .references import SETS, published_points
 from .report import write_comparison
 
 if TYPE_CHECKING:
@@ -105,7 +105,9 @@ def run_compare(
     notes = _notes(found, points)
     rounds: dict[Point, list[float]] = {}
     if latency:
-        found, points, rounds, unbuilt = _timed(found, points, network, latency_rounds, threads, device, quiet)
+        found, points, rounds, unbuilt = _measure_latencies(
+            found, points, network, latency_rounds, threads, device, quiet
+        )
         notes += unbuilt
     for axis in axes:
         _check_axis(axis, found)
@@ -153,7 +155,7 @@ def _families(members: Sequence[str], named: Mapping[str, Sequence[str] | str]) 
 
 def _member_points(entry: str, family: str) -> list[Point]:
     if entry in SETS:
-        return [replace(point, family=point.family or entry) for point in published(entry)]
+        return [replace(point, family=point.family or entry) for point in published_points(entry)]
     if Path(entry).suffix.lower() == ".csv":
         return read_points(entry, family)
     if Path(entry).exists():
@@ -169,7 +171,7 @@ def _member_points(entry: str, family: str) -> list[Point]:
 
 def _reference_points(entry: str) -> list[Point]:
     if entry in SETS:
-        return list(published(entry))
+        return list(published_points(entry))
     if not Path(entry).is_file():
         raise UserError(f"references: {entry!r} is neither a CSV file nor one of: {', '.join(SETS)}")
     return read_points(entry, "")
@@ -217,7 +219,7 @@ def _check_axis(axis: str, families: Families) -> None:
 # -- latency ---------------------------------------------------------------------------------------------
 
 
-def _timed(
+def _measure_latencies(
     families: Families,
     references: Sequence[Point],
     own: BuiltNetwork | None,

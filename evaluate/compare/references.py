@@ -17,7 +17,7 @@ SETS = ("imagenet", "efficientnet", "table4")
 
 
 @cache
-def published(name: str) -> tuple[Point, ...]:
+def published_points(name: str) -> tuple[Point, ...]:
     """The points of one of :data:`SETS`.
 
     Accuracies and latencies are the paper's. Parameters and MACs are counted where the network is in the zoo, and
@@ -26,12 +26,12 @@ def published(name: str) -> tuple[Point, ...]:
     Raises:
         UserError: no such set.
     """
-    return tuple(add_costs(point) if point.architecture else point for point in printed(name))
+    return tuple(add_costs(point) if point.architecture else point for point in printed_points(name))
 
 
 @cache
-def printed(name: str) -> tuple[Point, ...]:
-    """As :func:`published`, with all numbers as the paper prints them."""
+def printed_points(name: str) -> tuple[Point, ...]:
+    """As :func:`published_points`, with all numbers as the paper prints them."""
     check_choice("references", name, SETS)
     return tuple(
         replace(read_row(row, where, ""), imagenet=True) for row, where in read_rows(FILE) if row["set"] == name

@@ -12,7 +12,7 @@ from ..folder import versions, write_csv, write_json
 from .equal_accuracy import PUBLISHED, Families, Pair, SpeedUp
 from .figure import compare_figure
 from .points import Point
-from .references import printed
+from .references import printed_points
 
 COLUMNS = (
     "family",
@@ -163,7 +163,7 @@ def _speed_table(pairs: Sequence[Mapping[str, Any]]) -> str:
 
 def _table4() -> str:
     """The paper's own two, for comparison."""
-    b1, resnet, b7, gpipe = (point.latency or 0 for point in printed("table4"))
+    b1, resnet, b7, gpipe = (point.latency or 0 for point in printed_points("table4"))
     return (
         "(Tan & Le 2019, Table 4, on one core of a Xeon E5-2690: "
         f"B1 {b1:g} s, ResNet-152 {resnet:g} s, {resnet / b1:.1f}×; B7 {b7:g} s, GPipe {gpipe:g} s, {gpipe / b7:.1f}×)"

@@ -118,7 +118,7 @@ def _windows(size: int, stride: int, padding: int) -> list[tuple[int, int, int]]
     return [centre, (-shift, 0, radius - 2), (shift, radius + 2, size - 1)]
 
 
-def supported(layer: nn.Conv2d) -> bool:
+def is_supported(layer: nn.Conv2d) -> bool:
     """Whether :class:`DepthwiseConv` does what the layer does."""
     size, _ = layer.kernel_size
     return (

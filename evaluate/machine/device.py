@@ -15,7 +15,7 @@ import torch
 
 from ...space.errors import unknown
 from ..evaluation import EvaluationError
-from .assignment import assigned
+from .assignment import assigned_gpu
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ def find_device(name: object) -> torch.device:
         present.append("mps")
     present.append("cpu")
     if name == "auto":
-        return torch.device(present[assigned(gpus) if gpus else 0])
+        return torch.device(present[assigned_gpu(gpus) if gpus else 0])
     wanted = "cuda:0" if name == "cuda" else name
     if wanted not in present:
         raise unknown("device (of this machine)", name, ["auto", *present])
@@ -66,7 +66,7 @@ def free_memory(device: torch.device) -> None:
         release_memory()
 
 
-def fitting(run: Callable[[int], T], batch_size: int, device: torch.device) -> tuple[T, int]:
+def fit_batch(run: Callable[[int], T], batch_size: int, device: torch.device) -> tuple[T, int]:
     """What ``run(batch_size)`` gives, and the batch size, which is halved for as long as memory is lacking.
 
     Raises:

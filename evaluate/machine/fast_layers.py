@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...space.blocks import Block, DropPath, SameConv2d, SqueezeExcite
-from .depthwise import Depthwise, SameDepthwise, supported
+from .depthwise import Depthwise, SameDepthwise, is_supported
 
 #: Autograd wants the input of these: in place, they copy it first.
 _COPIED_IN_PLACE = (nn.SiLU, nn.Hardswish, nn.Mish)
@@ -103,7 +103,7 @@ def _faster(layer: nn.Module, device: torch.device) -> type[nn.Module] | None:
     if isinstance(layer, nn.Conv2d) and device.type == "cpu":
         if _pointwise(layer):
             return Pointwise
-        if supported(layer):
+        if is_supported(layer):
             return {nn.Conv2d: Depthwise, SameConv2d: SameDepthwise}.get(type(layer))
     return None
 

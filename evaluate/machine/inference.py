@@ -15,7 +15,7 @@ from .settings import Settings
 
 
 @torch.no_grad()
-def folded(model: nn.Module) -> nn.Module:
+def fold_batch_norms(model: nn.Module) -> nn.Module:
     """A copy in evaluation mode whose BatchNorms are part of the convolutions before them: the same function.
 
     ``w' = w · γ / √(σ² + ε)`` and ``b' = β − μ · γ / √(σ² + ε)``. Device and memory format stay; a module that is not
@@ -49,7 +49,7 @@ class Prepared(nn.Module):
         return logits.float()
 
 
-def prepared(model: nn.Module, settings: Settings) -> Prepared:
+def prepare_for_inference(model: nn.Module, settings: Settings) -> Prepared:
     """A copy of ``model`` that runs with ``settings``, folded and in evaluation mode; call it in inference mode.
 
     In ``bf16`` its weights are converted once, where autocast would convert them at every call.
@@ -58,6 +58,6 @@ def prepared(model: nn.Module, settings: Settings) -> Prepared:
     if device.type == "cpu":
         keep_memory()
     dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
-    fast = folded(model).to(dtype=dtype, memory_format=settings.layout)  # type: ignore[call-overload]
+    fast = fold_batch_norms(model).to(dtype=dtype, memory_format=settings.layout)  # type: ignore[call-overload]
     exchange_for_inference(fast, device)
     return Prepared(fast, settings.layout, dtype)

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from ..data.sets import ImageSet
-from ..machine.device import fitting
-from ..machine.inference import prepared
+from ..machine.device import fit_batch
+from ..machine.inference import prepare_for_inference
 from ..machine.settings import Settings
 from .metrics import Collector, Predictions
 
@@ -42,8 +42,8 @@ def predict(
         UserError: no images, or output that is not finite.
         RuntimeError, MemoryError: out of memory even with one image at a time.
     """
-    fast = prepared(model, settings)
-    return fitting(lambda size: _predict(fast, images, size, resolution, device, seen), batch_size, device)
+    fast = prepare_for_inference(model, settings)
+    return fit_batch(lambda size: _predict(fast, images, size, resolution, device, seen), batch_size, device)
 
 
 def _predict(

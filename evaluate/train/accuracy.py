@@ -7,8 +7,8 @@ from torch import nn
 from torch.nn import functional
 
 from ..data.sets import ImageSet
-from ..machine.device import fitting
-from ..machine.inference import prepared
+from ..machine.device import fit_batch
+from ..machine.inference import prepare_for_inference
 from ..machine.settings import Settings
 from .distributed import ALONE, Group
 
@@ -42,13 +42,13 @@ def measure(
     """
     device = torch.device(device)
     settings = settings or Settings()
-    fast = prepared(model, settings)
+    fast = prepare_for_inference(model, settings)
 
     def run(size: int) -> tuple[float, float]:
         return _measure(fast, images, size, resolution, device, group)
 
     # several processes must agree on the batches: one that halves its own alone would wait for ever
-    return run(batch_size) if group.size > 1 else fitting(run, batch_size, device)[0]
+    return run(batch_size) if group.size > 1 else fit_batch(run, batch_size, device)[0]
 
 
 def _measure(

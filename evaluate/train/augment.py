@@ -63,9 +63,9 @@ class Augment:
     def __call__(self, images: Tensor, resolution: int) -> Tensor:
         """Uint8 (B, C, size, size) to float32 (B, C, resolution, resolution), normalised."""
         if self.crop_scale is None and self.pixels.crop:
-            images = shifted(images, self.pixels.crop)
+            images = shift_images(images, self.pixels.crop)
         if self.pixels.flip:  # before a crop, which is as likely as its mirror image: bytes are faster to flip
-            images = flipped(images)
+            images = flip_images(images)
         if self.crop_scale is None:
             images = resize(images, resolution, self.pixels.interpolation)
         else:
@@ -73,10 +73,10 @@ class Augment:
         if self.policy != "none":
             images = policy(self.policy, self.magnitude, self.layers, resolution)(images.round() / 255) * 255
         images = self.pixels.normalize(images)
-        return erased(images, self.erase) if self.erase else images
+        return erase_rectangles(images, self.erase) if self.erase else images
 
 
-def shifted(images: Tensor, most: int) -> Tensor:
+def shift_images(images: Tensor, most: int) -> Tensor:
     """Each of (B, C, side, side) moved by up to so many pixels each way, zeros coming in."""
     count, side = len(images), images.shape[-1]
     by = torch.randint(2 * most + 1, (2, count)).to(images.device, non_blocking=True)
@@ -84,7 +84,7 @@ def shifted(images: Tensor, most: int) -> Tensor:
     return windows[torch.arange(count, device=images.device), :, by[0], by[1]]
 
 
-def flipped(images: Tensor) -> Tensor:
+def flip_images(images: Tensor) -> Tensor:
     """Each of (B, C, h, w) mirrored at rate 1/2."""
     chosen = (torch.rand(len(images)) < 0.5).to(images.device, non_blocking=True)
     return torch.where(chosen.view(-1, 1, 1, 1), images.flip(-1), images)
@@ -108,7 +108,7 @@ def random_resized_crops(
     return resized_crops(images, boxes.to(images.device, non_blocking=True), resolution, interpolation)
 
 
-def erased(images: Tensor, rate: float) -> Tensor:
+def erase_rectangles(images: Tensor, rate: float) -> Tensor:
     """Normalised (B, C, h, w) with a rectangle of some of them at zero, the mean colour (Zhong et al. 2020)."""
     boxes, found = random_boxes(len(images), ERASE_AREA, ERASE_ASPECT)
     chosen = found & (torch.rand(len(images)) < rate)

@@ -129,7 +129,7 @@ class SyncNorm(nn.BatchNorm2d):
 
 
 @contextlib.contextmanager
-def synchronised(model: nn.Module, device: torch.device, *, on: bool = True) -> Iterator[None]:
+def synchronise_batch_norms(model: nn.Module, device: torch.device, *, on: bool = True) -> Iterator[None]:
     """Every BatchNorm of ``model`` over all processes for a while; parameters and statistics stay its own."""
     before: list[tuple[nn.Module, str, nn.BatchNorm2d]] = []
     for module in list(model.modules()) if on else ():

@@ -11,7 +11,7 @@ from ...space.errors import UserError
 
 
 @contextlib.contextmanager
-def frozen(model: nn.Module, freeze: str | int) -> Iterator[None]:
+def freeze_parts(model: nn.Module, freeze: str | int) -> Iterator[None]:
     """Some of the weights without gradients for a while.
 
     Args:

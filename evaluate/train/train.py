@@ -29,8 +29,8 @@ from .accuracy import measure
 from .augment import Augment, Mix
 from .checkpoint import Checkpoint
 from .choosing import choose_settings
-from .distributed import ALONE, Group, synchronised
-from .freeze import frozen
+from .distributed import ALONE, Group, synchronise_batch_norms
+from .freeze import freeze_parts
 from .history import EpochRow, Plan, TrainingResult, Unwatched, Watcher
 from .losses import Losses
 from .optimizers import MovingAverage, make_optimizer
@@ -89,7 +89,7 @@ def train(
         out_of_memory(batch_size, resolution),
         torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
         _bn_momentum(model, training.bn_momentum),
-        frozen(model, training.freeze),
+        freeze_parts(model, training.freeze),
     ):
         steps = training.epochs * (len(train) // batch_size)
         shape = batch_size // group.size // training.accumulate or 1, train.pixels.channels, resolution, resolution
@@ -99,7 +99,7 @@ def train(
         run = _Run(model, train, heldout, training, resolution, seed, device, batch_size, settings, group, checkpoint)
         with (
             torch_threads(settings.threads),
-            synchronised(model, device, on=training.sync_bn and group.size > 1),
+            synchronise_batch_norms(model, device, on=training.sync_bn and group.size > 1),
             fast_layers(model, device),
         ):
             return run.go(watcher or Unwatched(), report, note)
@@ -149,8 +149,8 @@ class _Run:
         watcher.begin(plan, self.history)
         self.step = Stepper(self.model, self.optimizer, recipe, self.settings, self.device, self.group)
         while self.epoch <= recipe.epochs:
-            self._steps(watcher)
-            row = self._measured()
+            self._run_steps(watcher)
+            row = self._measure_epoch()
             self.history.append(row)
             watcher.epoch(row)
             if row.accuracy is not None:
@@ -175,7 +175,7 @@ class _Run:
             settings=note,
         )
 
-    def _steps(self, watcher: Watcher) -> None:
+    def _run_steps(self, watcher: Watcher) -> None:
         """The rest of the epoch's steps."""
         recipe, spe = self.training, self.steps_per_epoch
         resolution = recipe.resolution_at(self.epoch, self.resolution)
@@ -209,7 +209,7 @@ class _Run:
         self.losses.read()
         self.trained += time.perf_counter() - begin
 
-    def _measured(self) -> EpochRow:
+    def _measure_epoch(self) -> EpochRow:
         """The row of the epoch whose steps are done."""
         recipe, epoch = self.training, self.epoch
         accuracy = loss = None

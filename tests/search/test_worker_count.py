@@ -17,7 +17,7 @@ from effnas.cli import main
 from effnas.evaluate.accel_nasbench import AccelNASBench
 from effnas.evaluate.data import ImageData
 from effnas.evaluate.interrupt import Interrupts
-from effnas.evaluate.machine.assignment import assign
+from effnas.evaluate.machine.assignment import assign_gpu
 from effnas.evaluate.machine.device import find_device
 from effnas.evaluate.proxy import Proxy
 from effnas.evaluate.train.recipe import Training
@@ -148,16 +148,16 @@ def test_auto_is_the_gpu_that_was_assigned(machine: Any) -> None:
     try:
         found = []
         for number in range(4):
-            assign(number)
+            assign_gpu(number)
             found.append(str(find_device("auto")))
         assert found == ["cuda:0", "cuda:1", "cuda:0", "cuda:1"]
-        assign(1)
+        assign_gpu(1)
         assert str(find_device("cuda")) == "cuda:0"  # what has a name is what it says
         assert str(find_device("cpu")) == "cpu"
         machine(0)
         assert find_device("auto").type in ("cpu", "mps")
     finally:
-        assign(0)
+        assign_gpu(0)
     machine(2)
     assert str(find_device("auto")) == "cuda:0"
 

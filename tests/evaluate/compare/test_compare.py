@@ -21,7 +21,7 @@ from effnas.evaluate.compare.job import run_compare
 from effnas.evaluate.compare.labels import place_labels
 from effnas.evaluate.compare.points import Point, merge_runs
 from effnas.evaluate.compare.reading import read_points, read_run
-from effnas.evaluate.compare.references import printed, published
+from effnas.evaluate.compare.references import printed_points, published_points
 from effnas.evaluate.compare.report import summary_text
 from effnas.evaluate.data import ImageData
 from effnas.evaluate.machine import paired_latency as timing
@@ -83,8 +83,8 @@ def test_ratios_of_the_published_numbers_are_those_that_the_paper_prints() -> No
         "AmoebaNet-C": ("B5", 5.2, 4.1),
         "GPipe AmoebaNet-B": ("B7", 8.4, None),
     }
-    ours = {point.name.removeprefix("EfficientNet-"): point for point in printed("efficientnet")}
-    found = {point.name: point for point in printed("imagenet")}
+    ours = {point.name.removeprefix("EfficientNet-"): point for point in printed_points("efficientnet")}
+    found = {point.name: point for point in printed_points("imagenet")}
     assert found.keys() == theirs.keys()
     for name, (group, params, macs) in theirs.items():
         point, base = found[name], ours[group]
@@ -98,7 +98,7 @@ def test_ratios_of_the_published_numbers_are_those_that_the_paper_prints() -> No
 
 
 def test_table_4() -> None:
-    b1, resnet, b7, gpipe = (point.latency for point in printed("table4"))
+    b1, resnet, b7, gpipe = (point.latency for point in printed_points("table4"))
     assert round(resnet / b1, 1) == 5.7  # type: ignore[operator]
     assert round(gpipe / b7, 1) == 6.1  # type: ignore[operator]
 
@@ -110,10 +110,10 @@ def test_networks_of_the_zoo_are_counted() -> None:
         "EfficientNet-B7": (66_347_960, 37_745_884_192),
         "ResNet-50": (25_557_032, 4_089_184_256),
     }
-    found = {point.name: point for name in ("efficientnet", "imagenet") for point in published(name)}
+    found = {point.name: point for name in ("efficientnet", "imagenet") for point in published_points(name)}
     for name, numbers in exact.items():
         assert (found[name].params, found[name].macs) == numbers
-    for counted, rounded in zip(published("efficientnet"), printed("efficientnet"), strict=True):
+    for counted, rounded in zip(published_points("efficientnet"), printed_points("efficientnet"), strict=True):
         assert counted.params == pytest.approx(rounded.params, rel=0.02)
         assert counted.macs == pytest.approx(rounded.macs, rel=0.05)  # B4: 4.39 G here, 4.2 there
         assert counted.accuracy == rounded.accuracy
@@ -335,7 +335,7 @@ def test_the_front() -> None:
 def test_names_do_not_cover_each_other_or_leave_the_frame() -> None:
     figure = Figure(figsize=(6.6, 4.9), layout="constrained")
     axes = figure.subplots()
-    shown = [p for name in ("efficientnet", "imagenet") for p in published(name) if p.macs is not None]
+    shown = [p for name in ("efficientnet", "imagenet") for p in published_points(name) if p.macs is not None]
     places = [(p.macs / 1e9, 100 * p.accuracy) for p in shown if p.macs]
     axes.plot(*zip(*places, strict=True), "o")
     axes.set_xscale("log")
@@ -431,7 +431,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_a_published_family_is_buildable() -> None:
-    for point in published("efficientnet"):
+    for point in published_points("efficientnet"):
         network = load_architecture(point.architecture)
         assert network.resolution == point.resolution
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from effnas.evaluate.machine.depthwise import DepthwiseConv
 from effnas.evaluate.machine.fast_layers import fast_layers
-from effnas.evaluate.machine.inference import folded
+from effnas.evaluate.machine.inference import fold_batch_norms
 from effnas.space.architecture import Architecture, Stage
 from effnas.space.network import build
 from effnas.space.zoo import load_architecture
@@ -146,4 +146,4 @@ def test_a_folded_copy_of_exchanged_layers_answers_the_same(padding: str) -> Non
     with torch.no_grad():
         expected = model(x)
         with fast_layers(model, torch.device("cpu")):
-            assert torch.allclose(folded(model)(x), expected, atol=1e-4 * float(expected.abs().max()))
+            assert torch.allclose(fold_batch_norms(model)(x), expected, atol=1e-4 * float(expected.abs().max()))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from effnas.evaluate.machine.inference import folded, prepared
+from effnas.evaluate.machine.inference import fold_batch_norms, prepare_for_inference
 from effnas.evaluate.machine.settings import Settings
 from effnas.space.architecture import Architecture
 from effnas.space.network import build
@@ -56,9 +56,9 @@ def test_a_folded_network_says_the_same_within_1e_5(architecture: Architecture) 
     x = images(4, 48)
     expected = model(x)
     scale = expected.abs().max()
-    assert (folded(model)(x) - expected).abs().max() < 1e-5 * max(1, scale)
+    assert (fold_batch_norms(model)(x) - expected).abs().max() < 1e-5 * max(1, scale)
     for memory_format in ("channels_last", "contiguous"):
-        ready = prepared(model, Settings(memory_format=memory_format))
+        ready = prepare_for_inference(model, Settings(memory_format=memory_format))
         assert (ready(x) - expected).abs().max() < 1e-5 * max(1, scale)
 
 
@@ -66,7 +66,7 @@ def test_a_folded_network_says_the_same_within_1e_5(architecture: Architecture) 
 def test_no_batch_norm_is_left_and_the_model_is_as_it_was() -> None:
     model = trained(zoo("efficientnet_b0")).train()
     before = copy.deepcopy(model.state_dict())
-    fast = folded(model)
+    fast = fold_batch_norms(model)
     assert not any(isinstance(m, nn.BatchNorm2d) for m in fast.modules())
     assert not any(p.requires_grad for p in fast.parameters())
     assert not any(m.training for m in fast.modules())
@@ -77,7 +77,7 @@ def test_no_batch_norm_is_left_and_the_model_is_as_it_was() -> None:
 
 def test_folding_keeps_the_memory_format() -> None:
     model = trained(zoo("efficientnet_b0")).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    weights = [p for p in folded(model).parameters() if p.ndim == 4]
+    weights = [p for p in fold_batch_norms(model).parameters() if p.ndim == 4]
     assert all(p.is_contiguous(memory_format=torch.channels_last) for p in weights)
 
 
@@ -85,7 +85,7 @@ def test_folding_keeps_the_memory_format() -> None:
 def test_in_bf16_the_answers_are_close_and_come_in_fp32() -> None:
     model = trained(Architecture.from_dict({**zoo("efficientnet_b0").to_dict(), "num_classes": 10})).eval()
     x = images(8, 64)
-    ready = prepared(model, Settings(precision="bf16"))
+    ready = prepare_for_inference(model, Settings(precision="bf16"))
     assert {p.dtype for p in ready.parameters()} == {torch.bfloat16}
     expected, found = model(x), ready(x)
     assert found.dtype == torch.float32
@@ -94,7 +94,7 @@ def test_in_bf16_the_answers_are_close_and_come_in_fp32() -> None:
 
 def test_another_module_is_only_set_to_evaluation() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.Flatten(), nn.Linear(4, 2))
-    fast = folded(model.train())
+    fast = fold_batch_norms(model.train())
     x = images(5, 3)
     assert not fast.training
     assert model.training

@@ -306,7 +306,7 @@ def test_a_batch_that_does_not_fit_is_halved() -> None:
 def test_memory_for_not_even_one_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(torch.OutOfMemoryError, match=r"^CUDA out of memory$"):
         ask(most=0, batch_size=1, seen=[])
-    monkeypatch.setattr("effnas.evaluate.measure.predict.prepared", lambda model, settings: Hungry(0))
+    monkeypatch.setattr("effnas.evaluate.measure.predict.prepare_for_inference", lambda model, settings: Hungry(0))
     with pytest.raises(UserError, match=r"^out of memory with one image at resolution 16: a smaller resolution or ano"):
         evaluate(tmp_path, batch_size=1)
 

@@ -16,12 +16,12 @@ from effnas.evaluate.data.pixels import Pixels
 from effnas.evaluate.train.augment import (
     Augment,
     Mix,
-    erased,
-    flipped,
+    erase_rectangles,
+    flip_images,
     random_boxes,
     random_resized_crops,
     resized_crops,
-    shifted,
+    shift_images,
 )
 from effnas.evaluate.train.policies import POLICIES, Policy, Step, policy
 from effnas.evaluate.train.recipe import Training
@@ -107,7 +107,7 @@ def test_shifts_move_by_all_offsets_and_take_in_zeros() -> None:
     images = smooth(200, 3, 8) // 2 + 100  # nowhere zero
     padded = np.pad(images.numpy(), ((0, 0), (0, 0), (1, 1), (1, 1)))
     offsets = []
-    for image, around in zip(seeded(0, shifted, images, 1).numpy(), padded, strict=True):
+    for image, around in zip(seeded(0, shift_images, images, 1).numpy(), padded, strict=True):
         fits = [(y, x) for y in range(3) for x in range(3) if (around[:, y : y + 8, x : x + 8] == image).all()]
         assert len(fits) == 1
         offsets += fits
@@ -118,7 +118,7 @@ def test_shifts_move_by_all_offsets_and_take_in_zeros() -> None:
 
 def test_half_of_the_images_are_mirrored() -> None:
     images = smooth(1000, 1, 6)
-    result = seeded(0, flipped, images)
+    result = seeded(0, flip_images, images)
     mirrored = (result == images.flip(-1)).flatten(1).all(1)
     assert ((result == images).flatten(1).all(1) | mirrored).all()
     assert abs(int(mirrored.sum()) - 500) < 4 * math.sqrt(250)
@@ -175,7 +175,7 @@ def test_images_of_a_batch_are_cropped_apart() -> None:
 
 def test_erasing_puts_the_mean_colour_into_a_rectangle() -> None:
     images = torch.rand(2000, 1, 32, 32, generator=torch.Generator().manual_seed(0)) + 1
-    result = seeded(0, erased, images, 0.25)
+    result = seeded(0, erase_rectangles, images, 0.25)
     gone = result == 0
     assert torch.equal(result[~gone], images[~gone])
     hit = gone.flatten(1).any(1)
@@ -186,7 +186,7 @@ def test_erasing_puts_the_mean_colour_into_a_rectangle() -> None:
     area = gone[hit].float().mean((1, 2, 3))
     assert 0.02 - 0.015 < area.min() < 0.05
     assert 0.28 < area.max() < 0.33 + 0.02
-    assert torch.equal(erased(images, 0.0), images)
+    assert torch.equal(erase_rectangles(images, 0.0), images)
 
 
 # -- policies --------------------------------------------------------------------------------------

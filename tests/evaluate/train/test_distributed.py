@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from effnas.evaluate.train.distributed import ALONE, synchronised, torchrun_group
+from effnas.evaluate.train.distributed import ALONE, synchronise_batch_norms, torchrun_group
 from effnas.space.errors import UserError
 
 #: Trains in one process or in several, and saves the weights: dropout, stochastic depth and augmentation draw other
@@ -129,7 +129,7 @@ def test_half_of_torchruns_variables_is_a_mistake(monkeypatch: pytest.MonkeyPatc
 def test_batchnorm_is_its_own_again_afterwards() -> None:
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4))
     before = model[1]
-    with synchronised(model, torch.device("cpu")):
+    with synchronise_batch_norms(model, torch.device("cpu")):
         assert type(model[1]) is not nn.BatchNorm2d
         assert model[1].weight is before.weight
         x = torch.randn(3, 1, 8, 8)
