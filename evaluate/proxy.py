@@ -12,9 +12,9 @@ from ..space.cost import cost
 from ..space.errors import UserError, check_int
 from ..space.network import build
 from .arguments import check_threads
-from .data.image_data import ImageData
 from .data.labelled_images import LabelledImages
 from .data.load import load_split
+from .data.sources import check_data
 from .evaluation import Evaluation, Report
 from .initial import read_initial
 from .machine.device import find_device
@@ -32,7 +32,7 @@ class Proxy:
     the evaluator does not.
 
     Args:
-        data: the images.
+        data: the images: ``ImageData``, or ``DatasetImages`` of what is there in Python.
         training: the recipe.
         device: ``auto`` (the first GPU, else the CPU), ``cpu``, ``cuda``, ``cuda:1``, …
         latency_batch: batch size at which latency is measured on that device too; None: it is not.
@@ -54,10 +54,10 @@ class Proxy:
     initial: str | None = None
 
     def __post_init__(self) -> None:
-        for name, value, kind in (("data", self.data, ImageData), ("training", self.training, Training)):
-            if not isinstance(value, kind):
-                target = f"`_target_: {kind.__module__}.{kind.__name__}` in a config"
-                raise UserError(f"{name} must be of type {kind.__name__} ({target}), got {type(value).__name__}")
+        check_data(self.data)
+        if not isinstance(self.training, Training):
+            target = f"`_target_: {Training.__module__}.Training` in a config"
+            raise UserError(f"training must be of type Training ({target}), got {type(self.training).__name__}")
         find_device(self.device)
         if self.latency_batch is not None:
             check_int("latency_batch", self.latency_batch, 1, 1_000_000)

@@ -125,7 +125,7 @@ def name_classes(
     Args:
         labels: at least one.
         own: names that come with the labels; None: they are only numbers.
-        classes: of the training part, where another part is read.
+        classes: those it must have: of the training part, or as the user names them; None: its own.
         part: ``train`` or ``test``.
         rule: what labels must be, to begin a message.
         where: they are, for people.
@@ -134,7 +134,10 @@ def name_classes(
         UserError: labels are out of range, leave out a number, or go by other names than those of the training part.
     """
     if own is not None and classes is not None and own != classes:
-        raise UserError(f"{where}: its classes are not those of the training part")
+        raise UserError(
+            f"{where}: its classes ({', '.join(own):.60}) are not those of the training part or of data.classes "
+            f"({', '.join(classes):.60})"
+        )
     names = classes if own is None else own
     low, high = int(labels.min()), int(labels.max())
     if names is not None:

@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-import numpy.typing as npt
 
-from .table import Encoded, ImageTable, Indices
+from .arrays import ArrayTable
+from .table import ImageTable
 
-
-@dataclass(frozen=True)
-class _Digits:
-    """An :class:`~effnas.evaluate.data.table.ImageTable` of grey images (N, 8, 8)."""
-
-    images: npt.NDArray[np.uint8]
-    labels: Indices
-    classes: tuple[str, ...] = tuple("0123456789")
-
-    def fetch(self, rows: Indices) -> list[tuple[str, Encoded]]:
-        return [(f"row {row}", self.images[row]) for row in rows]
+CLASSES = tuple("0123456789")
 
 
 def digits_table(part: str) -> ImageTable:
@@ -33,4 +21,5 @@ def digits_table(part: str) -> ImageTable:
         members = order[bunch.target[order] == label]
         rank[members] = np.arange(len(members))
     rows = np.flatnonzero((rank % 5 == 0) == (part == "test"))
-    return _Digits((bunch.images[rows] * (255 / 16)).astype(np.uint8), bunch.target[rows].astype(np.int64))
+    images = (bunch.images[rows] * (255 / 16)).astype(np.uint8)
+    return ArrayTable(images, bunch.target[rows].astype(np.int64), CLASSES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -11,8 +12,8 @@ from typing import Any
 
 from ...space.errors import UserError
 
-#: The releases of ``datasets`` that the undocumented names below were tested with.
-TESTED = ("4.0", "5.2")
+#: Releases of ``datasets`` that the undocumented names (its builders, ``data_files``) were tested with.
+TESTED_VERSIONS = ("4.0.0", "5.2.0")
 
 
 @lru_cache(maxsize=1)
@@ -26,6 +27,12 @@ def load_datasets() -> Any:
         module.disable_progress_bars()
         module.logging.set_verbosity(logging.CRITICAL)  # what matters is raised, and told once
     return datasets
+
+
+def is_dataset(value: object) -> bool:
+    """Whether it is a ``datasets.Dataset``, which nobody has without the module."""
+    module = sys.modules.get("datasets")
+    return module is not None and isinstance(value, module.Dataset)
 
 
 def read_files(files: Sequence[Path], where: str, memory: int) -> Any:

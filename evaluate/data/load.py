@@ -20,7 +20,7 @@ from .normalization import for_channels, measure_normalization, normalize_set
 from .pixels import Pixels
 from .renumber import check_number_of_classes, renumber
 from .sets import ImageSet, MemorySet, StreamSet
-from .sources import find_table
+from .sources import check_data, find_table
 from .split import Part, Split
 from .table import ImageTable, Indices
 
@@ -48,7 +48,7 @@ def load_split(data: LabelledImages, channels: int, normalization: Normalization
     Raises:
         UserError: the data is not there, not readable, or not what the fields say.
     """
-    _check_channels(channels)
+    _check(data, channels)
     given = for_channels(data.normalize, channels) or normalization
     return _load_split(replace(data, normalize=None), channels, given)
 
@@ -96,7 +96,7 @@ def load_part(
         UserError: the part is not there, not readable, not what the fields say, or has classes by other names.
     """
     check_choice("part", part, PARTS)
-    _check_channels(channels)
+    _check(data, channels)
     plain = replace(data, normalize=None)
     found = _decode_part(plain, part, channels, resolution, num_classes, classes)
     normalization = for_channels(data.normalize, channels) or normalization
@@ -111,7 +111,8 @@ def load_part(
     return replace(found, images=normalize_set(found.images, normalization))
 
 
-def _check_channels(channels: int) -> None:
+def _check(data: LabelledImages, channels: int) -> None:
+    check_data(data)
     if channels not in (1, 3):
         raise UserError(f"images have 1 or 3 channels, the architecture takes {channels}: set space.in_channels=3")
 

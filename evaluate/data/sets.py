@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from ...space.errors import UserError
 from .decode import Failure, Unreadable, decode_rows
 from .pixels import Pixels
 from .table import ImageTable, Indices
@@ -132,10 +134,19 @@ class StreamSet:
         device = torch.device(device)
         batches = _rows_of_batches(len(self), batch_size, shuffle, drop_last, start, shard)
         self._order[:] = [self._rows[rows.numpy()] for rows in batches]
-        for images, labels, failures in self._loader:
+        for images, labels, failures in self._start():
             self._note(failures)
             if len(labels):
                 yield images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+
+    def _start(self) -> Iterator[Any]:
+        try:
+            return iter(self._loader)
+        except (AttributeError, TypeError, pickle.PicklingError) as error:  # where workers are not forked
+            raise UserError(
+                f"the data set cannot be sent to the processes that decode it: {error}; define what it needs in a "
+                "module that can be imported, or set data.workers=0"
+            ) from error
 
     def _note(self, failures: Sequence[Failure]) -> None:
         for name, reason in failures:
