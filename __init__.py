@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from .scaling.solve import solve_phi as solve_phi
     from .search.job import run_search as run_search
     from .space.architecture import Architecture as Architecture
-    from .space.architecture import Stage as Stage
     from .space.built import BuiltNetwork as BuiltNetwork
     from .space.cost import cost as cost
     from .space.errors import UserError as UserError
     from .space.network import build as build
     from .space.space import SearchSpace as SearchSpace
     from .space.space import load_space as load_space
+    from .space.stage import Stage as Stage
     from .space.zoo import ZOO as ZOO
     from .space.zoo import load_architecture as load_architecture
 
@@ -32,7 +32,7 @@ _WHERE = {
     "BuiltNetwork": "space.built",
     "Coefficients": "scaling.coefficients",
     "SearchSpace": "space.space",
-    "Stage": "space.architecture",
+    "Stage": "space.stage",
     "UserError": "space.errors",
     "ZOO": "space.zoo",
     "build": "space.network",

@@ -43,8 +43,9 @@ from effnas.scaling.grid.job import run_grid_search
 from effnas.scaling.grid.networks import Scaled
 from effnas.scaling.grid.points import NAMES, Grid
 from effnas.scaling.grid.response import Array, Surface, fit_surface, log_growth, shares
-from effnas.space.architecture import Architecture, Stage
+from effnas.space.architecture import Architecture
 from effnas.space.cost import cost
+from effnas.space.stage import Stage
 
 BASELINE = Architecture(
     (

@@ -28,7 +28,8 @@ from effnas.evaluate.proxy import Proxy
 from effnas.evaluate.train.recipe import Training
 from effnas.scaling.ablate.job import run_ablation
 from effnas.scaling.ablate.report import summary_text
-from effnas.space.architecture import Architecture, Stage
+from effnas.space.architecture import Architecture
+from effnas.space.stage import Stage
 from effnas.space.zoo import zoo
 
 RULES = ("compound", "depth", "width", "resolution", "dwr")

@@ -38,7 +38,8 @@ from effnas.evaluate.train.job import run_train
 from effnas.evaluate.train.recipe import Training
 from effnas.scaling.compound import scale
 from effnas.scaling.grid.job import grid_points
-from effnas.space.architecture import Architecture, Stage
+from effnas.space.architecture import Architecture
+from effnas.space.stage import Stage
 
 SMALL = Architecture(
     (

@@ -6,17 +6,16 @@ import logging
 import math
 import os
 import time
-from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..space.architecture import Architecture
-from ..space.built import AnyArchitecture
 from ..space.cost import cost, cost_batch
 from ..space.errors import UserError, check_choice, check_number
+from ..space.network_spec import NetworkSpec
 from ..space.space import Decisions
 from .accel_archive import ARCHIVE, DEVICES, Archive, archive_digest, benchmark_space, read_archive
 from .evaluation import Evaluation, EvaluationError, Report
@@ -27,12 +26,6 @@ log = logging.getLogger(__name__)
 
 #: Part of the name of a cached fit: raised when the way of fitting changes.
 VERSION = 1
-
-
-@cache
-def _first() -> Architecture:
-    """The space's first member: all have its skeleton."""
-    return benchmark_space().build({name: labels[0] for name, labels in benchmark_space().choices.items()})
 
 
 def features(indices: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -166,7 +159,7 @@ class AccelNASBench:
         for column in self._columns:
             self.surrogate(column)
 
-    def decisions(self, architecture: AnyArchitecture) -> Decisions:
+    def decisions(self, architecture: NetworkSpec) -> Decisions:
         """The decisions that build the network.
 
         Raises:
@@ -176,16 +169,7 @@ class AccelNASBench:
         found = benchmark_space().decisions_of(architecture)
         if found is not None:
             return found
-        skeleton = architecture
-        if isinstance(architecture, Architecture) and len(architecture.stages) == len(_first().stages):
-            free = ("expand_ratio", "kernel_size", "repeats", "se_ratio")
-            skeleton = architecture.with_(
-                stages=tuple(
-                    replace(stage, **{name: getattr(first, name) for name in free})
-                    for stage, first in zip(architecture.stages, _first().stages, strict=True)
-                )
-            )
-        if skeleton.digest == _first().digest:
+        if benchmark_space().has_skeleton(architecture):
             choices = ", ".join(f"{name[7:]} of {list(c)}" for name, c in list(benchmark_space().choices.items())[:4])
             raise EvaluationError(
                 f"Accel-NASBench has no such network: each block must have {choices} (block5_l up to 4)"
@@ -195,7 +179,7 @@ class AccelNASBench:
             "224 px, 1000 classes): search with space=accel_nasbench"
         )
 
-    def __call__(self, architecture: AnyArchitecture, *, seed: int, report: Report) -> Evaluation:
+    def __call__(self, architecture: NetworkSpec, *, seed: int, report: Report) -> Evaluation:
         """Predict one network; the spreads of the predictions are among the metrics.
 
         Raises:

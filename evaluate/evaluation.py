@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ..space.built import AnyArchitecture
-from ..space.cost import Cost
+from ..space.formulas import Cost
+from ..space.network_spec import NetworkSpec
 
 #: ``report(step, accuracy)`` after each epoch; it raises :class:`Stopped` where the study has seen enough.
 Report = Callable[[int, float], None]
@@ -56,7 +56,7 @@ class Evaluator(Protocol):
     under ``evaluator_details`` (its ``note`` is printed, and ``accuracy_is`` says of what the accuracy is).
     """
 
-    def __call__(self, architecture: AnyArchitecture, *, seed: int, report: Report) -> Evaluation:
+    def __call__(self, architecture: NetworkSpec, *, seed: int, report: Report) -> Evaluation:
         """Evaluate one network.
 
         Raises:

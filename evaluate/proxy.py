@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 from torch import nn
 
-from ..space.built import AnyArchitecture
+from ..space.architecture import Architecture
 from ..space.cost import cost
 from ..space.errors import UserError, check_int
-from ..space.network import build
+from ..space.network import Network, build
+from ..space.network_spec import NetworkSpec
+from ..space.weights.contents import Normalization
+from ..space.weights.grow import Growth, check_growable, grow
+from ..space.weights.weights import load_into, read_weights
 from .arguments import check_threads
 from .data.labelled_images import LabelledImages
 from .data.load import load_split
 from .data.sources import check_data
+from .data.split import Split
 from .evaluation import Evaluation, Report
-from .initial import read_initial
 from .machine.device import find_device
 from .machine.profile import profile
 from .train.recipe import Training
@@ -74,7 +80,7 @@ class Proxy:
         if self.initial is not None:
             read_initial(self.initial)
 
-    def __call__(self, architecture: AnyArchitecture, *, seed: int, report: Report) -> Evaluation:
+    def __call__(self, architecture: NetworkSpec, *, seed: int, report: Report) -> Evaluation:
         """Train and measure one network; ``seed`` sets its first weights and everything random in its training.
 
         Raises:
@@ -89,8 +95,8 @@ class Proxy:
         split = load_split(self.data, architecture.in_channels, None if initial is None else initial.normalization)
         split.check(architecture)
         if initial is not None:
-            initial.check(split)
-            model: nn.Module = initial.grown(architecture, seed).network
+            initial.check_classes(split)
+            model: nn.Module = initial.grow_into(architecture, seed).network
         else:
             model = build(architecture, seed)
         result = train(
@@ -128,3 +134,71 @@ class Proxy:
                 "epochs": result.epochs,
             },
         )
+
+
+@dataclass(frozen=True)
+class Initial:
+    """What a weights file of ours holds, ready to grow.
+
+    Args:
+        path: of the file.
+        module: with the weights, on the CPU.
+        architecture: of it.
+        normalization: that it was trained with.
+        classes: names of its outputs; None where the file does not say.
+    """
+
+    path: str
+    module: Network
+    architecture: Architecture
+    normalization: Normalization | None
+    classes: tuple[str, ...] | None
+
+    def check_classes(self, split: Split) -> None:
+        """Raise :class:`UserError` unless its outputs are the data's classes."""
+        if self.classes is not None and self.classes != split.classes:
+            raise UserError(
+                f"initial: {self.path} was trained on other classes ({', '.join(self.classes):.60}) than the data has "
+                f"({', '.join(split.classes):.60}): train the smaller network on the same data"
+            )
+
+    def grow_into(self, architecture: NetworkSpec, seed: int) -> Growth:
+        """A candidate with these weights.
+
+        Raises:
+            UserError: it is not a larger member of the family.
+        """
+        larger = check_growable(
+            architecture, f"initial: networks of a builder ({architecture.name}) cannot be grown; leave initial out"
+        )
+        try:
+            return grow(self.module, self.architecture, larger, seed=seed)
+        except UserError as error:
+            raise UserError(f"initial: the network cannot start from {self.path}: {error}") from None
+
+
+def read_initial(path: str) -> Initial:
+    """Read the file, once for all candidates of a process.
+
+    Raises:
+        UserError: it cannot be read, or does not say which network it is of.
+    """
+    file = Path(path).expanduser()
+    return _read(path, file.stat().st_mtime_ns if file.is_file() else 0)
+
+
+@lru_cache(maxsize=1)
+def _read(path: str, changed: int) -> Initial:
+    weights = read_weights(path)
+    if weights.architecture is None:
+        raise UserError(
+            f"initial: {path} ({weights.format} format) does not say which network it is of; give a file that effnas "
+            "train wrote (weights.safetensors)"
+        )
+    architecture = check_growable(
+        weights.architecture,
+        f"initial: {path} is of a builder's network ({weights.architecture.name}), which cannot be grown",
+    )
+    module = build(architecture)
+    load_into(module, weights)
+    return Initial(path, module, architecture, weights.normalization, weights.classes)

@@ -13,9 +13,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..space.built import AnyArchitecture
 from ..space.cost import cost
 from ..space.errors import UserError, check_choice, unknown
+from ..space.network_spec import NetworkSpec
 from ..space.space import Choice, Decisions, SearchSpace, load_space
 from .evaluation import Evaluation, EvaluationError, Report
 from .table_files import READERS, read_columns
@@ -33,7 +33,7 @@ class Space(Protocol):
     def distributions(self) -> Mapping[str, Any]:
         """Decision names to what has ``choices``."""
 
-    def build(self, decisions: Mapping[str, Any]) -> AnyArchitecture:
+    def build(self, decisions: Mapping[str, Any]) -> NetworkSpec:
         """The network that the decisions describe."""
 
 
@@ -181,7 +181,7 @@ class Tabular:
             raise UserError(f"{where}: {self.latency} must be above 0 seconds, got {values[self.latency]:g}")
         return {**values, self.accuracy: accuracy / high}
 
-    def __call__(self, architecture: AnyArchitecture, *, seed: int, report: Report) -> Evaluation:
+    def __call__(self, architecture: NetworkSpec, *, seed: int, report: Report) -> Evaluation:
         """Look one network up; ``seed`` chooses among its rows where ``repeats`` is ``draw``.
 
         Raises:
@@ -202,7 +202,7 @@ class Tabular:
             metrics={column: values[column] for column in self.metrics},
         )
 
-    def _describe(self, architecture: AnyArchitecture) -> str:
+    def _describe(self, architecture: NetworkSpec) -> str:
         """The network in the table's words, where the space can say them."""
         name = f"the network {architecture.name or architecture.digest}"
         if not isinstance(self._space, SearchSpace):

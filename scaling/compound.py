@@ -5,12 +5,9 @@ Torch-free for Architectures, so that ``effnas scale`` starts at once.
 
 from __future__ import annotations
 
-from typing import overload
-
-from ..space.architecture import Architecture
-from ..space.built import AnyArchitecture, BuiltNetwork
-from ..space.errors import UserError, check_choice, check_number
-from ..space.multipliers import DIVISOR, ROUNDINGS, apply_multipliers, round_filters, round_repeats
+from ..space.errors import UserError, check_number
+from ..space.multipliers import DIVISOR, round_filters, round_repeats
+from ..space.network_spec import N
 from .coefficients import Coefficients
 from .rules import Compound, Multipliers, Rule
 
@@ -21,15 +18,7 @@ _HIGHEST_DROPOUT = 0.899
 _HIGHEST_RESOLUTION = 100_000
 
 
-@overload
-def scale(architecture: Architecture, coefficients: Coefficients, phi: float) -> Architecture: ...
-
-
-@overload
-def scale(architecture: AnyArchitecture, coefficients: Coefficients, phi: float) -> AnyArchitecture: ...
-
-
-def scale(architecture: AnyArchitecture, coefficients: Coefficients, phi: float) -> AnyArchitecture:
+def scale(architecture: N, coefficients: Coefficients, phi: float) -> N:
     """The network with depth × α^φ, width × β^φ and resolution × γ^φ, rounded as the official code does.
 
     φ is any real number: 0 gives an equal network, negative ones shrink. The dropout rate follows as
@@ -42,7 +31,7 @@ def scale(architecture: AnyArchitecture, coefficients: Coefficients, phi: float)
     return scale_by(architecture, Compound(coefficients), phi)
 
 
-def scale_by(architecture: AnyArchitecture, rule: Rule, phi: float, *, depth_rounding: str = "up") -> AnyArchitecture:
+def scale_by(architecture: N, rule: Rule, phi: float, *, depth_rounding: str = "up") -> N:
     """As :func:`scale`, by any rule; ``depth_rounding`` as :func:`multiplied` takes it.
 
     Raises:
@@ -59,28 +48,14 @@ def scale_by(architecture: AnyArchitecture, rule: Rule, phi: float, *, depth_rou
     return scaled.with_(name=f"{architecture.name or 'network'}"[:170] + f"{middle}_phi{phi:g}")
 
 
-def check_rounding(architecture: AnyArchitecture, depth_rounding: str) -> None:
-    """Refuse a rounding of repeats that is none, or that a builder, which rounds its own, cannot be told.
-
-    Raises:
-        UserError: so.
-    """
-    check_choice("depth_rounding", depth_rounding, ROUNDINGS)
-    if isinstance(architecture, BuiltNetwork) and depth_rounding != "up":
-        raise UserError(
-            f"depth_rounding={depth_rounding} is for Architectures: the builder {architecture.code} rounds its own "
-            "repeats"
-        )
-
-
 def multiplied(
-    architecture: AnyArchitecture,
+    architecture: N,
     by: Multipliers,
     *,
     divisor: int = DIVISOR,
     depth_rounding: str = "up",
     keep_dropout: bool = False,
-) -> AnyArchitecture:
+) -> N:
     """The network with depth, width, resolution and dropout multiplied, and rounded to what a network can have.
 
     Args:
@@ -102,8 +77,6 @@ def multiplied(
             f"(the total stride is {stride}) and {_HIGHEST_RESOLUTION:,}"
         )
     dropout = None
-    if not (keep_dropout or isinstance(architecture, BuiltNetwork)):
+    if not keep_dropout and architecture.dropout is not None:
         dropout = min(max(architecture.dropout * by.dropout, 0.0), _HIGHEST_DROPOUT)
-    return apply_multipliers(
-        architecture, by.width, by.depth, round(side), dropout, divisor=divisor, depth_rounding=depth_rounding
-    )
+    return architecture.scaled(by.width, by.depth, round(side), dropout, divisor=divisor, depth_rounding=depth_rounding)

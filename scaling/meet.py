@@ -10,16 +10,13 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from typing import NamedTuple
 
-from ..space.built import AnyArchitecture, BuiltNetwork
 from ..space.cost import cost
 from ..space.errors import UserError, check_number
-from ..space.multipliers import DIVISOR
+from ..space.network_spec import NetworkSpec
 from .compound import multiplied
 from .rules import Multipliers, Rule
 from .solve import STEPS
 
-#: Divisors of the widths, in the order in which they are tried.
-DIVISORS = (DIVISOR, 4, 2, 1)
 #: The extra factor on the widths lies within 1 ± TRIM, in steps of 1/STEPS.
 TRIM = 0.1
 #: φ by which the bracket of the budget grows; one step is a factor of about 1.4 in MACs.
@@ -38,7 +35,7 @@ class Met(NamedTuple):
         divisor: of the widths, 8 unless it took a finer one.
     """
 
-    network: AnyArchitecture
+    network: NetworkSpec
     phi: float
     multipliers: Multipliers
     macs_ratio: float
@@ -46,9 +43,7 @@ class Met(NamedTuple):
     divisor: int
 
 
-def meet(
-    network: AnyArchitecture, rule: Rule, macs: float, tolerance: float = 0.02, *, depth_rounding: str = "up"
-) -> Met:
+def meet(network: NetworkSpec, rule: Rule, macs: float, tolerance: float = 0.02, *, depth_rounding: str = "up") -> Met:
     """The base scaled by a rule to ``macs`` multiply-accumulates as counted on the rounded network.
 
     The φ on both sides of the budget come first. Where neither network is within the tolerance, one of them is
@@ -57,7 +52,7 @@ def meet(
     from it, which the result tells.
 
     Args:
-        network: the base; a builder rounds its widths itself, so that there is no other divisor to try.
+        network: the base; its widths take each of its ``divisors`` in turn.
         rule: how it grows.
         macs: to be met.
         tolerance: how far from 1 achieved MACs / ``macs`` may be.
@@ -69,7 +64,7 @@ def meet(
     check_number("macs", macs, 0, open_low=True)
     check_number("tolerance", tolerance, 0, 0.5)
     tries = _Tries(network, rule, macs, depth_rounding)
-    for divisor in (DIVISOR,) if isinstance(network, BuiltNetwork) else DIVISORS:
+    for divisor in network.divisors:
         for met in _candidates(tries, divisor, tolerance):
             if abs(met.macs_ratio - 1) <= tolerance:
                 return met
@@ -101,7 +96,7 @@ def _candidates(tries: _Tries, divisor: int, tolerance: float) -> Iterator[Met]:
 class _Tries:
     """The networks at φ = step / STEPS with the width times tick / STEPS, and the nearest one seen."""
 
-    def __init__(self, network: AnyArchitecture, rule: Rule, macs: float, depth_rounding: str) -> None:
+    def __init__(self, network: NetworkSpec, rule: Rule, macs: float, depth_rounding: str) -> None:
         self._base, self._rule, self._macs, self._depth_rounding = network, rule, macs, depth_rounding
         self._of = cache(self._compute)
         self._nearest: Met | None = None

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
-from ..space.built import AnyArchitecture
 from ..space.cost import cost
 from ..space.errors import UserError, check_number
+from ..space.network_spec import NetworkSpec
 from .coefficients import Coefficients
 from .compound import scale_by
 from .rules import Compound, Rule
@@ -19,11 +19,11 @@ STEPS, STRIDE = 10_000, 5_000
 TARGETS = {"macs": "macs", "params": "params", "activations": "activations", "memory": "peak_memory"}
 
 #: Seconds that one network takes for a batch, as it was measured.
-Latency = Callable[[AnyArchitecture], float]
+Latency = Callable[[NetworkSpec], float]
 
 
 def solve_phi(
-    architecture: AnyArchitecture,
+    architecture: NetworkSpec,
     rule: Rule | Coefficients,
     *,
     macs: float | None = None,
@@ -95,7 +95,7 @@ class _Amounts:
 
     def __init__(
         self,
-        architecture: AnyArchitecture,
+        architecture: NetworkSpec,
         rule: Rule,
         limits: Mapping[str, float],
         measure: Latency | None,

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import CategoricalDistribution
 
-from ..space.built import AnyArchitecture
-from ..space.cost import Cost, CostBatch, cost, cost_batch
+from ..space.cost import CostBatch, cost, cost_batch
 from ..space.errors import UserError
+from ..space.formulas import Cost
+from ..space.network_spec import NetworkSpec
 from ..space.space import Decisions, SearchSpace
 from .encoding import Rows, list_neighbours
 from .objective import COSTS, Objective
@@ -32,7 +33,7 @@ class Space(Protocol):
     def distributions(self) -> Mapping[str, CategoricalDistribution]:
         """The decisions."""
 
-    def build(self, decisions: Mapping[str, Any]) -> AnyArchitecture:
+    def build(self, decisions: Mapping[str, Any]) -> NetworkSpec:
         """The network that the decisions describe.
 
         Raises:

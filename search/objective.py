@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..evaluate.evaluation import Evaluation
-from ..space.cost import Cost, CostBatch
+from ..space.cost import CostBatch
 from ..space.errors import UserError, check_choice, check_number
+from ..space.formulas import Cost
 from ..space.quantity import parse_quantity
 
 #: Known from the architecture alone, so that their limits are checked before anything is trained.

@@ -11,8 +11,8 @@ import numpy as np
 from optuna.distributions import BaseDistribution
 
 from ..evaluate.evaluation import EvaluationError
-from ..space.built import AnyArchitecture
 from ..space.errors import UserError
+from ..space.network_spec import NetworkSpec
 from .feasible import Space, find_feasible_member
 from .objective import Objective
 from .seeded import derive_seed
@@ -22,7 +22,7 @@ from .seeded import derive_seed
 class Candidate:
     """What a parameter vector stands for: a network and the seed it is evaluated with."""
 
-    architecture: AnyArchitecture
+    architecture: NetworkSpec
     seed: int
 
     @cached_property

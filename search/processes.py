@@ -18,7 +18,6 @@ from typing import Any
 from ..evaluate.evaluation import Evaluator, Stopped
 from ..evaluate.interrupt import Interrupts
 from ..evaluate.machine.assignment import assign_gpu
-from ..space.built import BuiltNetwork
 from ..space.errors import UserError
 from .workers import Inline, OnReport, Outcome, Task, Workers, check_report, count_cores, evaluate_task
 
@@ -109,7 +108,8 @@ class Processes(Workers):
             pickled = pickle.dumps(task)
         except Exception as error:  # a lambda, or a function inside another one
             raise UserError(
-                f"{_name_maker(task)} cannot be sent to a worker process: {error}. {_IMPORTABLE}, or use workers=1"
+                f"{task.architecture.maker} cannot be sent to a worker process: {error}. {_IMPORTABLE}, "
+                "or use workers=1"
             ) from error
         worker = self._idle.pop() if self._idle else self._start()
         self._busy[task.number] = worker
@@ -236,11 +236,6 @@ def _serve_tasks(connection: Connection, pickled: bytes, threads: int, place: in
             connection.send(_answer_task(evaluator, task, report))
         except OSError:  # the parent has gone
             return
-
-
-def _name_maker(task: Task) -> str:
-    """Who made the network, for a message."""
-    return f"builder {task.architecture.code}" if isinstance(task.architecture, BuiltNetwork) else "the network"
 
 
 def _answer_task(evaluator: Evaluator, task: Task, report: Callable[[int, float], None]) -> tuple[str, Any]:

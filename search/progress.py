@@ -15,7 +15,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
-from ..space.quantity import clock
+from ..space.quantity import format_duration
 from .objective import Objective, non_dominated
 from .problem import Candidate
 from .record import is_counted, is_usable, result_of
@@ -100,7 +100,7 @@ class Progress:
         self._update_best(trial)
         rate = (time.monotonic() - self._start) / self._here
         left = rate * max(0, self._trials - self._finished)
-        self._bar.update(self._task, completed=self._finished, left=f"{clock(left)} left")
+        self._bar.update(self._task, completed=self._finished, left=f"{format_duration(left)} left")
         if self._live is None and not self._quiet:
             self._print_line(trial, left)
 
@@ -132,7 +132,7 @@ class Progress:
         best = self._best
         if best is not None and len(self._objective.names) == 1:
             text += f"; best {best.values[0]:.4f} (trial {best.number})"
-        print(f"{text}; {clock(left)} left", file=sys.stderr, flush=True)
+        print(f"{text}; {format_duration(left)} left", file=sys.stderr, flush=True)
 
     def __rich__(self) -> RenderableType:
         parts: list[RenderableType] = [self._bar]

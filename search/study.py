@@ -15,8 +15,9 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ..evaluate.evaluation import Evaluation, EvaluationError
 from ..evaluate.interrupt import Interrupts
-from ..space.cost import Cost, cost
+from ..space.cost import cost
 from ..space.errors import UserError
+from ..space.formulas import Cost
 from .confirm import REPEAT, choose_repeat, rank_networks
 from .objective import COSTS, Objective, explain_unusable
 from .optuna_private import get_enqueued_params, read_trial

@@ -10,8 +10,8 @@ from typing import Any
 
 from ..evaluate.evaluation import Evaluation, EvaluationError, Evaluator, Stopped
 from ..evaluate.interrupt import Interrupts
-from ..space.built import AnyArchitecture
 from ..space.errors import UserError
+from ..space.network_spec import NetworkSpec
 
 #: ``on_report(number, step, accuracy) -> stop?``
 OnReport = Callable[[int, int, float], bool]
@@ -22,7 +22,7 @@ class Task:
     """One evaluation to make; ``number`` is the trial's."""
 
     number: int
-    architecture: AnyArchitecture
+    architecture: NetworkSpec
     seed: int
 
 

@@ -1,7 +1,8 @@
 """What a network is.  No training, no searching."""
 
 from .architecture import Architecture as Architecture
-from .architecture import Stage as Stage
-from .cost import Cost as Cost
 from .errors import UserError as UserError
+from .formulas import Cost as Cost
+from .network_spec import NetworkSpec as NetworkSpec
 from .space import SearchSpace as SearchSpace
+from .stage import Stage as Stage

@@ -2,85 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import yaml
 
-from .errors import UserError, check_choice, check_int, check_number, unknown
-from .files import PlainDumper, load_yaml, write_text
+from .errors import UserError, check_choice, check_int, check_number
+from .files import PlainDumper, load_yaml, make_from_mapping, write_text
+from .formulas import Cost, compute_cost, format_cost
+from .multipliers import DIVISOR, DIVISORS, ROUNDINGS, check_multiplier, round_filters, round_repeats
+from .network_spec import check_shared_fields, copy_with, hash_plain
+from .stage import ACTIVATIONS, PADDINGS, Stage
 
-BLOCKS = ("conv", "ds", "mbconv")
-SKIPS = ("none", "identity", "pool")
-#: Names as in ``torch.nn.functional``; parameter-free, so that the cost does not depend on them.
-ACTIVATIONS = (
-    "relu",
-    "relu6",
-    "silu",
-    "hardswish",
-    "gelu",
-    "elu",
-    "celu",
-    "selu",
-    "mish",
-    "leaky_relu",
-    "softplus",
-    "tanh",
-)
-PADDINGS = ("symmetric", "same")
+if TYPE_CHECKING:
+    from .network import Network
+
 FORMAT = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """``repeats`` equal blocks; the first one has the stride and changes the width.
-
-    Blocks, with BN after every convolution and the activation after every BN but the last of MBConv:
-
-    - ``mbconv``: 1×1 expansion (none at ratio 1), k×k depthwise, SE, linear 1×1 (MobileNetV2, MnasNet)
-    - ``ds``: k×k depthwise, SE, 1×1 with activation (MobileNetV1)
-    - ``conv``: k×k convolution, SE
-
-    ``skip``: ``identity`` adds a block's input where stride is 1 and widths agree (MobileNetV2); ``pool``
-    always adds it, 3×3 average-pooled with the block's stride, channels cut or zero-padded; ``none`` never.
-    SE squeezes to ``max(1, ⌊se_ratio × input channels of the block⌋)``; 0 means no SE.
-
-    Raises:
-        UserError: a field is outside its range; the message names it.
-    """
-
-    block: str
-    channels: int
-    repeats: int = 1
-    kernel_size: int = 3
-    stride: int = 1
-    expand_ratio: int = 1
-    se_ratio: float = 0.0
-    skip: str = "identity"
-
-    def __post_init__(self) -> None:
-        check_choice("block", self.block, BLOCKS)
-        check_choice("skip", self.skip, SKIPS)
-        check_int("channels", self.channels, 1, 1_000_000)
-        check_int("repeats", self.repeats, 1, 10_000)
-        check_int("kernel_size", self.kernel_size, 1, 31)
-        if self.kernel_size % 2 == 0:
-            raise UserError(f"kernel_size must be odd, got {self.kernel_size}")
-        check_int("stride", self.stride, 1, 8)
-        check_int("expand_ratio", self.expand_ratio, 1, 64)
-        if self.block != "mbconv" and self.expand_ratio != 1:
-            raise UserError(f"expand_ratio belongs to mbconv: a {self.block} block has 1, got {self.expand_ratio}")
-        check_number("se_ratio", self.se_ratio, 0, 1)
-        object.__setattr__(self, "se_ratio", float(self.se_ratio))  # 0 and 0.0 are one network: one digest
-
-    def effective_skip(self, in_channels: int) -> str:
-        """``skip``, but ``none`` where ``identity`` finds no block of equal width and stride 1."""
-        idle = self.skip == "identity" and self.repeats == 1 and (self.stride != 1 or in_channels != self.channels)
-        return "none" if idle else self.skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +64,11 @@ class Architecture:
     fixed_ends: bool = False
     name: str = field(default="", compare=False)
 
+    #: Of every Architecture, as :class:`~effnas.space.network_spec.NetworkSpec` states them.
+    maker: ClassVar[str] = "the network"
+    divisors: ClassVar[tuple[int, ...]] = DIVISORS
+    classifier_names: ClassVar[frozenset[str]] = frozenset(("classifier.weight", "classifier.bias"))
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "stages", tuple(self.stages))
         if not self.stages:
@@ -141,15 +85,11 @@ class Architecture:
         check_number("drop_path", self.drop_path, 0, 1, open_high=True)
         check_number("bn_eps", self.bn_eps, 0, 1, open_low=True)
         check_number("bn_momentum", self.bn_momentum, 0, 1, open_low=True)
-        check_int("resolution", self.resolution, 1, 100_000)
-        check_int("in_channels", self.in_channels, 1, 100_000)
-        check_int("num_classes", self.num_classes, 1, 10_000_000)
         for name in ("dropout", "drop_path", "bn_eps", "bn_momentum"):
             object.__setattr__(self, name, float(getattr(self, name)))
         if not isinstance(self.fixed_ends, bool):
             raise UserError(f"fixed_ends must be true or false, got {self.fixed_ends!r}")
-        if not isinstance(self.name, str) or len(self.name) > 200:
-            raise UserError(f"name must be a text of at most 200 characters, got {self.name!r:.60}")
+        check_shared_fields(self)
 
     # -- plain data ---------------------------------------------------------------------------------
 
@@ -161,7 +101,7 @@ class Architecture:
         return data
 
     @classmethod
-    def from_dict(cls, data: object, source: str = "architecture") -> Architecture:
+    def from_dict(cls, data: object, source: str = "architecture") -> Self:
         """Inverse of :meth:`to_dict`.
 
         Raises:
@@ -177,9 +117,8 @@ class Architecture:
         rows = body.pop("stages", None)
         if not isinstance(rows, list):
             raise UserError(f"{source}: 'stages' must be a list of stages, got {type(rows).__name__}")
-        stages = tuple(_make(Stage, row, f"{source}: stage {i}") for i, row in enumerate(rows))
-        made: Architecture = _make(cls, {**body, "stages": stages}, source)
-        return made
+        stages = tuple(make_from_mapping(Stage, row, f"{source}: stage {i}") for i, row in enumerate(rows))
+        return make_from_mapping(cls, {**body, "stages": stages}, source)
 
     def to_yaml(self) -> str:
         """The file format: :meth:`to_dict` as YAML, one stage a line."""
@@ -193,7 +132,7 @@ class Architecture:
         return head + "stages:\n" + "".join(f"- {line}" for line in lines)
 
     @classmethod
-    def from_yaml(cls, text: str, source: str = "architecture") -> Architecture:
+    def from_yaml(cls, text: str, source: str = "architecture") -> Self:
         """Inverse of :meth:`to_yaml`; safe on any text: aliases and tags that make objects are refused.
 
         Raises:
@@ -205,7 +144,7 @@ class Architecture:
         """Write the YAML file; a crash leaves the old file or the new one, never half of it."""
         return write_text(path, self.to_yaml())
 
-    # -- identity and printing ----------------------------------------------------------------------
+    # -- identity -----------------------------------------------------------------------------------
 
     @property
     def digest(self) -> str:
@@ -218,13 +157,45 @@ class Architecture:
         for stage, row in zip(self.stages, data["stages"], strict=True):
             row["skip"] = stage.effective_skip(channels)
             channels = stage.channels
-        text = json.dumps(data, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return hash_plain(data)
+
+    @property
+    def after_rounding(self) -> Hashable:
+        """The digest: a network that is already rounded is known by it."""
+        return self.digest
+
+    def with_(self, **changes: Any) -> Self:
+        """A copy with some fields changed, validated again.
+
+        Raises:
+            UserError: a field that does not exist, or a value out of range.
+        """
+        copy: Self = copy_with(self, changes)
+        return copy
+
+    def with_settings(self, padding: str | None, bn_eps: float | None) -> Self:
+        """A copy with this padding and this BatchNorm eps; None: as they are.
+
+        Raises:
+            UserError: a value out of range.
+        """
+        given = {"padding": padding, "bn_eps": bn_eps}
+        return self.with_(**{key: value for key, value in given.items() if value is not None})
+
+    # -- what follows from the fields ---------------------------------------------------------------
 
     @property
     def blocks(self) -> int:
         """Number of blocks, N of the stochastic-depth schedule."""
         return sum(stage.repeats for stage in self.stages)
+
+    def iter_blocks(self) -> Iterator[tuple[int, Stage, int, int]]:
+        """``(stage index, stage, input channels, stride)`` of every block, from input to output."""
+        channels = self.stem
+        for i, stage in enumerate(self.stages):
+            for repeat in range(stage.repeats):
+                yield i, stage, channels, stage.stride if repeat == 0 else 1
+                channels = stage.channels
 
     @property
     def total_stride(self) -> int:
@@ -234,43 +205,86 @@ class Architecture:
             stride *= stage.stride
         return stride
 
-    def with_(self, **changes: Any) -> Architecture:
-        """A copy with some fields changed, validated again.
+    @property
+    def cost(self) -> Cost:
+        """Parameters, MACs, activations and peak memory, per stage and in total: exact integers, without torch.
+
+        Equals ``sum(p.numel())`` and fvcore's ``conv + linear`` of the built module, odd resolutions included.
+        """
+        return compute_cost(
+            self.stages,
+            stem=self.stem,
+            stem_stride=self.stem_stride,
+            head=self.head,
+            resolution=self.resolution,
+            in_channels=self.in_channels,
+            num_classes=self.num_classes,
+        )
+
+    def module(self) -> Network:
+        """The module, initialised as the official code does, with torch's current random state."""
+        from .network import Network  # torch
+
+        return Network(self)
+
+    def check_classes(self, count: int) -> None:
+        """Raise :class:`UserError` unless the classifier has as many outputs as the data has classes."""
+        if count != self.num_classes:
+            raise UserError(
+                f"the data has {count} classes, the architecture {self.num_classes}: set space.num_classes={count}"
+            )
+
+    # -- scaling ------------------------------------------------------------------------------------
+
+    def check_scalable(self, depth_rounding: str = "up") -> None:
+        """Raise :class:`UserError` unless ``depth_rounding`` is one."""
+        check_choice("depth_rounding", depth_rounding, ROUNDINGS)
+
+    def scaled(
+        self,
+        width: float,
+        depth: float,
+        resolution: int,
+        dropout: float | None = None,
+        *,
+        divisor: int = DIVISOR,
+        depth_rounding: str = "up",
+    ) -> Self:
+        """The network with its channels times ``width`` and its repeats times ``depth``, at ``resolution`` pixels.
+
+        Stem and head scale with the width, a head of 0 stays none. With ``fixed_ends`` (EfficientNet-Lite) stem, head
+        and the repeats of the first and last stage stay as they are; the channels of those two stages do scale.
+        ``dropout`` None leaves the rate as it is; ``divisor`` is what widths become multiples of, and
+        ``depth_rounding`` how repeats become whole.
 
         Raises:
-            UserError: a field that does not exist, or a value out of range.
+            UserError: a multiplier is not a positive number, or the result is outside what an Architecture may be.
         """
-        names = [f.name for f in fields(self)]
-        for key in changes:
-            check_choice("Architecture field", key, names)
-        return replace(self, **changes)
+        check_multiplier("width", width)
+        check_multiplier("depth", depth)
+        last = len(self.stages) - 1
+
+        def scale_stage(i: int, stage: Stage) -> Stage:
+            keep = self.fixed_ends and i in (0, last)
+            repeats = stage.repeats if keep else round_repeats(stage.repeats, depth, depth_rounding)
+            return replace(stage, channels=round_filters(stage.channels, width, divisor), repeats=repeats)
+
+        ends = {}
+        if not self.fixed_ends:
+            ends["stem"] = round_filters(self.stem, width, divisor)
+            ends["head"] = round_filters(self.head, width, divisor) if self.head else 0
+        return self.with_(
+            stages=tuple(scale_stage(i, stage) for i, stage in enumerate(self.stages)),
+            resolution=resolution,
+            dropout=self.dropout if dropout is None else dropout,
+            **ends,
+        )
+
+    # -- printing -----------------------------------------------------------------------------------
 
     def __str__(self) -> str:
-        from .cost import cost  # a print-out shows what each stage costs; cost itself reads this module
-
-        return cost(self).table(self)
-
-
-def _make(cls: Any, data: object, source: str) -> Any:
-    if not isinstance(data, Mapping):
-        raise UserError(f"{source}: must be a mapping of fields, got {type(data).__name__}")
-    names = [f.name for f in fields(cls)]
-    for key in data:
-        if key not in names:
-            raise unknown(f"{source}: field", key, names)
-    for f in fields(cls):
-        if f.default is MISSING and f.name not in data:
-            raise UserError(f"{source}: {f.name!r} must be given")
-    try:
-        return cls(**data)
-    except UserError as error:
-        raise UserError(f"{source}: {error}") from None
-
-
-def iter_layers(architecture: Architecture) -> Iterator[tuple[int, Stage, int, int]]:
-    """``(stage index, stage, input channels, stride)`` of every block, from input to output."""
-    channels = architecture.stem
-    for i, stage in enumerate(architecture.stages):
-        for repeat in range(stage.repeats):
-            yield i, stage, channels, stage.stride if repeat == 0 else 1
-            channels = stage.channels
+        """The network and what each stage of it costs, as an aligned text table."""
+        a = self
+        title = f"{a.name or 'architecture'} {a.digest}: {a.resolution}² × {a.in_channels} → {a.num_classes} classes, "
+        title += f"{a.activation}, dropout {a.dropout:g}, drop path {a.drop_path:g}, BN eps {a.bn_eps:g}"
+        return f"{title}\n{format_cost(a.cost, a.stages, a.stem_stride)}"

@@ -6,26 +6,30 @@ Torch-free: the builder is called by :mod:`~effnas.space.builders.module`, when 
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import yaml
 
-from .architecture import Architecture
-from .errors import UserError, check_choice, check_int, check_number, unknown
+from .builders.builder import BuilderCall
+from .builders.table import BUILT
+from .errors import UserError, check_choice, unknown
 from .files import PlainDumper, write_text
+from .formulas import Cost
+from .multipliers import DIVISOR, ROUNDINGS, check_multiplier
+from .network_spec import check_shared_fields, copy_with, hash_plain
+
+if TYPE_CHECKING:
+    from torch import nn
 
 FORMAT = 1
 _SIZES = ("depth", "width", "resolution", "in_channels", "num_classes")
 
 
 @dataclass(frozen=True, eq=False)
-class BuiltNetwork:
+class BuiltNetwork(BuilderCall):
     """One network of a builder: its depth and width relative to the base network, and its resolution.
 
     The builder is called as ``builder(depth, width, resolution)``, two floats and the side of the square input in
@@ -45,83 +49,23 @@ class BuiltNetwork:
         UserError: a field is out of its range, or the builder is not what it must be; the message names it.
     """
 
-    builder: str | Callable[..., Any]
-    depth: float = 1.0
-    width: float = 1.0
-    resolution: int = 224
-    in_channels: int = 3
-    num_classes: int = 1000
     name: str = field(default="")
 
-    def __post_init__(self) -> None:
-        if isinstance(self.builder, str):
-            from .zoo import BUILT  # which makes BuiltNetworks of its names
+    #: The builder alone knows these, and rounds its widths itself.
+    dropout: ClassVar[None] = None
+    blocks: ClassVar[None] = None
+    fixed_ends: ClassVar[bool] = False
+    divisors: ClassVar[tuple[int, ...]] = (DIVISOR,)
 
-            check_choice("builder", self.builder, BUILT)
-        elif not callable(self.builder):
-            raise UserError(
-                "builder must be a callable (depth, width, resolution) -> nn.Module, in YAML `_target_: "
-                "package.function` with `_partial_: true`, or the name of a network of the zoo; got "
-                f"{type(self.builder).__name__}"
-            )
-        else:
-            self._check_function()
-        for name in ("depth", "width"):
-            check_number(f"{name} multiplier", getattr(self, name), 0, 1e4, open_low=True)
-            object.__setattr__(self, name, float(getattr(self, name)))
-        check_int("resolution", self.resolution, 1, 100_000)
-        check_int("in_channels", self.in_channels, 1, 100_000)
-        check_int("num_classes", self.num_classes, 1, 10_000_000)
-        if not isinstance(self.name, str) or len(self.name) > 200:
-            raise UserError(f"name must be a text of at most 200 characters, got {self.name!r:.60}")
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_shared_fields(self)
         if not self.name:
             object.__setattr__(self, "name", self.code.rpartition(".")[2][:200])
 
-    def _check_function(self) -> None:
-        """What the builder does must follow from its name and its options: they are all that a file keeps of it."""
-        function: Any = self.function
-        bound = getattr(function, "__self__", None)
-        if not hasattr(function, "__qualname__") or not (bound is None or isinstance(bound, type | ModuleType)):
-            raise UserError(
-                f"builder must be a function or a class, got an object of {type(bound or function).__name__}, whose "
-                "state its name does not tell: give what makes the module, and bind options with functools.partial"
-            )
-        if isinstance(self.builder, functools.partial) and self.builder.args:
-            raise UserError(
-                f"builder {self.code}: bind its options by name, not by place ({list(self.builder.args)!r:.100}): "
-                "depth, width and resolution come first"
-            )
-        rule = f"builder {self.code}: its options must be plain data (numbers, texts, lists, mappings of texts)"
-        try:
-            plain = json.loads(json.dumps(self.options))
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{rule}: {error}") from None
-        if plain != _listed(self.options):
-            raise UserError(f"{rule}, got {self.options!r:.200}")
+    # -- the builder --------------------------------------------------------------------------------
 
-    # -- what it is of ------------------------------------------------------------------------------
-
-    @property
-    def code(self) -> str:
-        """The builder as text: ``package.function``, or its name in the zoo."""
-        if isinstance(self.builder, str):
-            return self.builder
-        function: Any = self.function
-        return f"{function.__module__}.{function.__qualname__}"
-
-    @property
-    def function(self) -> Callable[..., Any] | None:
-        """The builder without its options; None where it is of the zoo."""
-        if isinstance(self.builder, str):
-            return None
-        return self.builder.func if isinstance(self.builder, functools.partial) else self.builder
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The builder's own options, those bound by ``functools.partial``."""
-        return dict(self.builder.keywords) if isinstance(self.builder, functools.partial) else {}
-
-    def with_options(self, **options: Any) -> BuiltNetwork:
+    def with_options(self, **options: Any) -> Self:
         """A copy whose builder has these options; others that it has stay bound.
 
         Raises:
@@ -133,18 +77,111 @@ class BuiltNetwork:
             raise UserError(f"builder {self.code}: a network of the zoo takes no options, got {', '.join(options)}")
         return self.with_(builder=functools.partial(self.function, **{**self.options, **options}))
 
+    def module(self) -> nn.Module:
+        """Call the builder, with torch's current random state.
+
+        Raises:
+            UserError: it cannot be called so, fails, or returns something else than a module with its weights.
+        """
+        from .builders.module import make_module  # torch
+
+        return make_module(self)
+
     @property
     def total_stride(self) -> int:
         """Input side over side of the smallest feature map of a convolution (costs building the network once)."""
-        from .builders.module import measured
+        from .builders.module import measure_network  # torch
 
-        return measured(self).total_stride
+        return measure_network(self).total_stride
+
+    @property
+    def cost(self) -> Cost:
+        """Measured on the module, without stages (:func:`~effnas.space.builders.module.measure_network`)."""
+        from .builders.module import measure_network  # torch
+
+        return measure_network(self).cost
+
+    @property
+    def classifier_names(self) -> frozenset[str]:
+        """The entries of the module's ``state_dict`` whose shapes depend on the number of classes.
+
+        Raises:
+            UserError: there are none, since the builder ignores ``num_classes``.
+        """
+        from .builders.module import find_classifier  # torch
+
+        return find_classifier(self)
+
+    @property
+    def maker(self) -> str:
+        """What makes its module, for messages."""
+        return f"builder {self.code}"
+
+    def check_classes(self, count: int) -> None:
+        """Raise :class:`UserError` unless the classifier has as many outputs as the data has classes."""
+        if count != self.num_classes:
+            raise UserError(
+                f"the data has {count} classes, the architecture {self.num_classes}: set num_classes of the "
+                f"builder's network to {count}"
+            )
+
+    def with_settings(self, padding: str | None, bn_eps: float | None) -> Self:
+        """The network, where neither is given.
+
+        Raises:
+            UserError: one is.
+        """
+        for name, value in (("padding", padding), ("bn_eps", bn_eps)):
+            if value is not None:
+                raise UserError(
+                    f"{name}={value} is for networks that are Architectures; {self.name} is as its builder, "
+                    f"{self.code}, makes it"
+                )
+        return self
+
+    # -- scaling ------------------------------------------------------------------------------------
+
+    def check_scalable(self, depth_rounding: str = "up") -> None:
+        """Raise :class:`UserError` unless the builder heeds its arguments, and is not told how to round repeats."""
+        check_choice("depth_rounding", depth_rounding, ROUNDINGS)
+        if depth_rounding != "up":
+            raise UserError(
+                f"depth_rounding={depth_rounding} is for Architectures: the builder {self.code} rounds its own repeats"
+            )
+        from .builders.module import check_builder  # torch
+
+        check_builder(self)
+
+    def scaled(
+        self,
+        width: float,
+        depth: float,
+        resolution: int,
+        dropout: float | None = None,
+        *,
+        divisor: int = DIVISOR,
+        depth_rounding: str = "up",
+    ) -> Self:
+        """With its multipliers multiplied, at ``resolution`` pixels; the builder rounds, and sets the dropout.
+
+        Raises:
+            UserError: a multiplier is not a positive number, or the result is out of its range.
+        """
+        check_multiplier("width", width)
+        check_multiplier("depth", depth)
+        return self.with_(depth=self.depth * depth, width=self.width * width, resolution=resolution)
+
+    @property
+    def after_rounding(self) -> Hashable:
+        """Resolution and costs: what the builder rounds is not known, and equal ones are taken to be one network."""
+        cost = self.cost
+        return self.resolution, cost.params, cost.macs, cost.activations
 
     # -- plain data ---------------------------------------------------------------------------------
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data; :meth:`from_dict` needs the builder beside it unless it is of the zoo."""
-        head = {"effnas_network": FORMAT, "name": self.name, "builder": self.code, "options": _listed(self.options)}
+        head = {"effnas_network": FORMAT, "name": self.name, "builder": self.code, "options": self.plain_options}
         return head | {name: getattr(self, name) for name in _SIZES}
 
     @classmethod
@@ -159,8 +196,6 @@ class BuiltNetwork:
         Raises:
             UserError: not such data, a value out of range, or another builder than ``network``'s.
         """
-        from .zoo import BUILT
-
         if not isinstance(data, Mapping) or data.get("effnas_network") != FORMAT:
             raise UserError(f"{source}: not a builder's network (no 'effnas_network: {FORMAT}' in it)")
         body = {key: value for key, value in data.items() if key != "effnas_network"}
@@ -205,8 +240,7 @@ class BuiltNetwork:
         """16 hexadecimal digits that identify the network; the name takes no part."""
         data = self.to_dict()
         del data["name"]
-        text = json.dumps(data, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return hash_plain(data)
 
     def __eq__(self, other: object) -> bool:
         return self.digest == other.digest if isinstance(other, BuiltNetwork) else NotImplemented
@@ -214,16 +248,14 @@ class BuiltNetwork:
     def __hash__(self) -> int:
         return hash(self.digest)
 
-    def with_(self, **changes: Any) -> BuiltNetwork:
+    def with_(self, **changes: Any) -> Self:
         """A copy with some fields changed, validated again.
 
         Raises:
             UserError: a field that does not exist, or a value out of range.
         """
-        names = [f.name for f in fields(self)]
-        for key in changes:
-            check_choice("BuiltNetwork field", key, names)
-        return replace(self, **changes)
+        copy: Self = copy_with(self, changes)
+        return copy
 
     def __str__(self) -> str:
         return (
@@ -232,13 +264,13 @@ class BuiltNetwork:
         )
 
 
-def check_network(network: object) -> BuiltNetwork | None:
-    """What a job's ``network`` is, or nothing.
+def check_network(network: object, *, optional: bool = True) -> BuiltNetwork | None:
+    """What a job's or a space's ``network`` is, or, where it is optional, nothing.
 
     Raises:
         UserError: it is something else.
     """
-    if network is None or isinstance(network, BuiltNetwork):
+    if (network is None and optional) or isinstance(network, BuiltNetwork):
         return network
     raise UserError(
         "network must be a BuiltNetwork (`_target_: effnas.space.built.BuiltNetwork` in its YAML), got "
@@ -246,15 +278,9 @@ def check_network(network: object) -> BuiltNetwork | None:
     )
 
 
-def _listed(value: Any) -> Any:
-    """With lists for tuples, as a file has them."""
-    if isinstance(value, dict):
-        return {key: _listed(item) for key, item in value.items()}
-    return [_listed(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-#: What is searched, gridded, scaled, costed, trained.
-AnyArchitecture = Architecture | BuiltNetwork
+def find_built(*networks: object) -> BuiltNetwork | None:
+    """The first of them that is a builder's; None where none is."""
+    return next((network for network in networks if isinstance(network, BuiltNetwork)), None)
 
 
 def configured_network(config: Any) -> BuiltNetwork | None:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from .built import BuiltNetwork
-from .choices import Choices, Decisions, check_labels, check_name
+from .built import BuiltNetwork, check_network
+from .choices import Choices, Decisions, check_labels, check_name, read_named_choices
 from .errors import UserError
 
 if TYPE_CHECKING:
@@ -47,11 +47,7 @@ class BuilderSpace(Choices):
         check_name(name)
         super().__init__(name)
         where = f"space {name}"
-        if not isinstance(network, BuiltNetwork):
-            raise UserError(
-                f"{where}: network must be a BuiltNetwork (`_target_: effnas.space.built.BuiltNetwork`), got "
-                f"{type(network).__name__}"
-            )
+        check_network(network, optional=False)
         options = {} if options is None else options
         if not isinstance(options, Mapping):
             raise UserError(f"{where}: options must be a mapping of the builder's options, got {options!r:.60}")
@@ -60,8 +56,8 @@ class BuilderSpace(Choices):
         for key in options:
             if key in given:
                 raise UserError(f"{where}: {key} is no option of the builder: give it beside options")
-        sizes = {key: self._field(key, spec) for key, spec in given.items() if spec is not None}
-        fixed = {key: self._field(key, spec) for key, spec in options.items()}
+        sizes = {key: self._read_field(key, spec) for key, spec in given.items() if spec is not None}
+        fixed = {key: self._read_field(key, spec) for key, spec in options.items()}
         self.network = network.with_(**{key: values[0] for key, values in sizes.items()}).with_options(
             **{key: values[0] for key, values in fixed.items()}
         )
@@ -77,10 +73,11 @@ class BuilderSpace(Choices):
 
         check_builder(self.network, [key for key in _SIZES if key in self.choices])
 
-    def _field(self, key: str, spec: Any) -> tuple[Any, ...]:
+    def _read_field(self, key: str, spec: Any) -> tuple[Any, ...]:
         """Its values; several are registered as choices."""
-        if isinstance(spec, Mapping) and set(spec) == {"choices"} and isinstance(spec["choices"], Mapping):
-            labels, values = list(spec["choices"]), list(spec["choices"].values())
+        named = read_named_choices(spec)
+        if named is not None:
+            labels, values = named
         elif isinstance(spec, list | tuple):
             labels = values = list(spec)
         else:
@@ -108,10 +105,6 @@ class BuilderSpace(Choices):
     def size(self) -> int:
         """Number of decision vectors; two of them may round to networks that compute the same."""
         return math.prod(len(labels) for labels in self.choices.values())
-
-    def sample(self, rng: np.random.Generator) -> Decisions:
-        """Every decision uniform and independent."""
-        return {name: labels[int(rng.integers(len(labels)))] for name, labels in self.choices.items()}
 
     def mutate(self, decisions: Mapping[str, Any], rng: np.random.Generator) -> Decisions:
         """A neighbour: one decision changed.

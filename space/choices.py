@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from .errors import UserError, unknown
+from .errors import UserError, check_int, unknown
+from .multipliers import round_filters
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from optuna.distributions import CategoricalDistribution
 
 Choice = bool | int | float | str
@@ -60,12 +63,84 @@ class Choices:
             return False
         return True
 
+    def canonical(self, decisions: Mapping[str, Any]) -> Decisions:
+        """The decision vector that stands for all those known to build the same network: itself.
+
+        Raises:
+            UserError: as :meth:`check`.
+        """
+        return self.check(decisions)
+
+    def sample(self, rng: np.random.Generator) -> Decisions:
+        """Every decision uniform and independent, canonicalised."""
+        picks = {name: labels[int(rng.integers(len(labels)))] for name, labels in self.choices.items()}
+        return self.canonical(picks)
+
+    def crossover(self, a: Mapping[str, Any], b: Mapping[str, Any], rng: np.random.Generator) -> Decisions:
+        """A child with each decision from one parent or the other, evenly (uniform crossover), canonicalised."""
+        first, second = self.check(a), self.check(b)
+        return self.canonical({name: (first if rng.random() < 0.5 else second)[name] for name in self.choices})
+
+    def indices(self, decisions: list[Mapping[str, Any]]) -> NDArray[np.int64]:
+        """Decision vectors as choice indices, shape (n, number of decisions), columns in the order of ``choices``."""
+        import numpy as np
+
+        rows = [[self._index(n, d[n]) for n in self.choices] for d in decisions]
+        return np.array(rows, np.int64).reshape(-1, len(self.choices))
+
+    def sample_indices(self, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """``n`` uniform decision vectors as choice indices, not canonicalised: shape (n, number of decisions)."""
+        import numpy as np
+
+        return np.stack([rng.integers(len(labels), size=n) for labels in self.choices.values()], axis=1)
+
+    def decisions(self, row: NDArray[np.int64]) -> Decisions:
+        """One row of choice indices as (canonical) decisions."""
+        return self.canonical(
+            {name: labels[int(i)] for (name, labels), i in zip(self.choices.items(), row, strict=True)}
+        )
+
     def _index(self, name: str, value: Any) -> int:
         is_bool = isinstance(value, bool) or type(value).__name__ == "bool"  # NumPy's too
         for i, label in enumerate(self.choices[name]):
             if label == value and isinstance(label, bool) == is_bool:
                 return i
         raise unknown(f"space {self.name}: {name}", value, self.choices[name])
+
+
+def read_choices(spec: Any, where: str) -> tuple[list[Any], list[Any]]:
+    """The labels and values of one decision, in any of the forms of :class:`~effnas.space.space.SearchSpace`.
+
+    Raises:
+        UserError: another form, or what :func:`check_labels` refuses; ``where`` opens the message.
+    """
+    if not isinstance(spec, Mapping):
+        labels, values = list(spec), list(spec)
+    elif (named := read_named_choices(spec)) is not None:
+        labels, values = named
+    elif set(spec) == {"base", "times"} and isinstance(spec["times"], list | tuple):
+        labels = list(spec["times"])
+        try:
+            values = [round_filters(spec["base"], ratio) for ratio in labels]
+        except UserError as error:
+            raise UserError(f"{where}: base and times: {error}") from None
+    elif set(spec) == {"base", "plus"} and isinstance(spec["plus"], list | tuple):
+        labels = list(spec["plus"])
+        for number in (spec["base"], *labels):
+            check_int(f"{where}: base and plus", number, -1_000_000, 1_000_000)
+        values = [max(1, spec["base"] + step) for step in labels]
+    else:
+        forms = "[a, b], {base: b, times: [...]}, {base: b, plus: [...]} or {choices: {name: value}}"
+        raise UserError(f"{where}: choices must be written {forms}, got {dict(spec)!r:.100}")
+    check_labels(where, labels)
+    return labels, values
+
+
+def read_named_choices(spec: Any) -> tuple[list[Any], list[Any]] | None:
+    """The labels and values of ``{choices: {name: value}}``; None: it is not written so."""
+    if isinstance(spec, Mapping) and set(spec) == {"choices"} and isinstance(spec["choices"], Mapping):
+        return list(spec["choices"]), list(spec["choices"].values())
+    return None
 
 
 def check_labels(where: str, labels: Sequence[Any]) -> None:

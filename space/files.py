@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar, cast
 
 import yaml
 
-from .errors import UserError
+from .errors import UserError, unknown
+
+T = TypeVar("T")
 
 #: Larger files are not architectures (L2 has 2,000 bytes): a hostile one takes neither the memory nor minutes.
 MAX_BYTES = 200_000
@@ -52,6 +55,29 @@ def load_yaml(text: str, source: str) -> Any:
     except (yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError) as error:  # PyYAML's on bad tags
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"{source}: not readable as plain YAML: {reason}") from None
+
+
+def make_from_mapping(cls: type[T], data: object, source: str) -> T:
+    """A dataclass from plain data with its fields.
+
+    Raises:
+        UserError: no mapping, an unknown or a missing field, or a value that the class refuses; ``source`` opens the
+            message.
+    """
+    if not isinstance(data, Mapping):
+        raise UserError(f"{source}: must be a mapping of fields, got {type(data).__name__}")
+    known = fields(cast(Any, cls))
+    names = [f.name for f in known]
+    for key in data:
+        if key not in names:
+            raise unknown(f"{source}: field", key, names)
+    for f in known:
+        if f.default is MISSING and f.name not in data:
+            raise UserError(f"{source}: {f.name!r} must be given")
+    try:
+        return cls(**data)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from None
 
 
 def read_text(path: str | Path, what: str) -> str:

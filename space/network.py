@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
 import torch
 from torch import Tensor, nn
 
-from .architecture import Architecture, iter_layers
 from .blocks import ConvNormAct, init_weights, make_block
-from .builders.module import make
-from .built import AnyArchitecture, BuiltNetwork
+from .network_spec import NetworkSpec
+
+if TYPE_CHECKING:
+    from .architecture import Architecture
 
 
 class Network(nn.Module):
@@ -34,7 +35,7 @@ class Network(nn.Module):
         }
         self.stem = ConvNormAct(a.in_channels, a.stem, 3, a.stem_stride, **norm)  # type: ignore[arg-type]
         stages: list[list[nn.Module]] = [[] for _ in a.stages]
-        for index, (i, stage, in_channels, stride) in enumerate(iter_layers(a)):
+        for index, (i, stage, in_channels, stride) in enumerate(a.iter_blocks()):
             block = make_block(
                 stage.block,
                 in_channels,
@@ -83,10 +84,10 @@ def build(architecture: Architecture, seed: int | None = None) -> Network: ...
 
 
 @overload
-def build(architecture: AnyArchitecture, seed: int | None = None) -> nn.Module: ...
+def build(architecture: NetworkSpec, seed: int | None = None) -> nn.Module: ...
 
 
-def build(architecture: AnyArchitecture, seed: int | None = None) -> nn.Module:
+def build(architecture: NetworkSpec, seed: int | None = None) -> nn.Module:
     """The module of ``architecture``, initialised as the official code does, or as its builder does.
 
     Args:
@@ -96,9 +97,8 @@ def build(architecture: AnyArchitecture, seed: int | None = None) -> nn.Module:
     Raises:
         UserError: a user's builder cannot build it.
     """
-    made = make if isinstance(architecture, BuiltNetwork) else Network
     if seed is None:
-        return made(architecture)  # type: ignore[arg-type]
+        return architecture.module()
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # the CPU's alone: torch.manual_seed would change the GPUs' too
-        return made(architecture)  # type: ignore[arg-type]
+        return architecture.module()

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os.path
-from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .architecture import BLOCKS, SKIPS, Architecture, Stage
-from .built import AnyArchitecture, BuiltNetwork
+from .architecture import Architecture
 from .choices import Choice as Choice
-from .choices import Choices, check_labels, check_name
+from .choices import Choices, check_name, read_choices
 from .choices import Decisions as Decisions
 from .cost import ArchitectureBatch
-from .errors import UserError, check_choice, check_int, unknown
+from .errors import UserError, check_choice, unknown
 from .files import load_yaml, read_text
-from .multipliers import round_filters
+from .network_spec import NetworkSpec
+from .stage import BLOCKS, SKIPS, Stage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,7 +73,7 @@ class SearchSpace(Choices):
         for key, spec in network.items():
             if key not in NETWORK_FIELDS:
                 raise unknown(f"space {name}: field", key, ("name", "stages", "names", *NETWORK_FIELDS))
-            self._network[key] = self._field(spec, key, key, Architecture)
+            self._network[key] = self._read_field(spec, key, key, Architecture)
         self._stages: list[dict[str, tuple[str, Any]]] = []
         for i, stage in enumerate(stages):
             if not isinstance(stage, Mapping):
@@ -81,7 +82,7 @@ class SearchSpace(Choices):
             for key, spec in stage.items():
                 if key not in STAGE_FIELDS:
                     raise unknown(f"space {name}: stage {i}: field", key, STAGE_FIELDS)
-                row[key] = self._field(spec, key, f"block{i}_{names.get(key, key)}", Stage)
+                row[key] = self._read_field(spec, key, f"block{i}_{names.get(key, key)}", Stage)
             for key in ("block", "channels"):
                 if key not in row:
                     raise UserError(f"space {name}: stage {i}: {key!r} must be given")
@@ -90,37 +91,17 @@ class SearchSpace(Choices):
             raise UserError(f"space {name}: nothing to decide; give at least one field several choices")
         check_name(name)
 
-    def _field(self, spec: Any, key: str, decision: str, owner: type) -> tuple[str, Any]:
+    def _read_field(self, spec: Any, key: str, decision: str, owner: type) -> tuple[str, Any]:
         """``(decision name or "", fixed value)`` of one field of ``owner``; several choices are registered."""
         where = f"space {self.name}: {decision}"
         if not isinstance(spec, list | tuple | Mapping):
-            _try(owner, key, spec, where)
+            _check_value(owner, key, spec, where)
             return "", spec
-        labels: list[Any]
-        if isinstance(spec, Mapping):
-            if set(spec) == {"choices"} and isinstance(spec["choices"], Mapping):
-                labels, values = list(spec["choices"]), list(spec["choices"].values())
-            elif set(spec) == {"base", "times"} and isinstance(spec["times"], list | tuple):
-                labels = list(spec["times"])
-                try:
-                    values = [round_filters(spec["base"], ratio) for ratio in labels]
-                except UserError as error:
-                    raise UserError(f"{where}: base and times: {error}") from None
-            elif set(spec) == {"base", "plus"} and isinstance(spec["plus"], list | tuple):
-                labels = list(spec["plus"])
-                for number in (spec["base"], *labels):
-                    check_int(f"{where}: base and plus", number, -1_000_000, 1_000_000)
-                values = [max(1, spec["base"] + step) for step in labels]
-            else:
-                forms = "[a, b], {base: b, times: [...]}, {base: b, plus: [...]} or {choices: {name: value}}"
-                raise UserError(f"{where}: choices must be written {forms}, got {dict(spec)!r:.100}")
-        else:
-            labels, values = list(spec), list(spec)
-        check_labels(where, labels)
+        labels, values = read_choices(spec, where)
         if decision in self.choices:
             raise UserError(f"{where}: two fields have this name; check 'names'")
         for label, value in zip(labels, values, strict=True):
-            _try(owner, key, value, f"{where}={label!r}")
+            _check_value(owner, key, value, f"{where}={label!r}")
         self.choices[decision] = tuple(labels)
         self._values[decision] = tuple(values)
         return decision, None
@@ -147,17 +128,37 @@ class SearchSpace(Choices):
         architecture = Architecture(stages=tuple(stages), **resolve(self._network))
         return architecture.with_(name=f"{self.name}_{architecture.digest[:8]}")
 
-    def decisions_of(self, architecture: AnyArchitecture) -> Decisions | None:
+    def decisions_of(self, architecture: NetworkSpec) -> Decisions | None:
         """The canonical decisions that build the network; None: it is none of the space."""
-        if isinstance(architecture, BuiltNetwork) or len(architecture.stages) != len(self._stages):
+        stages = self._stages_of(architecture)
+        if stages is None:
             return None
         found = {name: labels[0] for name, labels in self.choices.items()}  # stays where a decision has no effect
-        for owner, row in [(architecture, self._network), *zip(architecture.stages, self._stages, strict=True)]:
+        for owner, row in [(architecture, self._network), *zip(stages, self._stages, strict=True)]:
             for key, (decision, _) in row.items():
                 if decision and getattr(owner, key) in self._values[decision]:
                     place = self._values[decision].index(getattr(owner, key))
                     found[decision] = self.choices[decision][place]
         return self.canonical(found) if self.build(found).digest == architecture.digest else None
+
+    def has_skeleton(self, architecture: NetworkSpec) -> bool:
+        """Whether the network differs from the space's in nothing but the fields that the space decides."""
+        stages = self._stages_of(architecture)
+        if stages is None:
+            return False
+        first = self.build({name: labels[0] for name, labels in self.choices.items()})
+        pairs = zip(stages, first.stages, self._stages, strict=True)
+        replaced = architecture.with_(
+            stages=tuple(replace(stage, **_decided(row, like)) for stage, like, row in pairs),
+            **_decided(self._network, first),
+        )
+        return replaced.digest == first.digest
+
+    def _stages_of(self, architecture: NetworkSpec) -> tuple[Stage, ...] | None:
+        """Those of an Architecture with as many as the space has; None: it cannot be one of the space."""
+        if not isinstance(architecture, Architecture) or len(architecture.stages) != len(self._stages):
+            return None
+        return architecture.stages
 
     def canonical(self, decisions: Mapping[str, Any]) -> Decisions:
         """The decision vector that stands for all those that build the same network."""
@@ -187,32 +188,20 @@ class SearchSpace(Choices):
         """Number of different networks in the space, exactly."""
         stem, fixed = self._network.get("stem", ("", 32))
         counts = dict.fromkeys(self._values[stem] if stem else (fixed,), 1)
-        for i, row in enumerate(self._stages):
+        for row in self._stages:
+            options = [self._values[decision] if decision else (fixed,) for decision, fixed in row.values()]
             after: dict[int, int] = {}
             for channels, ways in counts.items():
-                distinct = {tuple(sorted(_effective(data, channels).items())) for data in self._rows(i, list(row))}
+                distinct = {
+                    tuple(sorted(_effective(dict(zip(row, values, strict=True)), channels).items()))
+                    for values in itertools.product(*options)
+                }
                 for item in distinct:
                     width = dict(item)["channels"]
                     after[width] = after.get(width, 0) + ways
             counts = after
         others = [set(self._values[d]) for key, (d, _) in self._network.items() if d and key != "stem"]
         return sum(counts.values()) * math.prod(len(values) for values in others)
-
-    def _rows(self, stage: int, keys: list[str]) -> Iterator[dict[str, Any]]:
-        if not keys:
-            yield {}
-            return
-        for rest in self._rows(stage, keys[1:]):
-            decision, fixed = self._stages[stage][keys[0]]
-            for value in self._values[decision] if decision else (fixed,):
-                yield {keys[0]: value, **rest}
-
-    # -- random members -----------------------------------------------------------------------------
-
-    def sample(self, rng: np.random.Generator) -> Decisions:
-        """Every decision uniform and independent, canonicalised."""
-        picks = {name: labels[int(rng.integers(len(labels)))] for name, labels in self.choices.items()}
-        return self.canonical(picks)
 
     def mutate(self, decisions: Mapping[str, Any], rng: np.random.Generator) -> Decisions:
         """A neighbour: one decision changed so that the network changes.
@@ -233,31 +222,7 @@ class SearchSpace(Choices):
             names.remove(name)  # no choice of this decision has an effect here
         raise UserError(f"space {self.name}: no neighbour of {dict(start)}")
 
-    def crossover(self, a: Mapping[str, Any], b: Mapping[str, Any], rng: np.random.Generator) -> Decisions:
-        """A child with each decision from one parent or the other, evenly (uniform crossover), canonicalised."""
-        first, second = self.check(a), self.check(b)
-        return self.canonical({name: (first if rng.random() < 0.5 else second)[name] for name in self.choices})
-
     # -- many at once -------------------------------------------------------------------------------
-
-    def indices(self, decisions: list[Mapping[str, Any]]) -> NDArray[np.int64]:
-        """Decision vectors as choice indices, shape (n, number of decisions), columns in the order of ``choices``."""
-        import numpy as np
-
-        rows = [[self._index(n, d[n]) for n in self.choices] for d in decisions]
-        return np.array(rows, np.int64).reshape(-1, len(self.choices))
-
-    def sample_indices(self, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """``n`` uniform decision vectors as choice indices, not canonicalised: shape (n, number of decisions)."""
-        import numpy as np
-
-        return np.stack([rng.integers(len(labels), size=n) for labels in self.choices.values()], axis=1)
-
-    def decisions(self, row: NDArray[np.int64]) -> Decisions:
-        """One row of choice indices as (canonical) decisions."""
-        return self.canonical(
-            {name: labels[int(i)] for (name, labels), i in zip(self.choices.items(), row, strict=True)}
-        )
 
     def batch(self, indices: NDArray[np.int64]) -> ArchitectureBatch:
         """Choice indices (n, number of decisions) as columns for :func:`~effnas.space.cost.cost_batch`."""
@@ -285,7 +250,7 @@ class SearchSpace(Choices):
         return ArchitectureBatch(**arrays)
 
 
-def _try(owner: type, key: str, value: Any, where: str) -> None:
+def _check_value(owner: type, key: str, value: Any, where: str) -> None:
     """Refuse a value that no network can have: when the space is read, not in the middle of a search."""
     others = {"block": "mbconv", "channels": 1} if owner is Stage else {"stages": (Stage("conv", 1),)}
     try:
@@ -303,6 +268,11 @@ def _effective(stage: Mapping[str, Any], in_channels: int) -> dict[str, Any]:
     if skip == "identity" and single and (data.get("stride", 1) != 1 or in_channels != data.get("channels")):
         data["skip"] = "none"
     return data
+
+
+def _decided(row: Mapping[str, tuple[str, Any]], like: Stage | Architecture) -> dict[str, Any]:
+    """The fields of a stage or the network that are decided, as ``like`` has them."""
+    return {key: getattr(like, key) for key, (decision, _) in row.items() if decision}
 
 
 def load_space(name_or_file: str | Path) -> SearchSpace:

@@ -1,4 +1,6 @@
-"""Published networks by name: as Architectures where that form fits them, else as a builder's (``BUILT``).
+"""Published networks by name: as Architectures where that form fits them, else as a builder's.
+
+The latter are in :data:`~effnas.space.builders.table.BUILT`.
 
 Stages, BatchNorm and dropout are those of the authors' TensorFlow code (tensorflow/tpu: models/official/efficientnet
 and mnasnet; tensorflow/models: slim), with TF's BatchNorm momentum m written as PyTorch's 1 − m. torchvision's B0–B4
@@ -11,13 +13,15 @@ import difflib
 import os.path
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from .architecture import Architecture, Stage
-from .built import AnyArchitecture, BuiltNetwork
+from .architecture import Architecture
+from .builders.table import BUILT
+from .built import BuiltNetwork
 from .errors import UserError, unknown
 from .files import load_yaml, read_text
-from .multipliers import apply_multipliers
+from .network_spec import NetworkSpec
+from .stage import Stage
 
 
 class Published(NamedTuple):
@@ -124,37 +128,6 @@ _BASES: dict[str, Architecture] = {
 ARCHITECTURES: tuple[str, ...] = (*PUBLISHED, "mnasnet_a1", "mnasnet_b1", "mobilenet_v1", "mobilenet_v2")
 
 
-class Built(NamedTuple):
-    """A network that a builder of ours makes: ``function`` of ``effnas.space.<module>``, with ``options``."""
-
-    module: str
-    function: str
-    options: dict[str, Any]
-    resolution: int = 224
-    num_classes: int = 1000
-
-
-BUILT: dict[str, Built] = {
-    "resnet18": Built("resnet", "resnet", {"blocks": (2, 2, 2, 2), "bottleneck": False}),
-    "resnet34": Built("resnet", "resnet", {"blocks": (3, 4, 6, 3), "bottleneck": False}),
-    "resnet50": Built("resnet", "resnet", {}),
-    "resnet101": Built("resnet", "resnet", {"blocks": (3, 4, 23, 3)}),
-    "resnet152": Built("resnet", "resnet", {"blocks": (3, 8, 36, 3)}),
-    "wide_resnet50_2": Built("resnet", "resnet", {"base_width": 128}),
-    "wide_resnet101_2": Built("resnet", "resnet", {"blocks": (3, 4, 23, 3), "base_width": 128}),
-    "wrn_28_10": Built("resnet", "wide_resnet", {}, 32, 10),
-    "se_resnet50": Built("resnet", "resnet", {"se_ratio": 1 / 16}),
-    "squeezenet1_0": Built("squeezenet", "squeezenet", {"version": "1.0"}),
-    "squeezenet1_1": Built("squeezenet", "squeezenet", {"version": "1.1"}),
-    "googlenet": Built("googlenet", "googlenet", {}),
-    "mobilenet_v3_large": Built("mobilenet_v3", "mobilenet_v3", {"size": "large"}),
-    "mobilenet_v3_small": Built("mobilenet_v3", "mobilenet_v3", {"size": "small"}),
-    "shufflenet_v2_x0_5": Built("shufflenet_v2", "shufflenet_v2", {"stages_out_channels": (24, 48, 96, 192, 1024)}),
-    "shufflenet_v2_x1_0": Built("shufflenet_v2", "shufflenet_v2", {}),
-    "shufflenet_v2_x1_5": Built("shufflenet_v2", "shufflenet_v2", {"stages_out_channels": (24, 176, 352, 704, 1024)}),
-    "shufflenet_v2_x2_0": Built("shufflenet_v2", "shufflenet_v2", {"stages_out_channels": (24, 244, 488, 976, 2048)}),
-}
-
 #: Every name that :func:`load_architecture` knows.
 ZOO: tuple[str, ...] = (*ARCHITECTURES, *BUILT)
 
@@ -171,10 +144,10 @@ def zoo(name: str) -> Architecture:
         return _BASES[name].with_(name=name)
     width, depth, resolution, dropout = PUBLISHED[name]
     base = _BASES["efficientnet_lite" if "lite" in name else "efficientnet"]
-    return apply_multipliers(base, width, depth, resolution, dropout).with_(name=name)
+    return base.scaled(width, depth, resolution, dropout).with_(name=name)
 
 
-def load_architecture(name_or_file: str | Path | None, network: BuiltNetwork | None = None) -> AnyArchitecture:
+def load_architecture(name_or_file: str | Path | None, network: BuiltNetwork | None = None) -> NetworkSpec:
     """A network of the zoo by its name, or the one in a YAML file; a file's own name stands in for a missing one.
 
     Args:
@@ -200,13 +173,11 @@ def load_architecture(name_or_file: str | Path | None, network: BuiltNetwork | N
             f"architecture: {text!r:.200} is not a network of the zoo, and there is no such file.{hint} "
             f"Name a YAML file or one of: {', '.join(ZOO)}"
         )
-    found = architecture_from(load_yaml(read_text(text, "architecture"), text), text, network)
+    found = parse_network(load_yaml(read_text(text, "architecture"), text), text, network)
     return found if found.name else found.with_(name=Path(text).stem)
 
 
-def architecture_from(
-    data: object, source: str = "architecture", network: BuiltNetwork | None = None
-) -> AnyArchitecture:
+def parse_network(data: object, source: str = "architecture", network: BuiltNetwork | None = None) -> NetworkSpec:
     """The network that plain data (``to_dict``) describe; ``network`` as for :func:`load_architecture`.
 
     Raises:

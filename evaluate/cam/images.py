@@ -13,7 +13,7 @@ from PIL import UnidentifiedImageError
 from torch import Tensor
 
 from ...space.errors import UserError, check_choice
-from ...space.weights.weights import Normalization
+from ...space.weights.contents import Normalization
 from ..arguments import as_list
 from ..data.decode import decode_image, shorter_side
 from ..data.files import IMAGE_SUFFIXES

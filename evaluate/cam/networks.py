@@ -9,12 +9,12 @@ from typing import Any
 
 from torch import nn
 
-from ...space.built import AnyArchitecture, BuiltNetwork
+from ...space.built import BuiltNetwork
 from ...space.errors import UserError
-from ...space.network import build
-from ...space.weights.weights import Weights, load_into
+from ...space.network_spec import NetworkSpec
+from ...space.weights.contents import Weights
 from ..arguments import as_list
-from ..trained import trained
+from ..pretrained import read_pretrained
 
 #: Names of classes that a message shows.
 _SHOWN = 5
@@ -33,7 +33,7 @@ class Member:
     """
 
     name: str
-    architecture: AnyArchitecture
+    architecture: NetworkSpec
     weights: Weights
     note: str
     model: nn.Module
@@ -90,12 +90,10 @@ def find_members(
         )
     members: list[Member] = []
     for file, named in zip(files, given or [None] * len(files), strict=True):
-        start = trained(named, file, network, padding=padding, bn_eps=bn_eps, resolution=resolution)
+        start = read_pretrained(named, file, network, padding=padding, bn_eps=bn_eps, resolution=resolution)
         one = start.architecture
-        model = build(one)
-        load_into(model, start.weights)
         name, same = one.name or "network", [m for m in members if m.architecture.name == one.name]
         if same:  # another training of it
             name += f" ({len(same) + 1})"
-        members.append(Member(name, one, start.weights, start.note, model))
+        members.append(Member(name, one, start.weights, start.note, start.load()))
     return members

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...space.built import AnyArchitecture, BuiltNetwork, check_network
+from ...space.built import BuiltNetwork, check_network
 from ...space.errors import UserError, check_choice
+from ...space.network_spec import NetworkSpec
 from ..arguments import as_list, check_threads
 from ..machine.device import find_device
 from ..machine.paired_latency import paired_latency
@@ -230,7 +231,7 @@ def _measure_latencies(
 ) -> tuple[dict[str, list[Point]], list[Point], dict[Point, list[float]], list[str]]:
     """Families and references with the latencies measured here, these by round, and what could not be measured."""
     place = find_device(device)
-    networks: dict[Point, AnyArchitecture] = {}
+    networks: dict[Point, NetworkSpec] = {}
     unbuilt = []
     for point in (point for points in families.values() for point in points):
         try:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ...space.built import AnyArchitecture, BuiltNetwork
+from ...space.built import BuiltNetwork
 from ...space.errors import UserError
 from ...space.files import read_text
-from ...space.weights.weights import read_weights, suited
+from ...space.network_spec import NetworkSpec
+from ...space.weights.weights import read_weights
 from ...space.zoo import load_architecture
-from ..pretrained import named_architecture
+from ..pretrained import read_pretrained
 from .points import Point
 
 
-def network_of(point: Point, own: BuiltNetwork | None = None) -> AnyArchitecture:
+def network_of(point: Point, own: BuiltNetwork | None = None) -> NetworkSpec:
     """The architecture that a CSV row names, or that a run was of.
 
     Args:
@@ -36,5 +37,5 @@ def network_of(point: Point, own: BuiltNetwork | None = None) -> AnyArchitecture
     found = json.loads(read_text(point.summary, "summary"))
     weights = read_weights(found["weights"], own)
     zoo_name = None if weights.architecture is not None else str(found["architecture"])
-    network, _, _ = suited(named_architecture(zoo_name, weights), weights)
-    return network.with_(resolution=found["resolution"], num_classes=found["classes"])
+    network = read_pretrained(zoo_name, weights, resolution=found["resolution"]).architecture
+    return network.with_(num_classes=found["classes"])

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
 
 from ...space.errors import UserError, check_choice, check_int, check_number
+from ...space.weights.contents import Normalization
 from .normalization import read_normalization
-
-if TYPE_CHECKING:
-    from ...space.weights.weights import Normalization
 
 INTERPOLATIONS = ("bilinear", "bicubic")
 

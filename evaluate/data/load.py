@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
 
 from ...space.errors import UserError, check_choice
+from ...space.weights.contents import Normalization
 from .decode import Unreadable, decode_table, shorter_side
 from .holdout import choose_rows, hold_out
 from .labelled_images import LabelledImages
@@ -23,9 +23,6 @@ from .sets import ImageSet, MemorySet, StreamSet
 from .sources import check_data, find_table
 from .split import Part, Split
 from .table import ImageTable, Indices
-
-if TYPE_CHECKING:
-    from ...space.weights.weights import Normalization
 
 log = logging.getLogger(__name__)
 

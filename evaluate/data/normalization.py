@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...space.errors import UserError, check_number
+from ...space.weights.contents import Normalization
 from ...space.weights.needs import IMAGENET
 
 if TYPE_CHECKING:  # a data set's fields are read without torch
     from torch import Tensor
 
-    from ...space.weights.weights import Normalization
     from .sets import ImageSet
 
 _RULE = "data.normalize must be null, imagenet, or [mean, std] in units of 0 to 255, each a number or one a channel"

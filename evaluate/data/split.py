@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ...space.built import AnyArchitecture, BuiltNetwork
-from ...space.errors import UserError
+from ...space.network_spec import NetworkSpec
 from .decode import Unreadable
 from .sets import ImageSet
 from .table import CHUNK, ImageTable, Indices
@@ -28,15 +27,9 @@ class Split:
     classes: tuple[str, ...]
     skipped: tuple[str, ...] = ()
 
-    def check(self, architecture: AnyArchitecture) -> None:
+    def check(self, architecture: NetworkSpec) -> None:
         """Raise :class:`UserError` unless the architecture has as many classes as the data."""
-        if architecture.num_classes != len(self.classes):
-            count = len(self.classes)
-            built = isinstance(architecture, BuiltNetwork)
-            raise UserError(
-                f"the data has {count} classes, the architecture {architecture.num_classes}: set "
-                + (f"num_classes of the builder's network to {count}" if built else f"space.num_classes={count}")
-            )
+        architecture.check_classes(len(self.classes))
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 
-from ...space.built import AnyArchitecture
 from ...space.errors import UserError, check_int
+from ...space.network_spec import NetworkSpec
 from ..evaluation import EvaluationError
 from .profile import profile
 
@@ -28,7 +28,7 @@ class NotTimedError(EvaluationError):
 
 
 def time_round(
-    networks: Sequence[AnyArchitecture],
+    networks: Sequence[NetworkSpec],
     passes: Sequence[int],
     *,
     backwards: bool = False,
@@ -71,7 +71,7 @@ def time_round(
 
 
 def paired_latency(
-    networks: Sequence[AnyArchitecture],
+    networks: Sequence[NetworkSpec],
     *,
     rounds: int = 5,
     batch_size: int = 1,

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from ...space.builders.live_tensors import LiveTensors
-from ...space.built import AnyArchitecture
 from ...space.errors import check_int
 from ...space.network import build
+from ...space.network_spec import NetworkSpec
 from ..arguments import check_threads
 from .device import find_device, out_of_memory, torch_threads
 
@@ -49,7 +49,7 @@ class Profile:
 
 
 def profile(
-    architecture: AnyArchitecture,
+    architecture: NetworkSpec,
     *,
     module: nn.Module | None = None,
     batch_size: int = 1,
@@ -145,7 +145,7 @@ def _peak_memory(model: nn.Module, shape: tuple[int, ...], device: torch.device)
     return live.peak
 
 
-def _fvcore(model: nn.Module, architecture: AnyArchitecture) -> dict[str, int]:
+def _fvcore(model: nn.Module, architecture: NetworkSpec) -> dict[str, int]:
     """fvcore's multiply-accumulates for one image by operator, with its log and the tracer's warnings silenced."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # fvcore's import and the tracer's own

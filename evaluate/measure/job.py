@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from ...space.built import AnyArchitecture, BuiltNetwork, configured_network
+from ...space.built import BuiltNetwork, configured_network
 from ...space.cost import cost
 from ...space.errors import UserError, check_choice, check_int
-from ...space.network import build
-from ...space.weights.weights import load_into
+from ...space.network_spec import NetworkSpec
 from ..arguments import check_threads
 from ..data.labelled_images import LabelledImages
 from ..data.load import load_part
@@ -25,8 +24,8 @@ from ..folder import folder_lock, versions
 from ..machine.device import find_device, is_out_of_memory, torch_threads
 from ..machine.profile import profile
 from ..machine.settings import Settings
+from ..pretrained import read_pretrained
 from ..progress_bar import progress_bar
-from ..trained import trained
 from .predict import predict
 from .report import write_evaluation
 
@@ -59,7 +58,7 @@ class EvaluateJob:
 
 
 def run_evaluate(
-    architecture: AnyArchitecture | str | None,
+    architecture: NetworkSpec | str | None,
     weights: str | Path | None,
     data: LabelledImages,
     *,
@@ -110,7 +109,7 @@ def run_evaluate(
     if latency_batch is not None:
         check_int("latency_batch", latency_batch, 1, 1_000_000)
     place, output = find_device(device), Path(output)
-    start = trained(architecture, weights, network, padding=padding, bn_eps=bn_eps, resolution=resolution)
+    start = read_pretrained(architecture, weights, network, padding=padding, bn_eps=bn_eps, resolution=resolution)
     found = start.architecture
     images = load_part(
         data,
@@ -125,12 +124,10 @@ def run_evaluate(
     if len(images.classes) != found.num_classes:
         raise UserError(
             f"the data ({where}, {part} part) has {len(images.classes)} classes, the weights {start.weights.path} have "
-            f"{found.num_classes} (architecture {found.name}: {start.num_classes}): "
+            f"{found.num_classes} (architecture {found.name}: {start.asked_classes}): "
             "measure them on data with their classes, or fine-tune them on yours: effnas train with weights=FILE"
         )
-    model = build(found)
-    load_into(model, start.weights)
-    model.to(place)
+    model = start.load().to(place)
     settings = Settings(precision=precision)
     with folder_lock(output), torch_threads(threads):
         begin = time.perf_counter()
@@ -179,7 +176,7 @@ def run_evaluate(
 
 
 @contextmanager
-def _out_of_memory(network: AnyArchitecture) -> Iterator[None]:
+def _out_of_memory(network: NetworkSpec) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -192,7 +189,7 @@ def _out_of_memory(network: AnyArchitecture) -> Iterator[None]:
 
 
 def _latency(
-    model: nn.Module, network: AnyArchitecture, batch_size: int, device: torch.device, rate: float
+    model: nn.Module, network: NetworkSpec, batch_size: int, device: torch.device, rate: float
 ) -> dict[str, Any]:
     """Of one batch; the slower the network, the fewer timed passes."""
     passes = min(REPEATS, max(5, round(LATENCY_SECONDS * rate / batch_size)))

@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from ...space.builders.module import classifier_names
-from ...space.built import AnyArchitecture, BuiltNetwork, configured_network
+from ...space.built import BuiltNetwork, configured_network
 from ...space.errors import UserError, check_int, check_number
-from ...space.network import build
-from ...space.weights.grow import grow as grown
-from ...space.weights.weights import load_into
+from ...space.network_spec import NetworkSpec
+from ...space.weights.contents import Weights
 from ..arguments import check_threads
 from ..data.labelled_images import LabelledImages
 from ..data.load import load_test
@@ -24,7 +22,6 @@ from ..evaluation import EvaluationError
 from ..folder import folder_lock
 from ..interrupt import Interrupts
 from ..machine.device import find_device
-from ..pretrained import Start, starting_point
 from .accuracy import measure
 from .checkpoint import Checkpoint
 from .distributed import Group, torchrun_group
@@ -32,6 +29,7 @@ from .history import EpochRow, Plan, Unwatched, Watcher
 from .log import TrainingLog
 from .recipe import Training
 from .report import CHECKPOINT, write_training
+from .starting_point import StartingPoint, find_starting_point
 from .train import train
 
 if TYPE_CHECKING:
@@ -62,12 +60,12 @@ class TrainJob:
 
 
 def run_train(
-    architecture: AnyArchitecture | str | None,
+    architecture: NetworkSpec | str | None,
     data: LabelledImages,
     training: Training,
     *,
     network: BuiltNetwork | None = None,
-    weights: str | Path | None = None,
+    weights: Weights | str | Path | None = None,
     grow: bool = False,
     num_classes: int | str = "auto",
     resolution: int | None = None,
@@ -126,7 +124,7 @@ def run_train(
     with ExitStack() as stack:
         group = stack.enter_context(torchrun_group())
         place = find_device(device if group.size == 1 or not torch.cuda.is_available() else f"cuda:{group.local_rank}")
-        start = starting_point(
+        start = find_starting_point(
             architecture,
             data,
             weights,
@@ -137,7 +135,7 @@ def run_train(
             padding=padding,
             bn_eps=bn_eps,
         )
-        model = _network(start, seed)
+        model = start.build(seed)
         if group.main:
             stack.enter_context(folder_lock(output))
             start.architecture.save(output / "architecture.yaml")
@@ -174,28 +172,6 @@ def run_train(
         return write_training(model, result, start, {**tested, **facts}, output)
 
 
-def _network(start: Start, seed: int) -> nn.Module:
-    if start.smaller is not None:
-        assert start.weights is not None
-        assert not isinstance(start.architecture, BuiltNetwork)
-        small = build(start.smaller)
-        load_into(small, start.weights)
-        return grown(small, start.smaller, start.architecture, seed=seed).network
-    network = build(start.architecture, seed)
-    if start.weights is not None:
-        built = start.architecture if isinstance(start.architecture, BuiltNetwork) else None
-        classifier = "require" if start.keep_classifier else "skip"
-        load_into(network, start.weights, classifier=classifier, built=built)
-        if not start.keep_classifier:
-            # random logits of trained features are large, and what they send back undoes the features before the
-            # classifier has learnt anything (so Kolesnikov et al. 2020, section 3.3, begin at zero)
-            fresh = {"classifier.weight"} if built is None else classifier_names(built)
-            for name, tensor in network.state_dict().items():
-                if name in fresh and tensor.ndim > 1:
-                    nn.init.zeros_(tensor)
-    return network
-
-
 def _watcher(stack: ExitStack, output: Path, note: str, group: Group, *, tensorboard: bool, quiet: bool) -> Watcher:
     """What the main process shows and logs; all of them stop between two steps where a signal comes."""
     log: Watcher = Unwatched()
@@ -229,7 +205,12 @@ def _advice(reason: str) -> str:
 
 
 def _test(
-    network: nn.Module, start: Start, data: LabelledImages, training: Training, device: torch.device, group: Group
+    network: nn.Module,
+    start: StartingPoint,
+    data: LabelledImages,
+    training: Training,
+    device: torch.device,
+    group: Group,
 ) -> dict[str, float]:
     """Accuracy and loss on the test part, and its number of images; nothing where there is none."""
     images = load_test(data, start.architecture.in_channels, start.normalization)

@@ -20,7 +20,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 from ...space.files import write_text
-from ...space.quantity import clock
+from ...space.quantity import format_duration
 from .history import EpochRow, Plan
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ class TrainingLog:
         here = self._step - self._plan.step
         if not here:
             return ""
-        return f"{clock((time.monotonic() - self._start) / here * (self._total - self._step))} left"
+        return f"{format_duration((time.monotonic() - self._start) / here * (self._total - self._step))} left"
 
     def _line(self, row: EpochRow) -> str:
         text = f"[{row.epoch}/{self._plan.epochs}] training loss {row.train_loss:.4f}"

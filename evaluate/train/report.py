@@ -12,15 +12,15 @@ from ...space.cost import cost
 from ...space.errors import UserError
 from ...space.weights.weights import save_weights
 from ..folder import versions, write_json
-from ..pretrained import Start
 from .figure import draw_curves
 from .history import TrainingResult
+from .starting_point import StartingPoint
 
 CHECKPOINT, WEIGHTS = "checkpoint.pt", "weights.safetensors"
 
 
 def write_training(
-    network: nn.Module, result: TrainingResult, start: Start, facts: Mapping[str, Any], output: Path
+    network: nn.Module, result: TrainingResult, start: StartingPoint, facts: Mapping[str, Any], output: Path
 ) -> dict[str, Any]:
     """Write the results and return the content of ``summary.json``.
 

@@ -11,15 +11,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...space.built import AnyArchitecture, BuiltNetwork, check_network
+from ...space.built import BuiltNetwork, check_network
 from ...space.errors import UserError, check_int
 from ...space.files import write_text
-from ...space.weights.weights import Weights
+from ...space.network_spec import NetworkSpec
+from ...space.weights.contents import Weights
 from ..arguments import as_list
 from ..data.labelled_images import LabelledImages
 from ..data.sources import find_table
 from ..folder import folder_lock
-from ..pretrained import named_architecture, read_own
+from ..pretrained import find_architecture, read_weights_of
 from ..train.job import run_train
 from ..train.recipe import Training
 from .datasets import named_data
@@ -55,7 +56,7 @@ class _Start:
     """One network of the table, and the weights it starts from."""
 
     name: str
-    network: AnyArchitecture
+    network: NetworkSpec
     weights: Weights | None
 
 
@@ -181,7 +182,7 @@ def _train_task(
             network,
             task.data,
             training,
-            weights=None if weights is None else weights.path,
+            weights=weights,
             seed=task.seed,
             device=device,
             threads=threads,
@@ -234,8 +235,8 @@ def _starts(
     count = max(len(names), len(files), 1)
     found = []
     for name, file in zip(names or [None] * count, files or [None] * count, strict=True):
-        read = read_own(file, name, own)
-        network = named_architecture(name, read, own)
+        read = read_weights_of(name, file, own)
+        network = find_architecture(name, read, own)
         found.append(_Start(network.name or "network", network, read))
     return list(_told_apart(found))
 

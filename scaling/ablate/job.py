@@ -20,8 +20,9 @@ from ...evaluate.evaluation import Evaluator
 from ...evaluate.machine.paired_latency import paired_latency
 from ...search.objective import Accuracy
 from ...search.trials import run_trials
-from ...space.built import AnyArchitecture, BuiltNetwork, configured_network
+from ...space.built import BuiltNetwork, configured_network
 from ...space.errors import UserError, check_choice, check_int, check_number
+from ...space.network_spec import NetworkSpec
 from ..rules import load_shares
 from ..scale.job import base_network
 from .report import write_ablation
@@ -69,7 +70,7 @@ class AblateJob:
 
 
 def run_ablation(
-    baseline: AnyArchitecture | str | None,
+    baseline: NetworkSpec | str | None,
     evaluator: Evaluator,
     *,
     network: BuiltNetwork | None = None,

@@ -14,7 +14,6 @@ from optuna.trial import TrialState
 
 from ...evaluate.folder import write_json
 from ...search.record import job_facts, result_of, shown_trials, trial_row, write_rows
-from ...space.built import BuiltNetwork
 from ...space.cost import cost
 from ...space.multipliers import DIVISOR
 from ...space.tables import text_table
@@ -67,7 +66,7 @@ def member_rows(
                 if seconds is None or base_seconds is None
                 else statistics.median(a / b for a, b in zip(seconds, base_seconds, strict=True)),
                 "resolution": network.resolution,
-                "blocks": None if isinstance(network, BuiltNetwork) else sum(stage.repeats for stage in network.stages),
+                "blocks": network.blocks,
                 "phi": met.phi,
                 "depth": met.multipliers.depth,
                 "width": met.multipliers.width,

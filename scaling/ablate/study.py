@@ -11,12 +11,11 @@ from optuna.study import Study
 
 from ...search.problem import Candidate
 from ...search.record import enqueue_missing
-from ...space.built import AnyArchitecture, BuiltNetwork
 from ...space.cost import cost
 from ...space.errors import UserError, check_choice, check_number
 from ...space.multipliers import DIVISOR
+from ...space.network_spec import NetworkSpec
 from ..coefficients import load_coefficients
-from ..compound import check_rounding
 from ..meet import Met, meet
 from ..rules import RULES, Multipliers, make_rule
 
@@ -32,7 +31,7 @@ class Member(NamedTuple):
     met: Met
 
     @property
-    def network(self) -> AnyArchitecture:
+    def network(self) -> NetworkSpec:
         """The network."""
         return self.met.network
 
@@ -108,7 +107,7 @@ def checked_factors(factors: Any) -> tuple[float, ...]:
 
 
 def make_members(
-    base: AnyArchitecture,
+    base: NetworkSpec,
     names: Sequence[str],
     factors: Sequence[float],
     coefficients: Any,
@@ -129,7 +128,7 @@ def make_members(
         UserError: coefficients or shares that are none, or are of a rule that is not there; a budget that a rule cannot
             meet.
     """
-    check_rounding(base, depth_rounding)
+    base.check_scalable(depth_rounding)
     given = None if coefficients is None else load_coefficients(coefficients)
     for setting, owner in ((given, "compound"), (shares, "dwr")):
         if setting is not None and owner not in names:
@@ -137,14 +136,13 @@ def make_members(
             raise UserError(f"{what} belong to rule {owner}, which is not among rules=[{', '.join(names)}]")
     macs = cost(base).macs
     found = [Member(BASE, 1.0, Met(base, 0.0, Multipliers(1.0, 1.0, 1.0), 1.0, 1.0, DIVISOR))]
-    lite = not isinstance(base, BuiltNetwork) and base.fixed_ends
     for factor in factors:
         for name in names:
             rule = make_rule(
                 name,
                 coefficients=given if name == "compound" else None,
                 shares=shares if name == "dwr" else None,
-                lite=lite,
+                lite=base.fixed_ends,
             )
             met = meet(base, rule, factor * macs, tolerance, depth_rounding=depth_rounding)
             network = met.network.with_(name=f"{base.name or 'network'}"[:160] + f"_{name}_x{factor:g}")

@@ -19,8 +19,9 @@ from optuna.study import Study
 from ...evaluate.evaluation import Evaluator
 from ...search.objective import Accuracy
 from ...search.trials import run_trials
-from ...space.built import AnyArchitecture, BuiltNetwork, configured_network
+from ...space.built import BuiltNetwork, configured_network
 from ...space.errors import UserError, check_choice, check_int, check_number
+from ...space.network_spec import NetworkSpec
 from ..scale.job import base_network
 from .latency import LatencyRatios
 from .networks import Scaled
@@ -71,7 +72,7 @@ class GridJob:
 
 
 def run_grid_search(
-    baseline: AnyArchitecture | str | None,
+    baseline: NetworkSpec | str | None,
     evaluator: Evaluator,
     *,
     network: BuiltNetwork | None = None,

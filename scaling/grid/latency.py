@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ...evaluate.arguments import check_threads
-from ...space.built import AnyArchitecture
 from ...space.errors import UserError, check_int
 from ...space.files import write_text
+from ...space.network_spec import NetworkSpec
 
 FILE = "latency.json"
 #: Times that a network and the baseline are measured, in turns, and the timed passes of each; the median ratio counts.
@@ -44,7 +44,7 @@ class LatencyRatios:
 
     def __init__(
         self,
-        baseline: AnyArchitecture,
+        baseline: NetworkSpec,
         folder: Path,
         *,
         within: float,
@@ -61,7 +61,7 @@ class LatencyRatios:
         #: By digest: ``ratio`` and ``latency`` (seconds a batch, median of the turns), or the ``reason`` there is none.
         self.known: dict[str, dict[str, Any]] = self._read()
 
-    def __call__(self, networks: Sequence[AnyArchitecture]) -> dict[str, float]:
+    def __call__(self, networks: Sequence[NetworkSpec]) -> dict[str, float]:
         """Latency ratios by digest; without those that could not be measured.
 
         Raises:
@@ -99,7 +99,7 @@ class LatencyRatios:
             )
         return networks
 
-    def _measure(self, network: AnyArchitecture) -> dict[str, Any]:
+    def _measure(self, network: NetworkSpec) -> dict[str, Any]:
         from ...evaluate.machine.paired_latency import NotTimedError, time_round  # imports torch
 
         ratios, latencies = [], []

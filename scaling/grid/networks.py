@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
 
-from ...space.built import AnyArchitecture, BuiltNetwork
-from ...space.cost import Cost, cost
+from ...space.cost import cost
 from ...space.errors import UserError
+from ...space.formulas import Cost
+from ...space.network_spec import NetworkSpec
 from ..coefficients import Coefficients
 from ..compound import scale
 
@@ -21,14 +23,14 @@ class Scaled:
         baseline: the network of φ = 0.
     """
 
-    def __init__(self, baseline: AnyArchitecture) -> None:
+    def __init__(self, baseline: NetworkSpec) -> None:
         self.baseline = baseline
         self.base = cost(baseline)
-        self._networks: dict[Coefficients, AnyArchitecture | None] = {}
+        self._networks: dict[Coefficients, NetworkSpec | None] = {}
         self._costs: dict[str, Cost] = {}
-        self._built: dict[tuple[int, ...], BuiltNetwork] = {}
+        self._rounded: dict[Hashable, NetworkSpec] = {}
 
-    def network(self, point: Coefficients) -> AnyArchitecture | None:
+    def network(self, point: Coefficients) -> NetworkSpec | None:
         """The scaled network; None where there is none."""
         if point not in self._networks:
             try:
@@ -37,19 +39,16 @@ class Scaled:
                 self._networks[point] = None
         return self._networks[point]
 
-    def make(self, point: Coefficients) -> AnyArchitecture:
+    def make(self, point: Coefficients) -> NetworkSpec:
         """The scaled network, made anew.
 
         Raises:
             UserError: there is none.
         """
         found = scale(self.baseline, point, 1)
-        if not isinstance(found, BuiltNetwork):
-            return found
-        costs = self.cost(found)
-        return self._built.setdefault((found.resolution, costs.params, costs.macs, costs.activations), found)
+        return self._rounded.setdefault(found.after_rounding, found)
 
-    def cost(self, network: AnyArchitecture) -> Cost:
+    def cost(self, network: NetworkSpec) -> Cost:
         """Its cost."""
         key = network.digest
         if key not in self._costs:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...space.built import AnyArchitecture
 from ...space.errors import UserError, check_choice, check_number
+from ...space.network_spec import NetworkSpec
 from ..coefficients import Coefficients
 from .networks import Scaled
 
@@ -25,7 +25,7 @@ MOST, MOST_NETWORKS = 1_000_000, 20_000
 TICKS = 10_000
 
 #: Ratios to the baseline by digest; networks that could not be measured, or are clearly out, are left out.
-Measure = Callable[[Sequence[AnyArchitecture]], Mapping[str, float]]
+Measure = Callable[[Sequence[NetworkSpec]], Mapping[str, float]]
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from ...evaluate.folder import write_json
-from ...space.built import AnyArchitecture
 from ...space.cost import cost
 from ...space.errors import UserError, check_choice
 from ...space.files import write_text
-from ...space.multipliers import apply_multipliers
+from ...space.network_spec import NetworkSpec
 from ...space.tables import text_table
 from ...space.zoo import PUBLISHED, load_architecture
 from .tables import TABLES, PaperRow
@@ -111,10 +110,10 @@ def reproduce(table: str) -> list[dict[str, Any]]:
     return [_row(row) for row in TABLES[table]]
 
 
-def scaled(network: str, depth: float, width: float, resolution: float) -> AnyArchitecture:
+def scaled(network: str, depth: float, width: float, resolution: float) -> NetworkSpec:
     """A network of the zoo with its repeats and channels multiplied, at ``resolution`` times its pixels, rounded."""
     base = load_architecture(network)
-    return apply_multipliers(base, width, depth, round(base.resolution * resolution))
+    return base.scaled(width, depth, round(base.resolution * resolution))
 
 
 def interval(printed: str) -> tuple[float, float]:

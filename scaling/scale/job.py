@@ -14,14 +14,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ...space.built import AnyArchitecture, BuiltNetwork, check_network
+from ...space.built import check_network
 from ...space.cost import cost
 from ...space.errors import UserError, check_number, unknown
+from ...space.network_spec import NetworkSpec
 from ...space.quantity import parse_quantity
 from ...space.tables import text_table
 from ...space.zoo import load_architecture, zoo
 from ..coefficients import PAPER, PRESETS, load_coefficients
-from ..compound import check_rounding, scale_by
+from ..compound import scale_by
 from ..rules import Multipliers, Rule, load_shares, make_rule
 from ..solve import TARGETS, Latency, solve_phi
 from .explain import explain, explain_rows
@@ -93,7 +94,7 @@ def run_scale(options: ScaleJob, output: Path) -> list[dict[str, Any]]:
         UserError: options that contradict each other or say nothing, a bad value, an infeasible target.
     """
     asked = _asked(options)
-    networks: list[AnyArchitecture] = []
+    networks: list[NetworkSpec] = []
     if not asked:
         rows = explain_rows()
     elif options.preset is not None:
@@ -162,12 +163,11 @@ def _asked(options: ScaleJob) -> list[str]:
     return others + targets
 
 
-def _scaled(options: ScaleJob) -> tuple[list[AnyArchitecture], list[dict[str, Any]]]:
+def _scaled(options: ScaleJob) -> tuple[list[NetworkSpec], list[dict[str, Any]]]:
     baseline = base_network(options.baseline, options.network)
     given = None if options.coefficients is None else load_coefficients(options.coefficients)
-    lite = not isinstance(baseline, BuiltNetwork) and baseline.fixed_ends
-    rule = make_rule(options.rule, coefficients=given, shares=load_shares(options.shares), lite=lite)
-    check_rounding(baseline, options.depth_rounding)
+    rule = make_rule(options.rule, coefficients=given, shares=load_shares(options.shares), lite=baseline.fixed_ends)
+    baseline.check_scalable(options.depth_rounding)
     measure = _latency(options)
     phis = _phis(options, baseline, rule, measure)
     networks = [scale_by(baseline, rule, phi, depth_rounding=options.depth_rounding) for phi in phis]
@@ -178,9 +178,7 @@ def _scaled(options: ScaleJob) -> tuple[list[AnyArchitecture], list[dict[str, An
     return networks, rows
 
 
-def base_network(
-    baseline: AnyArchitecture | str | None, network: Any, default: str = _DEFAULT_BASELINE
-) -> AnyArchitecture:
+def base_network(baseline: NetworkSpec | str | None, network: Any, default: str = _DEFAULT_BASELINE) -> NetworkSpec:
     """The network that a job scales: itself, a file or zoo name, the user's own ``network``, or else the default.
 
     Raises:
@@ -189,14 +187,11 @@ def base_network(
     network, found = check_network(network), baseline
     if found is None or isinstance(found, str):
         found = load_architecture(found or (None if network else default), network)
-    if isinstance(found, BuiltNetwork):
-        from ...space.builders.module import check_builder
-
-        check_builder(found)
+    found.check_scalable()
     return found
 
 
-def _phis(options: ScaleJob, baseline: AnyArchitecture, rule: Rule, measure: Latency) -> list[float]:
+def _phis(options: ScaleJob, baseline: NetworkSpec, rule: Rule, measure: Latency) -> list[float]:
     if options.phi is not None:
         check_number("phi", options.phi, -100, 100)
         return [float(options.phi)]
@@ -228,7 +223,7 @@ def _latency(options: ScaleJob) -> Latency:
     """Median seconds a batch, measured once for each network."""
 
     @cache
-    def measure(network: AnyArchitecture) -> float:
+    def measure(network: NetworkSpec) -> float:
         from ...evaluate.machine.profile import profile
 
         return profile(
@@ -244,7 +239,7 @@ def _latency(options: ScaleJob) -> Latency:
     return measure
 
 
-def _preset(options: ScaleJob) -> tuple[list[AnyArchitecture], list[dict[str, Any]]]:
+def _preset(options: ScaleJob) -> tuple[list[NetworkSpec], list[dict[str, Any]]]:
     if options.preset not in PRESETS:
         raise unknown("preset", options.preset, PRESETS)
     own_coefficients = options.coefficients is not None and load_coefficients(options.coefficients) != PAPER
@@ -262,7 +257,7 @@ def _preset(options: ScaleJob) -> tuple[list[AnyArchitecture], list[dict[str, An
 
 
 def _describe(
-    network: AnyArchitecture, rule: str | None, phi: float | None, by: Multipliers, base_macs: int
+    network: NetworkSpec, rule: str | None, phi: float | None, by: Multipliers, base_macs: int
 ) -> dict[str, Any]:
     total = cost(network)
     return {
@@ -278,7 +273,7 @@ def _describe(
         "peak_memory": total.peak_memory,
         "macs_ratio": total.macs / base_macs,
         "nominal_macs_ratio": by.macs_ratio,
-        "dropout": None if isinstance(network, BuiltNetwork) else network.dropout,
+        "dropout": network.dropout,
         "architecture": network.to_dict(),
     }
 

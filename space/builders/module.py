@@ -1,8 +1,9 @@
 """What a builder's network is and costs: the module itself, and its parameters, MACs, activations and memory.
 
 Costs are measured on PyTorch's ``meta`` device, where nothing is computed, with torch's ``FlopCounterMode``; fvcore
-cannot trace a module there. They agree with fvcore's counts on the CPU and with the conventions of ``space/cost.py``:
-MACs of convolutions and matrix products, elements of their outputs, peak memory with BatchNorm folded.
+cannot trace a module there. They agree with fvcore's counts on the CPU and with the conventions of
+``space/formulas.py``: MACs of convolutions and matrix products, elements of their outputs, peak memory with BatchNorm
+folded.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from importlib import import_module
 from typing import Any
 
@@ -19,11 +20,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..built import BuiltNetwork
-from ..cost import Cost
 from ..errors import UserError
+from ..formulas import Cost
 from ..torch_private import OperatorWatch, is_batch_norm
+from .builder import BuilderCall
 from .live_tensors import LiveTensors
+from .table import BUILT
 
 _aten: Any = torch.ops.aten
 _PRODUCTS = (_aten.addmm, _aten.mm, _aten.bmm, _aten.baddbmm)
@@ -37,7 +39,7 @@ class Measured:
     total_stride: int
 
 
-def make(network: BuiltNetwork) -> nn.Module:
+def make_module(network: BuilderCall) -> nn.Module:
     """Call the builder, on torch's current default device and with its current random state.
 
     Raises:
@@ -64,7 +66,7 @@ def make(network: BuiltNetwork) -> nn.Module:
     try:
         module = function(network.depth, network.width, network.resolution, **options)
     except Exception as error:
-        raise UserError(f"{where} failed at {_sizes(network)}: {type(error).__name__}: {error}") from error
+        raise UserError(f"{where} failed at {network.sizes}: {type(error).__name__}: {error}") from error
     if not isinstance(module, nn.Module):
         raise UserError(f"{where} must return a torch.nn.Module, got {type(module).__name__}")
     if lazy := [name for name, p in module.named_parameters() if nn.parameter.is_lazy(p)]:
@@ -72,23 +74,23 @@ def make(network: BuiltNetwork) -> nn.Module:
     return module
 
 
-def measured(network: BuiltNetwork) -> Measured:
+def measure_network(network: BuilderCall) -> Measured:
     """Costs of one image at the network's resolution, without computing anything.
 
     Raises:
-        UserError: as :func:`make`, or the module cannot take such images or gives something else than
+        UserError: as :func:`make_module`, or the module cannot take such images or gives something else than
             (n, num_classes); a resolution too small for it is told as that.
     """
-    return _measured(network, network.function)
+    return _measure(network, network.function)
 
 
 @lru_cache(maxsize=4096)
-def _measured(network: BuiltNetwork, function: object) -> Measured:
+def _measure(network: BuilderCall, function: object) -> Measured:
     """``function`` tells one that was defined anew, as in a notebook, from an earlier one of the same name."""
     where = f"builder {network.code}"
-    module = on_meta(network).eval()
+    module = make_on_meta(partial(make_module, network)).eval()
     params = sum(p.numel() for p in module.parameters())
-    _fold(module)
+    _fold_batch_norm(module)
     outputs = _Outputs()
     live = LiveTensors()
     side = network.resolution
@@ -97,7 +99,7 @@ def _measured(network: BuiltNetwork, function: object) -> Measured:
             logits = module(torch.zeros(1, network.in_channels, side, side, device="meta"))
     except Exception as error:
         raise UserError(
-            f"{where}: a network of {_sizes(network)} cannot take an image of {network.in_channels} channels and "
+            f"{where}: a network of {network.sizes} cannot take an image of {network.in_channels} channels and "
             f"{side} pixels: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
         ) from error
     if not isinstance(logits, Tensor) or logits.shape != (1, network.num_classes):
@@ -110,27 +112,27 @@ def _measured(network: BuiltNetwork, function: object) -> Measured:
     return Measured(cost, max(1, side // (outputs.smallest or side)))
 
 
-def on_meta(network: BuiltNetwork) -> nn.Module:
-    """The module without memory for its weights; built on the CPU first where it cannot be without them.
+def make_on_meta(make: Callable[[], nn.Module]) -> nn.Module:
+    """The module that ``make`` makes, without memory for its weights; with it first where it cannot be without.
 
     Raises:
-        UserError: as :func:`make`.
+        UserError: as ``make``.
     """
     with contextlib.suppress(UserError), torch.device("meta"):
-        return make(network)
+        return make()
     with torch.random.fork_rng(devices=[]):
-        return make(network).to("meta")
+        return make().to("meta")
 
 
-def classifier_names(network: BuiltNetwork) -> frozenset[str]:
+def find_classifier(network: BuilderCall) -> frozenset[str]:
     """The entries of the ``state_dict`` whose shapes depend on the number of classes.
 
     Raises:
-        UserError: as :func:`make`, or there are none, since the builder ignores ``num_classes``.
+        UserError: as :func:`make_module`, or there are none, since the builder ignores ``num_classes``.
     """
     shapes, others = (
-        {name: tensor.shape for name, tensor in on_meta(n).state_dict().items()}
-        for n in (network, network.with_(num_classes=network.num_classes + 1))
+        {name: tensor.shape for name, tensor in make_on_meta(partial(make_module, n)).state_dict().items()}
+        for n in (network, replace(network, num_classes=network.num_classes + 1))
     )
     found = frozenset(name for name, shape in shapes.items() if others.get(name) != shape)
     if not found:
@@ -141,17 +143,17 @@ def classifier_names(network: BuiltNetwork) -> frozenset[str]:
     return found
 
 
-def check_builder(network: BuiltNetwork, names: Sequence[str] = ("depth", "width", "resolution")) -> None:
+def check_builder(network: BuilderCall, names: Sequence[str] = ("depth", "width", "resolution")) -> None:
     """Refuse a builder that ignores one of these arguments: more of each must cost more.
 
     Raises:
-        UserError: as :func:`measured`, or the MACs do not rise; the message names the argument.
+        UserError: as :func:`measure_network`, or the MACs do not rise; the message names the argument.
     """
-    base = measured(network).cost.macs
+    base = measure_network(network).cost.macs
     for name in names:
         for factor in (2, 4, 8):  # two blocks may be one at a depth of 0.5 and at 0.25
             value = factor * getattr(network, name)
-            macs = measured(network.with_(**{name: value})).cost.macs
+            macs = measure_network(replace(network, **{name: value})).cost.macs
             if macs > base:
                 break
         else:
@@ -161,21 +163,15 @@ def check_builder(network: BuiltNetwork, names: Sequence[str] = ("depth", "width
             )
 
 
-def _function(network: BuiltNetwork) -> tuple[Callable[..., Any], dict[str, Any]]:
+def _function(network: BuilderCall) -> tuple[Callable[..., Any], dict[str, Any]]:
     """The builder and its options."""
     if network.function is not None:
         return network.function, network.options
-    from ..zoo import BUILT
-
     entry = BUILT[network.code]
     return getattr(import_module(f".{entry.module}", __package__), entry.function), dict(entry.options)
 
 
-def _sizes(network: BuiltNetwork) -> str:
-    return f"depth {network.depth:g}, width {network.width:g}, resolution {network.resolution}"
-
-
-def _fold(module: nn.Module) -> None:
+def _fold_batch_norm(module: nn.Module) -> None:
     """BatchNorm costs no memory in inference, being folded into the convolution before it."""
     for child in module.modules():
         if is_batch_norm(child):

@@ -40,17 +40,17 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     if not path.is_file():
         raise UserError(f"weights: no such file: {path}")
-    tensors, facts = _safetensors(path) if path.suffix == ".safetensors" else _torch(path)
+    tensors, facts = _read_safetensors(path) if path.suffix == ".safetensors" else _read_checkpoint(path)
     if not tensors:
         raise UserError(
             f"weights: {path} holds no tensors by name; a state_dict is needed, alone or under one of: "
             f"{', '.join(_NESTED)}"
         )
-    prefix = wrappers_prefix(tensors)
+    prefix = find_wrappers_prefix(tensors)
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}, facts
 
 
-def wrappers_prefix(names: Iterable[str]) -> str:
+def find_wrappers_prefix(names: Iterable[str]) -> str:
     """What wrappers put before all of the names, one after the other; empty where they put nothing."""
     rest, prefix = list(names), ""
     while rest and (found := next((p for p in _PREFIXES if all(name.startswith(p) for name in rest)), "")):
@@ -70,7 +70,7 @@ def read_timm_config(path: Path) -> dict[str, Any]:
     return {**found, **inner} if isinstance(inner, dict) else found
 
 
-def _safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
@@ -80,7 +80,7 @@ def _safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         ) from None
 
 
-def _torch(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         # timm's training checkpoints hold their arguments as a Namespace: attributes, no code
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
@@ -98,11 +98,11 @@ def _torch(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             f"weights: {path} cannot be read as a checkpoint of torch ({_one_line(error)}); it may be cut short"
         ) from None
     arch = found.get("arch") if isinstance(found, dict) else None
-    tensors = _state_dict(found)
+    tensors = _find_state_dict(found)
     return tensors, {"arch": arch} if isinstance(arch, str) else {}
 
 
-def _state_dict(found: Any) -> dict[str, Tensor]:
+def _find_state_dict(found: Any) -> dict[str, Tensor]:
     """The weights in what ``torch.save`` wrote; empty where there are none."""
     if isinstance(found, Mapping) and "effnas_checkpoint" in found and isinstance(found.get("state"), Mapping):
         state = found["state"]

@@ -34,12 +34,12 @@ class Format(NamedTuple):
     se: bool = True
 
 
-def recognise(keys: Collection[str]) -> Format | None:
+def recognise_format(keys: Collection[str]) -> Format | None:
     """The format of a checkpoint by its keys."""
     return next((found for found in FORMATS if found.sign in keys), None)
 
 
-def names(network: Network, form: Format) -> dict[str, str]:
+def map_names(network: Network, form: Format) -> dict[str, str]:
     """Our key to theirs, for every tensor that carries the network's function.
 
     Raises:

@@ -16,10 +16,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..architecture import Architecture, Stage
+from ..architecture import Architecture
 from ..blocks import Block, ConvNormAct, SqueezeExcite
+from ..builders.module import make_on_meta
 from ..errors import UserError, check_int, check_number
 from ..network import Network, build
+from ..network_spec import NetworkSpec
+from ..stage import Stage
 
 #: What may differ within a family; all else decides what the weights mean.
 _FREE = ("stages", "stem", "head", "dropout", "drop_path", "bn_momentum", "resolution", "fixed_ends", "name")
@@ -81,6 +84,17 @@ def grow(
     return Growth(network, copier.exact, tuple(copier.notes))
 
 
+def check_growable(network: NetworkSpec, refusal: str) -> Architecture:
+    """The network, where it is of a kind that can be grown: a builder's module tells nothing of its stages.
+
+    Raises:
+        UserError: it is not; ``refusal`` is the message.
+    """
+    if not isinstance(network, Architecture):
+        raise UserError(refusal)
+    return network
+
+
 def _check_family(small: Architecture, larger: Architecture) -> None:
     found = _differences("", small, larger, _FREE)
     if bool(small.head) != bool(larger.head):
@@ -109,8 +123,7 @@ def _differences(where: str, small: Any, larger: Any, free: Sequence[str]) -> li
 
 
 def _check_weights(small: Network, architecture: Architecture) -> None:
-    with torch.device("meta"):
-        wanted = {key: tuple(value.shape) for key, value in Network(architecture).state_dict().items()}
+    wanted = {key: tuple(value.shape) for key, value in make_on_meta(architecture.module).state_dict().items()}
     found = {key: tuple(value.shape) for key, value in small.state_dict().items()}
     for key in [*wanted, *found]:
         if wanted.get(key) != found.get(key):

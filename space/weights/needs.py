@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any
 
-from ..architecture import Architecture, iter_layers
-from ..built import AnyArchitecture, BuiltNetwork
-from ..errors import UserError
+from ..architecture import Architecture
+from ..network_spec import N
 from ..zoo import zoo
-
-if TYPE_CHECKING:
-    from .weights import Normalization, Weights
+from .contents import Normalization, Weights
 
 #: What most checkpoints were trained with: 255 × (0.485, 0.456, 0.406) and 255 × (0.229, 0.224, 0.225).
 IMAGENET = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
@@ -25,21 +22,9 @@ _HALF_MARKS = (".ap_", "_ap-", ".ra4_")
 _TORCHVISION_1E3 = ("efficientnet_b5", "efficientnet_b6", "efficientnet_b7")
 
 
-@overload
-def suited(
-    architecture: Architecture, weights: Weights, *, padding: str | None = None, bn_eps: float | None = None
-) -> tuple[Architecture, Weights, str]: ...
-
-
-@overload
-def suited(
-    architecture: AnyArchitecture, weights: Weights, *, padding: str | None = None, bn_eps: float | None = None
-) -> tuple[AnyArchitecture, Weights, str]: ...
-
-
-def suited(
-    architecture: AnyArchitecture, weights: Weights, *, padding: str | None = None, bn_eps: float | None = None
-) -> tuple[AnyArchitecture, Weights, str]:
+def adapt_network(
+    architecture: N, weights: Weights, *, padding: str | None = None, bn_eps: float | None = None
+) -> tuple[N, Weights, str]:
     """The architecture as the weights need it, and what was assumed.
 
     - effnas: padding and BatchNorm eps that the file says.
@@ -64,38 +49,23 @@ def suited(
     Raises:
         UserError: a setting is out of range, or one for a builder's network.
     """
-    if isinstance(architecture, BuiltNetwork):
-        return no_settings(architecture, padding, bn_eps), weights, _note(weights, weights.normalization, [])
-    given = {"padding": padding, "bn_eps": bn_eps}
-    given = {key: value for key, value in given.items() if value is not None}
-    fitting = architecture.with_(**{**_needs(architecture, weights, padding), **given})
-    normalization = weights.normalization or _normalization(fitting, weights)
-    facts = [f"padding {fitting.padding}, BatchNorm eps {fitting.bn_eps:g}"]
-    if weights.format == "timm" and fitting.padding == "symmetric" and padding is None:
+    if not isinstance(architecture, Architecture):
+        return architecture.with_settings(padding, bn_eps), weights, _write_note(weights, weights.normalization, [])
+    said = weights.architecture if isinstance(weights.architecture, Architecture) else None
+    needs = _find_needs(architecture, weights, said, padding)
+    adapted = architecture.with_(**needs).with_settings(padding, bn_eps)
+    normalization = weights.normalization or _find_normalization(adapted, weights)
+    facts = [f"padding {adapted.padding}, BatchNorm eps {adapted.bn_eps:g}"]
+    if weights.format == "timm" and adapted.padding == "symmetric" and padding is None:
         facts.append("if it is a tf_ model of timm's, set padding=same")
     unlike = ""
-    if isinstance(weights.architecture, Architecture) and (other := _unlike(weights.architecture, fitting)):
-        unlike = f"trained in a network with other {other}"
-    note = _note(weights, normalization, facts, unlike)
-    return fitting, replace(weights, normalization=normalization), note
+    if said is not None and (differences := _find_differences(said, adapted)):
+        unlike = f"trained in a network with other {differences}"
+    note = _write_note(weights, normalization, facts, unlike)
+    return adapted, replace(weights, normalization=normalization), note
 
 
-def no_settings(network: BuiltNetwork, padding: str | None, bn_eps: float | None) -> BuiltNetwork:
-    """The network, where neither is given.
-
-    Raises:
-        UserError: one is.
-    """
-    for name, value in (("padding", padding), ("bn_eps", bn_eps)):
-        if value is not None:
-            raise UserError(
-                f"{name}={value} is for networks that are Architectures; {network.name} is as its builder, "
-                f"{network.code}, makes it"
-            )
-    return network
-
-
-def _note(weights: Weights, normalization: Normalization | None, facts: Sequence[str], unlike: str = "") -> str:
+def _write_note(weights: Weights, normalization: Normalization | None, facts: Sequence[str], unlike: str = "") -> str:
     if normalization is None:
         normalized = "it does not say how images are normalised"
     else:
@@ -105,10 +75,11 @@ def _note(weights: Weights, normalization: Normalization | None, facts: Sequence
     return f"weights: {weights.path} ({'; '.join(parts)})"
 
 
-def _needs(architecture: Architecture, weights: Weights, padding: str | None) -> dict[str, Any]:
+def _find_needs(
+    architecture: Architecture, weights: Weights, said: Architecture | None, padding: str | None
+) -> dict[str, Any]:
     if weights.format == "effnas":
-        said = weights.architecture
-        return {} if not isinstance(said, Architecture) else {"padding": said.padding, "bn_eps": said.bn_eps}
+        return {} if said is None else {"padding": said.padding, "bn_eps": said.bn_eps}
     if weights.format == "torchvision":
         late = any(architecture.stages == zoo(name).stages for name in _TORCHVISION_1E3)
         return {"padding": "symmetric", "bn_eps": 1e-3 if late else 1e-5}
@@ -117,7 +88,7 @@ def _needs(architecture: Architecture, weights: Weights, padding: str | None) ->
     return {"padding": "same", "bn_eps": 1e-3} if same else {"padding": "symmetric", "bn_eps": 1e-5}
 
 
-def _normalization(architecture: Architecture, weights: Weights) -> Normalization | None:
+def _find_normalization(architecture: Architecture, weights: Weights) -> Normalization | None:
     if weights.format == "effnas" or architecture.in_channels != 3:
         return None
     lite = architecture.activation == "relu6" and architecture.fixed_ends
@@ -129,11 +100,11 @@ def _normalization(architecture: Architecture, weights: Weights) -> Normalizatio
     return IMAGENET
 
 
-def _unlike(said: Architecture, other: Architecture) -> str:
+def _find_differences(said: Architecture, other: Architecture) -> str:
     """What no shape of a tensor tells: activation, strides, shortcuts, blocks."""
     found = [] if said.activation == other.activation else ["activation"]
     layers = [
-        [(stage.block, stage.effective_skip(width), stride) for _, stage, width, stride in iter_layers(network)]
+        [(stage.block, stage.effective_skip(width), stride) for _, stage, width, stride in network.iter_blocks()]
         for network in (said, other)
     ]
     if said.stem_stride != other.stem_stride or layers[0] != layers[1]:

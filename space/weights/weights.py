@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,54 +12,26 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from ..builders.module import classifier_names, on_meta
-from ..built import AnyArchitecture, BuiltNetwork
+from ..builders.module import make_on_meta
+from ..built import BuiltNetwork
 from ..errors import UserError, check_choice, check_number
 from ..files import load_yaml, write_bytes
 from ..network import Network
-from ..zoo import architecture_from
-from .files import read_tensors, read_timm_config, wrappers_prefix
-from .formats import FORMATS, Format, names, recognise
-from .needs import suited as suited
-
-#: Mean and standard deviation of each channel, in units of 0 to 255.
-Normalization = tuple[tuple[float, ...], tuple[float, ...]]
+from ..network_spec import NetworkSpec
+from ..zoo import parse_network
+from .contents import Normalization, Weights
+from .files import find_wrappers_prefix, read_tensors, read_timm_config
+from .formats import FORMATS, Format, map_names, recognise_format
 
 CLASSIFIERS = ("require", "skip")
 _SHOWN = 5
-
-
-@dataclass(frozen=True, eq=False)
-class Weights:
-    """The content of a weights file.
-
-    Args:
-        path: of the file.
-        tensors: by the names that the file has.
-        format: ``effnas``, ``timm``, ``torchvision`` or ``lukemelas``; ``own`` where the names are those of a builder's
-            network and the file says nothing about itself.
-        architecture: of the network, where the file says it (ours do).
-        normalization: that the images need, where the file (or timm's ``config.json`` beside it) says it.
-        classes: names, where the file says them.
-        model: timm's name of the network, as the checkpoint, ``config.json`` or else the file's name has it.
-        digest: 16 hexadecimal digits that identify the file's content.
-    """
-
-    path: str
-    tensors: Mapping[str, Tensor]
-    format: str
-    architecture: AnyArchitecture | None = None
-    normalization: Normalization | None = None
-    classes: tuple[str, ...] | None = None
-    model: str = ""
-    digest: str = ""
 
 
 def save_weights(
     path: str | Path,
     network: nn.Module,
     *,
-    architecture: AnyArchitecture,
+    architecture: NetworkSpec,
     normalization: Normalization | None = None,
     classes: Sequence[str] | None = None,
 ) -> Path:
@@ -77,25 +48,21 @@ def save_weights(
         UserError: the facts do not fit each other or the network.
         OSError: the file cannot be written.
     """
-    tensors = _separate(network.state_dict())
-    if isinstance(architecture, BuiltNetwork):
-        wanted = on_meta(architecture).state_dict()
-    else:
-        with torch.device("meta"):
-            wanted = Network(architecture).state_dict()
+    tensors = _copy_apart(network.state_dict())
+    wanted = make_on_meta(architecture.module).state_dict()
     for name in (*wanted, *tensors):
         if name not in tensors or name not in wanted or tensors[name].shape != wanted[name].shape:
             raise UserError(f"weights: the network to be written is not of its architecture: {name} differs")
     facts: dict[str, Any] = {}
     if normalization is not None:
-        facts["normalization"] = _normalization(normalization, architecture)
+        facts["normalization"] = _check_normalization(normalization, architecture)
     if classes is not None:
-        facts["classes"] = _classes(list(classes), architecture)
+        facts["classes"] = _check_classes(list(classes), architecture)
     metadata = {key: json.dumps(value) for key, value in facts.items()}
     return write_bytes(path, save(tensors, {"effnas_architecture": architecture.to_yaml(), **metadata}))
 
 
-def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _copy_apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """On the CPU, each with memory of its own: a network of a user's may have one tensor under two names."""
     found: dict[str, Tensor] = {}
     seen: set[int] = set()
@@ -125,13 +92,13 @@ def read_weights(path: str | Path, network: BuiltNetwork | None = None) -> Weigh
     """
     path = Path(path).expanduser()
     tensors, facts = read_tensors(path)
-    architecture = _architecture(path, facts, network)
+    architecture = _read_architecture(path, facts, network)
     if architecture is not None:
         form = "effnas"
     else:
-        form = "own" if network is not None and recognise(tensors) is None else _format(path, tensors).name
+        form = "own" if network is not None and recognise_format(tensors) is None else _find_format(path, tensors).name
     try:
-        found = _timm_facts(path, facts) if form == "timm" else _own_facts(facts, architecture)
+        found = _read_timm_facts(path, facts) if form == "timm" else _read_own_facts(facts, architecture)
     except (ValueError, TypeError, RecursionError) as error:
         raise _unreadable(path, error) from None
     with open(path, "rb") as file:
@@ -140,7 +107,7 @@ def read_weights(path: str | Path, network: BuiltNetwork | None = None) -> Weigh
 
 
 def load_into(
-    network: nn.Module, weights: Weights, *, classifier: str = "require", built: BuiltNetwork | None = None
+    network: nn.Module, weights: Weights, *, classifier: str = "require", architecture: NetworkSpec | None = None
 ) -> None:
     """Put the weights into a network; where they do not fit it stays as it is.
 
@@ -148,7 +115,7 @@ def load_into(
         network: of the weights' architecture.
         weights: what was read; for a builder's network by the names that its ``state_dict`` has.
         classifier: ``skip`` leaves the network's own, whatever the file has.
-        built: what a builder's network was made of, which tells its classifier.
+        architecture: of a builder's network, which tells its classifier where that is skipped.
 
     Raises:
         UserError: they are of another network: the message names keys and shapes.
@@ -156,26 +123,26 @@ def load_into(
     check_choice("classifier", classifier, CLASSIFIERS)
     own, found = network.state_dict(), dict(weights.tensors)
     if isinstance(network, Network):
-        form = _format(Path(weights.path), weights.tensors)
-        theirs, head = names(network, form), dict(form.pairs(network))["classifier"]
+        form = _find_format(Path(weights.path), weights.tensors)
+        theirs, head = map_names(network, form), dict(form.pairs(network))["classifier"]
         left = [name for name in own if name.startswith("classifier.")]
         dropped = [name for name in found if name.startswith(f"{head}.")]
     else:
-        prefix, head = wrappers_prefix(own), ""
+        prefix, head = find_wrappers_prefix(own), ""
         theirs = {name: name.removeprefix(prefix) for name in own if not name.endswith("num_batches_tracked")}
-        left = sorted(classifier_names(built)) if built is not None and classifier == "skip" else []
+        left = sorted(architecture.classifier_names) if architecture is not None and classifier == "skip" else []
         dropped = [name.removeprefix(prefix) for name in left]
     if classifier == "skip":
         theirs = {ours: name for ours, name in theirs.items() if ours not in left}
         found = {name: tensor for name, tensor in found.items() if name not in dropped}
-    _check(weights, found, theirs, own, head)
+    _check_fit(weights, found, theirs, own, head)
     with torch.no_grad():
         for ours, name in theirs.items():
             own[ours].copy_(found[name])
 
 
-def _format(path: Path, tensors: Mapping[str, Tensor]) -> Format:
-    found = recognise(tensors)
+def _find_format(path: Path, tensors: Mapping[str, Tensor]) -> Format:
+    found = recognise_format(tensors)
     if found is None:
         known = ", ".join(dict.fromkeys(form.name for form in FORMATS))
         raise UserError(
@@ -188,25 +155,25 @@ def _format(path: Path, tensors: Mapping[str, Tensor]) -> Format:
 # -- what a file says about itself --------------------------------------------------------------------------
 
 
-def _architecture(path: Path, facts: Mapping[str, str], network: BuiltNetwork | None) -> AnyArchitecture | None:
+def _read_architecture(path: Path, facts: Mapping[str, str], network: BuiltNetwork | None) -> NetworkSpec | None:
     text = facts.get("effnas_architecture")
     if not text:
         return None
     try:
         data = load_yaml(text, "architecture")
         if not (isinstance(data, Mapping) and "effnas_network" in data):
-            return architecture_from(data)
+            return parse_network(data)
     except UserError as error:
         raise _unreadable(path, error) from None
-    return architecture_from(data, f"weights: {path}", network)
+    return parse_network(data, f"weights: {path}", network)
 
 
-def _own_facts(facts: Mapping[str, str], architecture: AnyArchitecture | None) -> dict[str, Any]:
+def _read_own_facts(facts: Mapping[str, str], architecture: NetworkSpec | None) -> dict[str, Any]:
     found: dict[str, Any] = {"architecture": architecture}
     if text := facts.get("normalization"):
-        found["normalization"] = _normalization(json.loads(text), architecture)
+        found["normalization"] = _check_normalization(json.loads(text), architecture)
     if text := facts.get("classes"):
-        found["classes"] = _classes(json.loads(text), architecture)
+        found["classes"] = _check_classes(json.loads(text), architecture)
     return found
 
 
@@ -214,16 +181,16 @@ def _unreadable(path: Path, error: BaseException) -> UserError:
     return UserError(f"weights: what {path} says about itself cannot be read ({' '.join(str(error).split())[:200]})")
 
 
-def _timm_facts(path: Path, facts: Mapping[str, str]) -> dict[str, Any]:
+def _read_timm_facts(path: Path, facts: Mapping[str, str]) -> dict[str, Any]:
     config = read_timm_config(path)
     found: dict[str, Any] = {"model": facts.get("arch") or config.get("architecture") or path.stem}
     if "mean" in config and "std" in config:  # in units of 0 to 1
         parts = ([255 * value for value in config[name]] for name in ("mean", "std"))
-        found["normalization"] = _normalization(tuple(parts), None)
+        found["normalization"] = _check_normalization(tuple(parts), None)
     return found
 
 
-def _normalization(value: Any, architecture: AnyArchitecture | None) -> Normalization:
+def _check_normalization(value: Any, architecture: NetworkSpec | None) -> Normalization:
     mean, std = (tuple(part) for part in value)
     for number in mean:
         check_number("normalization: mean", number)
@@ -235,7 +202,7 @@ def _normalization(value: Any, architecture: AnyArchitecture | None) -> Normaliz
     return mean, std
 
 
-def _classes(value: Any, architecture: AnyArchitecture | None) -> tuple[str, ...]:
+def _check_classes(value: Any, architecture: NetworkSpec | None) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise UserError("classes must be a list of names")
     if architecture is not None and len(value) != architecture.num_classes:
@@ -246,7 +213,7 @@ def _classes(value: Any, architecture: AnyArchitecture | None) -> tuple[str, ...
 # -- fitting ------------------------------------------------------------------------------------------------
 
 
-def _check(
+def _check_fit(
     weights: Weights, found: Mapping[str, Tensor], theirs: Mapping[str, str], own: Mapping[str, Tensor], head: str
 ) -> None:
     """Raise :class:`UserError` unless every tensor has its place and its shape."""
@@ -254,7 +221,7 @@ def _check(
     missing = {name: f"{name} (our {ours})" for ours, name in theirs.items() if name not in found}
     extra = {name: name for name in found if name not in expected and not name.endswith("num_batches_tracked")}
     shapes = {
-        name: f"{name} is {_shape(found[name])}, our {ours} {_shape(own[ours])}"
+        name: f"{name} is {_format_shape(found[name])}, our {ours} {_format_shape(own[ours])}"
         for ours, name in theirs.items()
         if name in found and found[name].shape != own[ours].shape
     }
@@ -280,5 +247,5 @@ def _check(
         )
 
 
-def _shape(tensor: Tensor) -> str:
+def _format_shape(tensor: Tensor) -> str:
     return "×".join(map(str, tensor.shape)) or "a number"

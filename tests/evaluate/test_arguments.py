@@ -17,8 +17,9 @@ from effnas.evaluate.proxy import Proxy
 from effnas.evaluate.train.job import run_train
 from effnas.evaluate.train.recipe import Training
 from effnas.scaling.grid.latency import LatencyRatios
-from effnas.space.architecture import Architecture, Stage
+from effnas.space.architecture import Architecture
 from effnas.space.errors import UserError
+from effnas.space.stage import Stage
 
 NET = Architecture(
     (Stage("mbconv", 8, stride=2),), stem=8, head=16, resolution=8, in_channels=1, num_classes=10, name="net"

@@ -16,8 +16,8 @@ from effnas import UserError, build, cost, load_architecture
 from effnas.cli import main
 from effnas.evaluate.compare.job import run_compare
 from effnas.evaluate.data import ImageData
-from effnas.evaluate.initial import read_initial
 from effnas.evaluate.measure.job import run_evaluate
+from effnas.evaluate.proxy import read_initial
 from effnas.evaluate.train.job import run_train
 from effnas.evaluate.train.recipe import Training
 from effnas.evaluate.transfer.job import run_transfer

@@ -19,11 +19,11 @@ from effnas.evaluate.evaluation import Evaluation, Stopped
 from effnas.evaluate.proxy import Proxy
 from effnas.evaluate.train.recipe import Training
 from effnas.evaluate.train.train import train
-from effnas.space.architecture import Architecture, Stage
+from effnas.space.architecture import Architecture
 from effnas.space.cost import cost
 from effnas.space.errors import UserError
-from effnas.space.multipliers import apply_multipliers
 from effnas.space.network import build
+from effnas.space.stage import Stage
 from effnas.space.weights.weights import load_into, read_weights, save_weights
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -196,7 +196,7 @@ def smaller(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
-GROWN = apply_multipliers(NET, 1.5, 1.5, NET.resolution)
+GROWN = NET.scaled(1.5, 1.5, NET.resolution)
 
 
 def test_candidates_start_from_a_smaller_member(smaller: Path) -> None:

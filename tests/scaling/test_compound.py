@@ -4,9 +4,10 @@ from effnas.scaling.coefficients import PAPER, Coefficients
 from effnas.scaling.compound import round_filters, round_repeats, scale
 from effnas.scaling.solve import solve_phi
 from effnas.space import multipliers
-from effnas.space.architecture import Architecture, Stage
+from effnas.space.architecture import Architecture
 from effnas.space.cost import cost
 from effnas.space.errors import UserError
+from effnas.space.stage import Stage
 from effnas.space.zoo import ARCHITECTURES, zoo
 
 B0 = zoo("efficientnet_b0")

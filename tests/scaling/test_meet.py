@@ -8,11 +8,11 @@ import pytest
 
 from effnas.scaling.meet import TRIM, Met, meet
 from effnas.scaling.rules import make_rule
-from effnas.space.architecture import Architecture, Stage
-from effnas.space.built import AnyArchitecture
+from effnas.space.architecture import Architecture
 from effnas.space.cost import cost
 from effnas.space.errors import UserError
-from effnas.space.multipliers import apply_multipliers
+from effnas.space.network_spec import NetworkSpec
+from effnas.space.stage import Stage
 from effnas.space.zoo import load_architecture
 
 #: Few blocks and channels, so that neighbouring φ are far apart in MACs.
@@ -34,19 +34,19 @@ CIFAR = Architecture(
 )
 
 
-def met(base: AnyArchitecture, rule: str, factor: float, tolerance: float = 0.02) -> Met:
+def met(base: NetworkSpec, rule: str, factor: float, tolerance: float = 0.02) -> Met:
     return meet(base, make_rule(rule), factor * cost(base).macs, tolerance)
 
 
-def made_again(base: AnyArchitecture, found: Met) -> AnyArchitecture:
+def made_again(base: NetworkSpec, found: Met) -> NetworkSpec:
     """The network from what the result says of it, without the code that found it."""
     by = found.multipliers
     side = round(base.resolution * by.resolution)
-    return apply_multipliers(base, by.width, by.depth, side, divisor=found.divisor)
+    return base.scaled(by.width, by.depth, side, divisor=found.divisor)
 
 
 #: The last is a builder's, whose networks take a hundred times as long to cost.
-BASES: dict[str, AnyArchitecture] = {
+BASES: dict[str, NetworkSpec] = {
     "efficientnet_b0": load_architecture("efficientnet_b0"),
     "mobilenet_v2": load_architecture("mobilenet_v2"),
     "cifar": CIFAR,
@@ -86,7 +86,7 @@ def test_what_needs_no_trim_is_the_nearest_network_of_the_rule() -> None:
         for i in range(1000, 2500):  # φ from 1 to 2.5
             by = at(i / 1000)
             side = round(224 * by.resolution)
-            ratios.append(cost(apply_multipliers(base, by.width, by.depth, side)).macs / (4 * cost(base).macs))
+            ratios.append(cost(base.scaled(by.width, by.depth, side)).macs / (4 * cost(base).macs))
         assert abs(found.macs_ratio - 1) <= min(abs(r - 1) for r in ratios) + 1e-9
 
 
@@ -107,7 +107,7 @@ def test_a_trim_is_the_smallest_that_does_it() -> None:
     base, budget = cost(CIFAR).macs, 2 * cost(CIFAR).macs
 
     def within(width: float, side: int) -> bool:
-        return abs(cost(apply_multipliers(CIFAR, width, 1.0, side)).macs / budget - 1) <= 0.02
+        return abs(cost(CIFAR.scaled(width, 1.0, side)).macs / budget - 1) <= 0.02
 
     assert not any(within(1.0, side) for side in range(32, 64))
     # at the sides around the budget nothing nearer to 1 than the trim that was found
@@ -130,7 +130,7 @@ def test_a_finer_divisor_where_a_trim_is_not_enough() -> None:
     budget = 2 * cost(CIFAR).macs
     for depth in (2.0, 2.01):  # multiples of 8 within 1 ± 0.1
         for i in range(9_000, 11_001, 5):
-            macs = cost(apply_multipliers(CIFAR, i / 10_000, depth, 32)).macs
+            macs = cost(CIFAR.scaled(i / 10_000, depth, 32)).macs
             assert abs(macs / budget - 1) > 0.02
 
 
@@ -162,7 +162,7 @@ def test_shrinking() -> None:
         (CIFAR, "width", -1, r"macs must be in \(0, inf\]"),
     ],
 )
-def test_budgets_out_of_reach(base: AnyArchitecture, rule: str, factor: float, message: str) -> None:
+def test_budgets_out_of_reach(base: NetworkSpec, rule: str, factor: float, message: str) -> None:
     with pytest.raises(UserError, match=message):
         met(base, rule, factor)
 

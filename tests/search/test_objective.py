@@ -11,8 +11,8 @@ from omegaconf import OmegaConf
 
 from effnas.evaluate.evaluation import Evaluation
 from effnas.search.objective import Accuracy, MnasNetReward, Objective, Pareto, non_dominated
-from effnas.space.cost import Cost
 from effnas.space.errors import UserError
+from effnas.space.formulas import Cost
 from effnas.space.quantity import parse_quantity
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "objective"

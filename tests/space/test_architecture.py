@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import yaml
 
-from effnas.space.architecture import ACTIVATIONS, Architecture, Stage, iter_layers
+from effnas.space.architecture import Architecture
 from effnas.space.cost import cost
 from effnas.space.errors import UserError
 from effnas.space.files import MAX_BYTES, load_yaml
 from effnas.space.space import SHIPPED, load_space
+from effnas.space.stage import ACTIVATIONS, Stage
 from effnas.space.zoo import load_architecture, zoo
 
 SPACES = sorted(path.stem for path in SHIPPED.glob("*.yaml"))
@@ -230,7 +231,7 @@ def test_skips_that_cannot_act_take_no_part_in_the_digest():
 def test_layers_in_order():
     network = Architecture((Stage("conv", 8, 2, stride=2), Stage("ds", 16)), stem=4)
     first, second = network.stages
-    assert list(iter_layers(network)) == [(0, first, 4, 2), (0, first, 8, 1), (1, second, 8, 1)]
+    assert list(network.iter_blocks()) == [(0, first, 4, 2), (0, first, 8, 1), (1, second, 8, 1)]
     assert (network.blocks, network.total_stride) == (3, 4)
 
 

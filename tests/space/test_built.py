@@ -20,7 +20,7 @@ from effnas import UserError, build, cost, load_architecture, scale
 from effnas.cli import main
 from effnas.evaluate.machine.profile import profile
 from effnas.scaling.coefficients import Coefficients
-from effnas.space.builders.module import check_builder, classifier_names
+from effnas.space.builders.module import check_builder
 from effnas.space.built import BuiltNetwork
 
 SMALL = {"resolution": 16, "in_channels": 1, "num_classes": 10}
@@ -202,10 +202,10 @@ def test_it_exports() -> None:
 
 
 def test_the_classifier_is_what_depends_on_the_classes() -> None:
-    assert classifier_names(own()) == {"6.weight", "6.bias"}
-    assert classifier_names(BuiltNetwork("resnet18")) == {"classifier.weight", "classifier.bias"}
+    assert own().classifier_names == {"6.weight", "6.bias"}
+    assert BuiltNetwork("resnet18").classifier_names == {"classifier.weight", "classifier.bias"}
     with pytest.raises(UserError, match=r"features makes the same classifier for any number of classes: give it a par"):
-        classifier_names(own(own_networks.features))
+        own(own_networks.features).classifier_names  # noqa: B018
 
 
 # -- what is wrong with it ---------------------------------------------------------------------------

@@ -16,11 +16,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from effnas.space.architecture import Architecture, Stage, iter_layers
+from effnas.space.architecture import Architecture
 from effnas.space.blocks import Block, SqueezeExcite
-from effnas.space.cost import ArchitectureBatch, Cost, cost, cost_batch
+from effnas.space.cost import ArchitectureBatch, cost, cost_batch
+from effnas.space.formulas import Cost
 from effnas.space.network import build
 from effnas.space.space import SHIPPED, load_space
+from effnas.space.stage import Stage
 from effnas.space.zoo import ARCHITECTURES, zoo
 
 SPACES = sorted(path.stem for path in SHIPPED.glob("*.yaml"))
@@ -156,7 +158,7 @@ def by_thop(a: Architecture) -> int:
     """
     side = -(-a.resolution // a.stem_stride)
     total = 9 * a.in_channels * a.stem * side**2 + 4 * a.stem * side**2
-    for _, stage, channels, stride in iter_layers(a):
+    for _, stage, channels, stride in a.iter_blocks():
         after = -(-side // stride)
         middle = channels * stage.expand_ratio
         if stage.expand_ratio > 1:

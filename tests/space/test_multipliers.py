@@ -1,8 +1,9 @@
 import pytest
 
-from effnas.space.architecture import Architecture, Stage
+from effnas.space.architecture import Architecture
 from effnas.space.errors import UserError
-from effnas.space.multipliers import apply_multipliers, round_filters, round_repeats
+from effnas.space.multipliers import round_filters, round_repeats
+from effnas.space.stage import Stage
 from effnas.space.zoo import zoo
 
 NETWORK = Architecture(
@@ -49,8 +50,8 @@ def test_round_repeats(repeats, depth, expected):
     assert round_repeats(repeats, depth) == expected
 
 
-def test_apply_multipliers_by_hand():
-    scaled = apply_multipliers(NETWORK, width=1.1, depth=1.2, resolution=260, dropout=0.3)
+def test_scaled_by_hand():
+    scaled = NETWORK.scaled(width=1.1, depth=1.2, resolution=260, dropout=0.3)
     assert [stage.channels for stage in scaled.stages] == [16, 48, 352]
     assert [stage.repeats for stage in scaled.stages] == [2, 3, 4]
     assert (scaled.stem, scaled.head, scaled.resolution, scaled.dropout) == (32, 1408, 260, 0.3)
@@ -59,7 +60,7 @@ def test_apply_multipliers_by_hand():
 
 
 def test_fixed_ends_keep_stem_head_and_the_outer_repeats_but_not_their_channels():
-    scaled = apply_multipliers(NETWORK.with_(fixed_ends=True), width=2.0, depth=2.0, resolution=224)
+    scaled = NETWORK.with_(fixed_ends=True).scaled(width=2.0, depth=2.0, resolution=224)
     assert (scaled.stem, scaled.head) == (32, 1280)
     assert [stage.repeats for stage in scaled.stages] == [1, 4, 3]
     assert [stage.channels for stage in scaled.stages] == [32, 80, 640]
@@ -67,14 +68,14 @@ def test_fixed_ends_keep_stem_head_and_the_outer_repeats_but_not_their_channels(
 
 
 def test_no_head_stays_none_and_dropout_stays_where_none_is_given():
-    scaled = apply_multipliers(NETWORK.with_(head=0, dropout=0.35), width=2.0, depth=1.0, resolution=224)
+    scaled = NETWORK.with_(head=0, dropout=0.35).scaled(width=2.0, depth=1.0, resolution=224)
     assert scaled.head == 0
     assert scaled.dropout == 0.35
 
 
 def test_ones_are_the_identity_for_any_width():
     odd = NETWORK.with_(stem=13, head=1001, stages=(Stage("conv", 7), Stage("ds", 19, 2)))
-    assert apply_multipliers(odd, 1.0, 1.0, 224) == odd
+    assert odd.scaled(1.0, 1.0, 224) == odd
 
 
 @pytest.mark.parametrize(
@@ -86,9 +87,9 @@ def test_ones_are_the_identity_for_any_width():
         (lambda: round_filters(8, 1e12), "width multiplier must be at most 1e9, got 1e\\+12"),
         (lambda: round_repeats(1.5, 1.0), "repeats must be a whole number, got 1.5"),
         (lambda: round_repeats(1, -2.0), r"depth multiplier must be in \(0, inf\], got -2.0"),
-        (lambda: apply_multipliers(NETWORK, 1.0, "x", 224), "depth multiplier must be a finite number, got 'x'"),
-        (lambda: apply_multipliers(NETWORK, 1e6, 1.0, 224), "channels must be between 1 and 1000000"),
-        (lambda: apply_multipliers(NETWORK, 1.0, 1.0, 0), "resolution must be between 1 and 100000, got 0"),
+        (lambda: NETWORK.scaled(1.0, "x", 224), "depth multiplier must be a finite number, got 'x'"),
+        (lambda: NETWORK.scaled(1e6, 1.0, 224), "channels must be between 1 and 1000000"),
+        (lambda: NETWORK.scaled(1.0, 1.0, 0), "resolution must be between 1 and 100000, got 0"),
     ],
 )
 def test_mistakes(call, message):
@@ -107,9 +108,9 @@ def test_rounding_of_repeats(repeats, depth, up, nearest):
 def test_tinynet_b_has_its_authors_repeats():
     """TinyNet-B, depth 1.1, rounded to the nearest: [1, 2, 2, 3, 3, 4, 1] (timm 1.0)."""
     b0 = zoo("efficientnet_b0")
-    stages = apply_multipliers(b0, 1.0, 1.1, 188, depth_rounding="nearest").stages
+    stages = b0.scaled(1.0, 1.1, 188, depth_rounding="nearest").stages
     assert [stage.repeats for stage in stages] == [1, 2, 2, 3, 3, 4, 1]
-    assert [stage.repeats for stage in apply_multipliers(b0, 1.0, 1.1, 188).stages] == [2, 3, 3, 4, 4, 5, 2]
+    assert [stage.repeats for stage in b0.scaled(1.0, 1.1, 188).stages] == [2, 3, 3, 4, 4, 5, 2]
 
 
 def test_no_such_rounding():

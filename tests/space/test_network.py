@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from effnas.space.architecture import ACTIVATIONS, Architecture, Stage
+from effnas.space.architecture import Architecture
 from effnas.space.blocks import Block, ConvNormAct, DropPath, SqueezeExcite
 from effnas.space.cost import cost
 from effnas.space.network import build
 from effnas.space.space import SHIPPED, load_space
+from effnas.space.stage import ACTIVATIONS, Stage
 from effnas.space.zoo import zoo
 
 SPACES = sorted(path.stem for path in SHIPPED.glob("*.yaml"))

@@ -1,8 +1,9 @@
 import pytest
 
-from effnas.space.architecture import Architecture, Stage
+from effnas.space.architecture import Architecture
 from effnas.space.cost import cost
 from effnas.space.errors import UserError
+from effnas.space.stage import Stage
 from effnas.space.zoo import ARCHITECTURES, PUBLISHED, load_architecture, zoo
 
 #: parameters and MACs at the published resolution and 1,000 classes, worked out apart from this code

@@ -24,11 +24,12 @@ from effnas.evaluate.cam.report import summary_text
 from effnas.evaluate.data import ImageData
 from effnas.evaluate.data.sources import find_table
 from effnas.evaluate.measure.job import run_evaluate
-from effnas.space.architecture import Architecture, Stage
+from effnas.space.architecture import Architecture
 from effnas.space.built import BuiltNetwork
 from effnas.space.cost import cost
 from effnas.space.errors import UserError
 from effnas.space.network import Network, build
+from effnas.space.stage import Stage
 from effnas.space.weights.weights import save_weights
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -30,9 +30,10 @@ from effnas.evaluate.machine.profile import Profile
 from effnas.evaluate.measure.job import run_evaluate
 from effnas.evaluate.train.job import run_train
 from effnas.evaluate.train.recipe import Training
-from effnas.space.architecture import Architecture, Stage
+from effnas.space.architecture import Architecture
 from effnas.space.cost import cost
 from effnas.space.errors import UserError
+from effnas.space.stage import Stage
 from effnas.space.zoo import load_architecture
 
 SMALL = Architecture(

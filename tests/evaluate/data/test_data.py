@@ -22,8 +22,9 @@ from effnas.evaluate.data import ImageData
 from effnas.evaluate.data.decode import decode_image
 from effnas.evaluate.data.load import load_part, load_split, load_test
 from effnas.evaluate.data.split import Part, Split
-from effnas.space.architecture import Architecture, Stage
+from effnas.space.architecture import Architecture
 from effnas.space.errors import UserError
+from effnas.space.stage import Stage
 
 CONF = Path(__file__).resolve().parents[3] / "conf" / "data"
 

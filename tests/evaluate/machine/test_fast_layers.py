@@ -12,8 +12,9 @@ from torch.nn import functional
 from effnas.evaluate.machine.depthwise import DepthwiseConv
 from effnas.evaluate.machine.fast_layers import fast_layers
 from effnas.evaluate.machine.inference import fold_batch_norms
-from effnas.space.architecture import Architecture, Stage
+from effnas.space.architecture import Architecture
 from effnas.space.network import build
+from effnas.space.stage import Stage
 from effnas.space.zoo import load_architecture
 
 CPU = torch.device("cpu")

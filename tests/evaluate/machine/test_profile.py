@@ -10,9 +10,10 @@ import torch
 
 from effnas.evaluate.evaluation import EvaluationError
 from effnas.evaluate.machine.profile import profile
-from effnas.space.architecture import Architecture, Stage
+from effnas.space.architecture import Architecture
 from effnas.space.cost import cost
 from effnas.space.errors import UserError
+from effnas.space.stage import Stage
 
 SMALL = Architecture(
     stages=(

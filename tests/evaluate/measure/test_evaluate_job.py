@@ -23,9 +23,10 @@ from effnas.evaluate.measure.job import run_evaluate
 from effnas.evaluate.measure.metrics import Predictions
 from effnas.evaluate.measure.predict import predict
 from effnas.evaluate.measure.report import summary_text
-from effnas.space.architecture import Architecture, Stage
+from effnas.space.architecture import Architecture
 from effnas.space.errors import UserError
 from effnas.space.network import Network, build
+from effnas.space.stage import Stage
 from effnas.space.weights.weights import save_weights
 
 SMALL = Architecture(

@@ -25,7 +25,8 @@ from effnas.evaluate.data.load import load_split
 from effnas.evaluate.train.distributed import torchrun_group
 from effnas.evaluate.train.recipe import Training
 from effnas.evaluate.train.train import train
-from effnas.space.architecture import Architecture, Stage
+from effnas.space.architecture import Architecture
+from effnas.space.stage import Stage
 from effnas.space.network import build
 from pathlib import Path
 

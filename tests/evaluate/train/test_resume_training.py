@@ -19,9 +19,10 @@ from effnas.evaluate.train.checkpoint import Checkpoint
 from effnas.evaluate.train.history import EpochRow, TrainingResult, Unwatched
 from effnas.evaluate.train.recipe import Training
 from effnas.evaluate.train.train import train
-from effnas.space.architecture import Architecture, Stage
+from effnas.space.architecture import Architecture
 from effnas.space.errors import UserError
 from effnas.space.network import build
+from effnas.space.stage import Stage
 
 DIGITS = ImageData(source="digits", limit=300, flip=True, crop=1)
 NET = Architecture(

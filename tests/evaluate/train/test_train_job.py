@@ -26,8 +26,9 @@ from effnas.evaluate.data.load import load_split, load_test
 from effnas.evaluate.folder import folder_lock
 from effnas.evaluate.train.job import run_train
 from effnas.evaluate.train.recipe import Training
-from effnas.space.architecture import Architecture, Stage
+from effnas.space.architecture import Architecture
 from effnas.space.errors import UserError
+from effnas.space.stage import Stage
 from effnas.space.weights.weights import load_into, read_weights, save_weights
 
 NET = Architecture(

@@ -22,9 +22,10 @@ from effnas.evaluate.train.history import TrainingResult
 from effnas.evaluate.train.optimizers import MovingAverage, RMSpropTF, make_optimizer, parameter_groups
 from effnas.evaluate.train.recipe import Training
 from effnas.evaluate.train.train import train
-from effnas.space.architecture import Architecture, Stage
+from effnas.space.architecture import Architecture
 from effnas.space.errors import UserError
 from effnas.space.network import build
+from effnas.space.stage import Stage
 
 
 class Images:

@@ -25,8 +25,9 @@ from effnas.evaluate.train.history import EpochRow, Plan, TrainingResult
 from effnas.evaluate.train.log import TrainingLog
 from effnas.evaluate.train.recipe import Training
 from effnas.evaluate.train.train import train
-from effnas.space.architecture import Architecture, Stage
+from effnas.space.architecture import Architecture
 from effnas.space.network import build
+from effnas.space.stage import Stage
 
 DIGITS = ImageData(source="digits", limit=120)
 NET = Architecture(

@@ -13,16 +13,18 @@ from typing import Any
 import pytest
 
 from effnas.cli import main
+from effnas.evaluate import pretrained
 from effnas.evaluate.data import ImageData
 from effnas.evaluate.train.recipe import Training
 from effnas.evaluate.transfer import job as transfer_job
 from effnas.evaluate.transfer.job import run_transfer
 from effnas.evaluate.transfer.report import Run, summary_text, write_transfer
-from effnas.space.architecture import Architecture, Stage
+from effnas.space.architecture import Architecture
 from effnas.space.cost import cost
 from effnas.space.errors import UserError
 from effnas.space.network import build
-from effnas.space.weights.weights import save_weights
+from effnas.space.stage import Stage
+from effnas.space.weights.weights import read_weights, save_weights
 
 SMALL = Architecture(
     (Stage("mbconv", 8, stride=2, expand_ratio=2),), stem=8, head=16, resolution=8, in_channels=1, name="small"
@@ -113,7 +115,11 @@ def test_the_table(tmp_path: Path) -> None:
     assert "6 trainings, 12 s in all" in text[-2]
 
 
-def test_networks_are_trained_on_every_data_set(tmp_path: Path, files: list[str]) -> None:
+def test_networks_are_trained_on_every_data_set(
+    tmp_path: Path, files: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    monkeypatch.setattr(pretrained, "read_weights", lambda file, own: read.append(file) or read_weights(file, own))
     few = replace(DIGITS, limit=100)
     found = transfer(tmp_path, files, datasets={"digits": DIGITS, "few": few}, seeds=2, seed=5)
     assert [(r["dataset"], r["network"], r["seed"]) for r in found["runs"]] == [
@@ -121,6 +127,7 @@ def test_networks_are_trained_on_every_data_set(tmp_path: Path, files: list[str]
     ]
     row = found["rows"][1]
     assert row["params"] == cost(LARGE.with_(num_classes=10)).params  # the data's classes, not the weights' five
+    assert read == files  # once each, for all their trainings
     assert row["params_ratio"] == cost(SMALL.with_(num_classes=10)).params / row["params"]
     assert (row["classes"], row["train_images"], row["measured_images"], row["part"]) == (10, 240, 364, "test")
     assert found["rows"][2]["train_images"] == 80

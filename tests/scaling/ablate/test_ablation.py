@@ -23,10 +23,12 @@ from effnas.scaling.ablate.job import run_ablation
 from effnas.scaling.ablate.paired import compare, holm, paired
 from effnas.scaling.ablate.report import summary_text
 from effnas.scaling.rules import LACS
-from effnas.space.architecture import Architecture, Stage
-from effnas.space.built import AnyArchitecture, BuiltNetwork
+from effnas.space.architecture import Architecture
+from effnas.space.built import BuiltNetwork
 from effnas.space.cost import cost
 from effnas.space.errors import UserError
+from effnas.space.network_spec import NetworkSpec
+from effnas.space.stage import Stage
 from effnas.space.zoo import load_architecture
 
 BASE = Architecture(
@@ -59,7 +61,7 @@ class Truth:
     broken: str = ""
     interrupt_at: int | None = None
 
-    def __call__(self, architecture: AnyArchitecture, *, seed: int, report: Any) -> Evaluation:
+    def __call__(self, architecture: NetworkSpec, *, seed: int, report: Any) -> Evaluation:
         with open(self.log, "a") as file:
             file.write(f"{architecture.name} {seed}\n")
         if self.interrupt_at is not None and len(calls(self.log)) == self.interrupt_at:

@@ -23,8 +23,8 @@ from effnas.evaluate.evaluation import Evaluation
 from effnas.scaling.coefficients import load_coefficients
 from effnas.scaling.grid.job import grid_points
 from effnas.scaling.grid.report import summary_text, verdict
-from effnas.space.architecture import Stage
 from effnas.space.errors import UserError
+from effnas.space.stage import Stage
 
 #: Deep and wide enough that no two of its nine points below round to one network.
 BASELINE = Architecture(

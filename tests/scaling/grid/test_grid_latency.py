@@ -19,8 +19,8 @@ from effnas.scaling.grid.latency import FILE, LatencyRatios
 from effnas.scaling.grid.networks import Scaled
 from effnas.scaling.grid.points import Grid
 from effnas.scaling.grid.report import summary_text
-from effnas.space.architecture import Stage
 from effnas.space.errors import UserError
+from effnas.space.stage import Stage
 
 B0 = load_architecture("efficientnet_b0")
 GRID: dict[str, Any] = {"alpha": (1.0, 1.4), "beta": (1.0, 1.2), "gamma": (1.0, 1.3), "step": 0.1, "ratio": "latency"}

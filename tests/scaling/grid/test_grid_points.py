@@ -18,9 +18,9 @@ from effnas.cli import main
 from effnas.scaling.grid.networks import Scaled
 from effnas.scaling.grid.points import Grid, grid_points, solve
 from effnas.scaling.grid.report import summary_text
-from effnas.space.architecture import Stage
 from effnas.space.built import BuiltNetwork
 from effnas.space.errors import UserError
+from effnas.space.stage import Stage
 
 B0 = load_architecture("efficientnet_b0")
 #: One block: its depth is 1 or 2, and its 24 pixels are coarse.

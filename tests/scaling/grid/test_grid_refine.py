@@ -20,8 +20,8 @@ from effnas.scaling.grid.networks import Scaled
 from effnas.scaling.grid.points import Grid
 from effnas.scaling.grid.report import summary_text
 from effnas.scaling.grid.study import ROUND
-from effnas.space.architecture import Stage
 from effnas.space.errors import UserError
+from effnas.space.stage import Stage
 
 B0 = load_architecture("efficientnet_b0")
 #: Of a step so coarse that much is left between its points.

@@ -17,7 +17,6 @@ from effnas.scaling.reproduce.job import ReproduceJob, interval, render, reprodu
 from effnas.scaling.reproduce.tables import TABLES
 from effnas.space.cost import cost
 from effnas.space.errors import UserError
-from effnas.space.multipliers import apply_multipliers
 from effnas.space.zoo import zoo
 
 
@@ -45,13 +44,13 @@ def test_table_7_is_explained_by_rounded_coefficients() -> None:
     rows = by_name("table7")
     assert [row["macs_agree"] for row in rows.values()] == [True, False, False, False, True]
     b0 = zoo("efficientnet_b0")
-    assert rows["B0 by depth"]["macs"] == cost(apply_multipliers(b0, 1, 4, 224)).macs
+    assert rows["B0 by depth"]["macs"] == cost(b0.scaled(1, 4, 224)).macs
     assert rows["B0 by depth"]["macs_difference"] == pytest.approx(-12.5, abs=0.1)
     assert rows["B0 by depth"]["note"] == "MACs: d from 4.01 to 4.49, which rounds to 4, gives 1.8B"
     assert rows["B0 by width"]["note"] == "MACs: w from 2.19 to 2.24, which rounds to 2, gives 1.8B"
     assert rows["B0 by resolution"]["note"] == "MACs: r from 2.15 to 2.21, which rounds to 2, gives 1.9B"
     for width, inside in ((2.18, False), (2.19, True), (2.24, True), (2.25, False)):
-        assert (1.75e9 <= cost(apply_multipliers(b0, width, 1, 224)).macs < 1.85e9) is inside
+        assert (1.75e9 <= cost(b0.scaled(width, 1, 224)).macs < 1.85e9) is inside
     compound = rows["B0 compound"]
     assert (compound["depth"], compound["width"], compound["resolution"]) == (1.4, 1.2, 291)  # 1.3 · 224 = 291.2
     assert compound["note"] == ""
@@ -69,7 +68,7 @@ def test_table_3_mobilenets() -> None:
     )
     note = rows["MobileNetV1 compound"]["note"]
     assert note == "MACs: coefficients that round to the printed ones give 2.3B, such as d=1.4, w=1.21, r=1.28"
-    assert 2.25e9 <= cost(apply_multipliers(zoo("mobilenet_v1"), 1.21, 1.4, round(1.28 * 224))).macs < 2.35e9
+    assert 2.25e9 <= cost(zoo("mobilenet_v1").scaled(1.21, 1.4, round(1.28 * 224))).macs < 2.35e9
 
 
 def test_table_3_resnet50() -> None:

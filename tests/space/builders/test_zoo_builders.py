@@ -4,7 +4,7 @@ import pytest
 from builders import NETWORKS
 
 from effnas import cost, load_architecture
-from effnas.space.zoo import BUILT
+from effnas.space.builders.table import BUILT
 
 MODULES = ("resnet", "mobilenet_v3", "shufflenet_v2", "squeezenet", "googlenet")
 NAMES = [name for name, built in BUILT.items() if built.module in MODULES and name != "wrn_28_10"]

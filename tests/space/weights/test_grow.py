@@ -12,11 +12,11 @@ from torch import nn
 
 from effnas.scaling.coefficients import Coefficients
 from effnas.scaling.compound import scale
-from effnas.space.architecture import Architecture, Stage
+from effnas.space.architecture import Architecture
 from effnas.space.errors import UserError
-from effnas.space.multipliers import apply_multipliers
 from effnas.space.network import Network, build
 from effnas.space.space import load_space
+from effnas.space.stage import Stage
 from effnas.space.weights.grow import Growth, grow
 from effnas.space.zoo import zoo
 
@@ -68,7 +68,7 @@ def distance(small: Network, growth: Growth, training: bool = False, side: int =
 
 
 def larger(architecture: Architecture, width: float = 1.0, depth: float = 1.0) -> Architecture:
-    return apply_multipliers(architecture, width, depth, architecture.resolution)
+    return architecture.scaled(width, depth, architecture.resolution)
 
 
 # -- function-preserving --------------------------------------------------------------------------------

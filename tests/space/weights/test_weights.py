@@ -22,12 +22,14 @@ from safetensors.torch import save_file
 
 from effnas import build, load_architecture
 from effnas.evaluate.train.checkpoint import Checkpoint
-from effnas.space.architecture import Architecture, Stage
+from effnas.space.architecture import Architecture
 from effnas.space.errors import UserError
-from effnas.space.multipliers import apply_multipliers
 from effnas.space.network import Network
-from effnas.space.weights.formats import FORMATS, Format, names, recognise
-from effnas.space.weights.weights import Weights, load_into, read_weights, save_weights, suited
+from effnas.space.stage import Stage
+from effnas.space.weights.contents import Weights
+from effnas.space.weights.formats import FORMATS, Format, map_names, recognise_format
+from effnas.space.weights.needs import adapt_network
+from effnas.space.weights.weights import load_into, read_weights, save_weights
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden"
 sys.path.insert(0, str(GOLDEN))
@@ -66,7 +68,7 @@ def foreign(case: dict[str, Any], path: Path) -> Path:
     form = next(form for form in FORMATS if form.sign == SIGNS.get((case["source"], case["ours"][:6]), TIMM))
     with torch.device("meta"):
         network = build(load_architecture(case["ours"]).with_(num_classes=12))
-    shapes = {name: list(network.state_dict()[ours].shape) for ours, name in names(network, form).items()}
+    shapes = {name: list(network.state_dict()[ours].shape) for ours, name in map_names(network, form).items()}
     assert digest(shapes) == case["tensors"]
     torch.save({name: tensor(name, shape, case["gain"]) for name, shape in shapes.items()}, path)
     return path
@@ -93,7 +95,7 @@ def test_timms_and_torchvisions_networks_answer_the_same(case: dict[str, Any], t
     architecture = load_architecture(case["ours"]).with_(num_classes=12)
     if case["name"] == "mobilenetv1_100":
         architecture = architecture.with_(activation="relu6")  # timm's, where the paper has ReLU
-    architecture, weights, note = suited(architecture, weights, **case["needs"])
+    architecture, weights, note = adapt_network(architecture, weights, **case["needs"])
     network = build(architecture).eval()
     load_into(network, weights)
     with torch.no_grad():
@@ -138,7 +140,7 @@ def test_lite_checkpoints_answer_real_images_as_in_their_own_implementation(
     number: int, count: int, shared_data: Path
 ) -> None:
     path, theirs = lite(number)
-    architecture, weights, _ = suited(load_architecture(f"efficientnet_lite{number}"), read_weights(path))
+    architecture, weights, _ = adapt_network(load_architecture(f"efficientnet_lite{number}"), read_weights(path))
     ours = build(architecture).eval()
     load_into(ours, weights)
     pixels, labels = photographs(shared_data, architecture.resolution, count)
@@ -160,7 +162,7 @@ def test_lite_checkpoints_answer_real_images_as_in_their_own_implementation(
 def test_a_wrong_padding_or_eps_is_another_function(name: str, changes: dict[str, Any], tmp_path: Path) -> None:
     case = next(case for case in FOREIGN if case["name"] == name)
     weights = read_weights(foreign(case, tmp_path / "w.pth"))
-    architecture, _, _ = suited(load_architecture("efficientnet_b0").with_(num_classes=12), weights, **changes)
+    architecture, _, _ = adapt_network(load_architecture("efficientnet_b0").with_(num_classes=12), weights, **changes)
     network = build(architecture).eval()
     load_into(network, weights)
     with torch.no_grad():
@@ -172,12 +174,12 @@ def test_every_tensor_has_a_name_of_its_own(form: Format) -> None:
     """Of grown networks too: what is left out would silently stay at its first values."""
     base = load_architecture("efficientnet_b0" if form.se else "mnasnet_b1")
     with torch.device("meta"):
-        network = build(apply_multipliers(base, width=1.3, depth=2.2, resolution=224))
-    found = names(network, form)
+        network = build(base.scaled(width=1.3, depth=2.2, resolution=224))
+    found = map_names(network, form)
     assert list(found) == [key for key in network.state_dict() if not key.endswith("num_batches_tracked")]
     assert len(set(found.values())) == len(found)
     assert form.sign in found.values()
-    assert recognise(list(found.values())) is form
+    assert recognise_format(list(found.values())) is form
 
 
 @pytest.mark.parametrize(
@@ -202,7 +204,7 @@ def test_networks_that_an_implementation_does_not_have(stage: Stage, signs: list
 def assumed(weights: Weights, architecture: Architecture | str, **given: Any) -> tuple[Any, ...]:
     """Padding, eps, and the first channel's mean and standard deviation."""
     network = load_architecture(architecture) if isinstance(architecture, str) else architecture
-    found, complete, note = suited(network, weights, **given)
+    found, complete, note = adapt_network(network, weights, **given)
     assert note.startswith(f"weights: {weights.path} ({weights.format} format; padding {found.padding}, BatchNorm eps ")
     mean, std = complete.normalization or ((0.0,), (0.0,))
     return found.padding, found.bn_eps, mean[0], std[0]
@@ -252,9 +254,9 @@ def test_timm_has_two_families_with_the_same_names() -> None:
 def test_the_note_says_how_to_have_the_other_of_timms_families() -> None:
     weights = Weights("w.pth", {}, "timm")
     hint = "if it is a tf_ model of timm's, set padding=same"
-    assert hint in suited(load_architecture("efficientnet_b0"), weights)[2]
+    assert hint in adapt_network(load_architecture("efficientnet_b0"), weights)[2]
     for padding in ("symmetric", "same"):
-        assert hint not in suited(load_architecture("efficientnet_b0"), weights, padding=padding)[2]
+        assert hint not in adapt_network(load_architecture("efficientnet_b0"), weights, padding=padding)[2]
 
 
 def test_where_timm_says_which_network_it_is(tmp_path: Path) -> None:
@@ -285,8 +287,8 @@ def test_our_files_say_what_they_need(tmp_path: Path) -> None:
     weights = read_weights(save_weights(tmp_path / "w.safetensors", shaken(ported), architecture=ported))
     assert assumed(weights, SMALL) == ("same", 2e-3, 0, 0)
     assert assumed(weights, SMALL, padding="symmetric", bn_eps=0.1)[:2] == ("symmetric", 0.1)
-    assert "it does not say how images are normalised" in suited(SMALL, weights)[2]
-    assert "other" not in suited(SMALL, weights)[2]
+    assert "it does not say how images are normalised" in adapt_network(SMALL, weights)[2]
+    assert "other" not in adapt_network(SMALL, weights)[2]
     bare = Weights("w.pth", {}, "effnas")
     assert assumed(bare, SMALL.with_(padding="same")) == ("same", 1e-3, 0, 0)
 
@@ -303,7 +305,7 @@ def test_a_network_that_computes_otherwise_is_noted(changes: dict[str, Any], wha
     weights = read_weights(save_weights(tmp_path / "w.safetensors", shaken(SMALL), architecture=SMALL))
     other = SMALL.with_(**changes)
     load_into(build(other), weights)
-    assert f"trained in a network with other {what})" in suited(other, weights)[2]
+    assert f"trained in a network with other {what})" in adapt_network(other, weights)[2]
 
 
 # -- files of ours -----------------------------------------------------------------------------------------
