@@ -27,7 +27,7 @@ from omegaconf.errors import (
 from ..space.errors import UserError, unknown
 from .options import yaml_problem
 
-_KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false", "String": "a text"}
+_KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false", "String": "a string"}
 _CONVERT = re.compile(r"Value '(?P<value>.*)' of type '\w+' could not be converted to (?P<kind>\w+)", re.DOTALL)
 _BOOL = re.compile(r"Value '(?P<value>.*)' is not a valid (?P<kind>bool)", re.DOTALL)
 

@@ -11,12 +11,12 @@ from .options import Option, Options
 
 _LEFT = 30
 _HYDRA_HELP = (
-    ("hydra.run.dir=DIR", "output folder ({output}); the same command with the same folder goes on where it stopped"),
+    ("hydra.run.dir=DIR", "output folder ({output}); the same command with the same folder continues where it stopped"),
     (
         "-m, --multirun",
-        "one job for each combination of values separated by commas: -m seed=0,1; folder hydra.sweep.dir",
+        "one job for each combination of comma-separated values, like -m seed=0,1; folder hydra.sweep.dir",
     ),
-    ("-cd, --config-dir DIR", "a folder of your own with more choices for the groups; their classes on PYTHONPATH"),
+    ("-cd, --config-dir DIR", "a folder of your own with more choices for the groups; put their classes on PYTHONPATH"),
     ("-cn, --config-name NAME", "another primary configuration, from that folder"),
     ("-c, --cfg job", "print the configuration that would run, and stop"),
     (

@@ -109,7 +109,7 @@ def read_archive(path: str | Path) -> Archive:
         perf = document.get("platform_perf") or {}
         rows.append([top1 / 100, *(_device(perf, device, where) for device in DEVICES)])
     if len(rows) < 100:
-        raise UserError(f"{file}: 100 or more networks are needed to predict the others, found {len(rows)}")
+        raise UserError(f"{file}: at least 100 networks are needed to predict the others, found {len(rows)}")
     table = np.array(rows)
     unique, place = np.unique(space.indices(decisions), axis=0, return_inverse=True)
     place = place.reshape(-1)
@@ -146,7 +146,7 @@ def _documents(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                     raise UserError(f"{file}: {member.name} must hold a mapping, got {type(document).__name__}")
                 yield member.name, document
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        raise UserError(f"{file}: cut short, or not a tar archive: {error}") from None
+        raise UserError(f"{file}: truncated, or not a tar archive: {error}") from None
 
 
 def _mapping(document: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:

@@ -120,7 +120,7 @@ class AccelNASBench:
         values = archive.accuracy if column == "accuracy" else np.log(archive.devices[column])
         rows = ~np.isnan(values)
         if rows.sum() < 100:
-            raise UserError(f"{archive.path}: {column} is there for {rows.sum()} networks, 100 or more are needed")
+            raise UserError(f"{archive.path}: {column} is given for {rows.sum()} networks; at least 100 are needed")
         try:
             return fit(features(archive.indices[rows]), values[rows])
         except ValueError as error:
@@ -142,7 +142,8 @@ class AccelNASBench:
         )
         return {
             "accuracy_is": "predicted for Accel-NASBench's shortened training",
-            "note": f"predicted: {told}, on networks held out of the fit; a proxy that ranks, no ImageNet accuracy",
+            "note": f"predicted: {told}, on networks held out of the fit; a proxy for ranking, not an ImageNet "
+            "accuracy",
             "surrogates": quality,
         }
 
@@ -175,7 +176,7 @@ class AccelNASBench:
                 f"Accel-NASBench has no such network: each block must have {choices} (block5_l up to 4)"
             )
         raise UserError(
-            "evaluator accel_nasbench: the network is none of the space accel_nasbench (EfficientNet-B0's skeleton at "
+            "evaluator accel_nasbench: the network is not in the space accel_nasbench (EfficientNet-B0's skeleton at "
             "224 px, 1000 classes): search with space=accel_nasbench"
         )
 

@@ -67,7 +67,7 @@ def read_pretrained(
     """
     read = read_weights_of(given, weights, own)
     if read is None:
-        raise UserError("weights: which ones? Give weights=FILE; effnas train writes weights.safetensors")
+        raise UserError("weights: none given; use weights=FILE (effnas train writes weights.safetensors)")
     asked = find_architecture(given, read, own)
     network, read, note = adapt_network(asked, read, padding=padding, bn_eps=bn_eps)
     network = network.with_(num_classes=_count_classes(network, read))
@@ -109,12 +109,12 @@ def find_architecture(
         return find_built(None if weights is None else weights.architecture, own) or own
     if weights is None:
         raise UserError(
-            "architecture: which network? Give architecture=FILE (outputs/search/baseline.yaml), a name "
-            "(efficientnet_b0), or weights=FILE that says it"
+            "architecture: none given; use architecture=FILE (outputs/search/baseline.yaml), a name "
+            "(efficientnet_b0), or weights=FILE that names its network"
         )
     if weights.architecture is None:
         raise UserError(
-            f"architecture: the weights ({weights.format} format) do not say which network they are of: "
+            f"architecture: the weights ({weights.format} format) do not name their network: "
             "give architecture=FILE or a name (efficientnet_b0)"
         )
     return weights.architecture

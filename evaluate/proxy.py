@@ -192,12 +192,12 @@ def _read(path: str, changed: int) -> Initial:
     weights = read_weights(path)
     if weights.architecture is None:
         raise UserError(
-            f"initial: {path} ({weights.format} format) does not say which network it is of; give a file that effnas "
+            f"initial: {path} ({weights.format} format) does not name its network; give a file that effnas "
             "train wrote (weights.safetensors)"
         )
     architecture = check_growable(
         weights.architecture,
-        f"initial: {path} is of a builder's network ({weights.architecture.name}), which cannot be grown",
+        f"initial: {path} belongs to a builder's network ({weights.architecture.name}), which cannot be grown",
     )
     module = build(architecture)
     load_into(module, weights)

@@ -152,7 +152,7 @@ def fit(features: Array, values: Array, *, seed: int = 0) -> Surrogate:
     """
     count = len(features)
     if values.shape != (count,) or count < 2 * FOLDS or np.ptp(values) == 0:
-        raise ValueError(f"{2 * FOLDS} or more rows with different values needed, got {count}")
+        raise ValueError(f"{2 * FOLDS} or more rows with different values are needed, got {count}")
     center, width = features.mean(axis=0), features.std(axis=0)
     width = np.where(width > 0, width, 1.0)
     table, offset, spread = (features - center) / width, float(values.mean()), float(values.std())

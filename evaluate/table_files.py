@@ -40,7 +40,7 @@ def _read_csv(file: Path) -> Columns:
     header = [name.strip() for name in rows[0]]
     for number, row in enumerate(rows[1:], start=1):
         if len(row) != len(header):
-            raise UserError(f"{file}: row {number} has {len(row)} cells, the header {len(header)}")
+            raise UserError(f"{file}: row {number} has {len(row)} cells; the header has {len(header)}")
     return _columns(file, header, zip(*rows[1:], strict=True))
 
 
@@ -54,7 +54,7 @@ def _columns(file: Path, names: Sequence[str], cells: Iterable[Iterable[Any]]) -
 def _read_json(file: Path) -> Columns:
     records = json.loads(file.read_text(encoding="utf-8-sig"))
     if not isinstance(records, list):
-        raise UserError(f"{file}: must be a list of records, one a row, got {type(records).__name__}")
+        raise UserError(f"{file}: must be a list of records, one per row, got {type(records).__name__}")
     return _from_records(file, records)
 
 

@@ -132,7 +132,7 @@ class Tabular:
                 raise UserError(f"{where}: {error}") from None
             if self.repeats == "error" and digest in first:
                 raise UserError(
-                    f"{file}: rows {first[digest]} and {number} are one network ({_text(decisions)}), which "
+                    f"{file}: rows {first[digest]} and {number} are the same network ({_text(decisions)}), which "
                     "evaluator.repeats=error forbids: mean takes the mean of such rows, draw one of them"
                 )
             first.setdefault(digest, number)

@@ -60,9 +60,7 @@ class Coefficients:
         if not isinstance(data, Mapping) or "effnas_coefficients" not in data:
             raise UserError(f"{source}: not coefficients (no 'effnas_coefficients: {FORMAT}' in it)")
         if data["effnas_coefficients"] != FORMAT:
-            raise UserError(
-                f"{source}: format {data['effnas_coefficients']!r} is not known; this version reads {FORMAT}"
-            )
+            raise UserError(f"{source}: format {data['effnas_coefficients']!r} is unknown; this version reads {FORMAT}")
         body = {key: value for key, value in data.items() if key != "effnas_coefficients"}
         for key in body:
             if key not in _NAMES:
@@ -93,7 +91,7 @@ class Coefficients:
         return write_text(path, self.to_yaml())
 
     def __str__(self) -> str:
-        return f"alpha={self.alpha:g} beta={self.beta:g} gamma={self.gamma:g} (MACs ×{self.macs_ratio:.4g} a step)"
+        return f"alpha={self.alpha:g} beta={self.beta:g} gamma={self.gamma:g} (MACs ×{self.macs_ratio:.4g} per step)"
 
 
 #: The paper's own grid search on B0; α·β²·γ² is 1.92, not 2.

@@ -124,7 +124,7 @@ class _Amounts:
         amounts: dict[str, float] = {n: getattr(found, TARGETS[n]) for n in self._limits if n in TARGETS}
         if "latency" in self._limits:
             if self._measure is None:
-                raise UserError("target latency: nothing measures it; give measure")
+                raise UserError("target latency needs measure, a function that measures it")
             # the cheap limits come first: a network that is far too large is not measured
             over = any(amounts[name] > limit for name, limit in self._limits.items() if name in amounts)
             amounts["latency"] = float("inf") if over else self._measure(network)

@@ -157,7 +157,7 @@ def run_search(
         reasons = summary["reasons"]
         first = f"; the first reason: {reasons[0]}" if reasons else ""
         counts = f"{summary['failed']} of {summary['trials']} failed"
-        raise UserError(f"{output}: no trial gave a network to keep ({counts}){first}")
+        raise UserError(f"{output}: no trial produced a network to keep ({counts}){first}")
     return summary
 
 

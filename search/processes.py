@@ -152,7 +152,7 @@ class Processes(Workers):
         if not worker.ready and code is not None and code > 0:
             raise UserError(
                 f"a worker process ended with status {code} before it could begin (its own message is above). A script "
-                'that starts a search with several workers does so under `if __name__ == "__main__":`; or use '
+                'that starts a search with several workers must do so under `if __name__ == "__main__":`; or use '
                 "workers=1"
             )
         return Outcome(number, reason=_explain_death(code))

@@ -65,7 +65,7 @@ class Progress:
         if self._note:
             self._console.print(self._note, soft_wrap=True)
         if self._finished:
-            self._console.print(f"going on: {self._finished} of {self._trials} trials were finished before")
+            self._console.print(f"resuming: {self._finished} of {self._trials} trials are finished")
         if self._live:
             self._live.start()
         return self

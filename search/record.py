@@ -153,7 +153,7 @@ def close_interrupted(study: Study, trial: FrozenTrial | Trial, killed: int = 0)
     again = killed < INTERRUPTIONS
     if again:
         set_user_attr(study, trial, INTERRUPTED, True)
-    reason = "interrupted" if again else f"interrupted {killed} times: it may be what ends the process"
+    reason = "interrupted" if again else f"interrupted {killed} times: it may be what kills the process"
     old = result_of(read_trial(study, trial))
     set_user_attr(study, trial, RESULT, {**old, "reason": reason, "killed": killed > 0})
     study.tell(trial.number, state=TrialState.FAIL)

@@ -105,7 +105,7 @@ def open_study(
         place = folder if storage is None else storage
         raise UserError(
             f"{place}: holds another search ({_describe_difference(stored, job)}). Continue it "
-            "with the settings it was begun with, or choose another folder with hydra.run.dir=DIR"
+            "with its original settings, or choose another folder with hydra.run.dir=DIR"
         )
     return study
 

@@ -255,7 +255,7 @@ class Loop:
 
     def _tell_duplicate(self, trial: Trial, earlier: FrozenTrial) -> None:
         known = {**result_of(earlier), "duplicate_of": earlier.number, "seconds": 0.0}
-        known["reason"] = f"the same network as trial {earlier.number}: its value is taken"
+        known["reason"] = f"the same network as trial {earlier.number}: its value is reused"
         for metric, violation in earlier.constraints.items():
             if metric not in COSTS:  # those are set already
                 trial.set_constraint(metric, violation)

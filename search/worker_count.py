@@ -38,8 +38,8 @@ def count_workers(workers: Any, per_device: Any, evaluator: Evaluator) -> tuple[
         check_int("workers", workers, 1, 4096)
         if per_device > 1:
             raise UserError(
-                f"workers_per_device counts with workers=auto only, got workers_per_device={per_device} and "
-                f"workers={workers}; {workers} workers take turns with the GPUs there are"
+                f"workers_per_device applies only with workers=auto, got workers_per_device={per_device} and "
+                f"workers={workers}; {workers} workers take turns with the available GPUs"
             )
         return workers, ""
     gpus = _count_gpus(getattr(evaluator, "device", None))
@@ -47,14 +47,14 @@ def count_workers(workers: Any, per_device: Any, evaluator: Evaluator) -> tuple[
         count, where = gpus * per_device, "1 GPU" if gpus == 1 else f"{gpus} GPUs"
     elif per_device > 1:
         raise UserError(
-            f"workers_per_device needs a GPU, got {per_device}; without one, workers=auto is one process a core"
+            f"workers_per_device needs a GPU, got {per_device}; without one, workers=auto starts one process per core"
         )
     else:
         fit = max(1, (find_memory() or 2**62) // WORKER_MEMORY)
         count = min(count_cores(), fit)
         where = f"{count_cores()} core{'s' * (count_cores() > 1)}"
         if fit < count_cores():
-            where += f", for memory allows no more ({WORKER_MEMORY // 2**30} GiB each)"
+            where += f", limited by memory ({WORKER_MEMORY // 2**30} GiB each)"
     return count, f"workers=auto: {count} process{'es' * (count > 1)} on {where}"
 
 

@@ -75,7 +75,7 @@ class Architecture:
             raise UserError("stages: a network needs at least one stage")
         for stage in self.stages:
             if not isinstance(stage, Stage):
-                raise UserError(f"stages must hold Stage, got {type(stage).__name__}")
+                raise UserError(f"stages must be Stage objects, got {type(stage).__name__}")
         check_int("stem", self.stem, 1, 1_000_000)
         check_int("stem_stride", self.stem_stride, 1, 8)
         check_int("head", self.head, 0, 1_000_000)
@@ -110,9 +110,7 @@ class Architecture:
         if not isinstance(data, Mapping) or "effnas_architecture" not in data:
             raise UserError(f"{source}: not an architecture (no 'effnas_architecture: {FORMAT}' in it)")
         if data["effnas_architecture"] != FORMAT:
-            raise UserError(
-                f"{source}: format {data['effnas_architecture']!r} is not known; this version reads {FORMAT}"
-            )
+            raise UserError(f"{source}: format {data['effnas_architecture']!r} is unknown; this version reads {FORMAT}")
         body = {key: value for key, value in data.items() if key != "effnas_architecture"}
         rows = body.pop("stages", None)
         if not isinstance(rows, list):

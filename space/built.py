@@ -217,7 +217,9 @@ class BuiltNetwork(BuilderCall):
                 "a YAML file in the folder network/ of your --config-dir whose builder is that"
             )
         elif network.code != code:
-            raise UserError(f"{source}: made by the builder {code!r:.200}, but network's is {network.code!r}")
+            raise UserError(
+                f"{source}: made by the builder {code!r:.200}, but the builder of network is {network.code!r}"
+            )
         else:
             builder = functools.partial(network.function, **options) if options else network.function
         try:

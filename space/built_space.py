@@ -55,7 +55,7 @@ class BuilderSpace(Choices):
         given = {"depth": depth, "width": width, "resolution": resolution}
         for key in options:
             if key in given:
-                raise UserError(f"{where}: {key} is no option of the builder: give it beside options")
+                raise UserError(f"{where}: {key} is not an option of the builder: put it beside options")
         sizes = {key: self._read_field(key, spec) for key, spec in given.items() if spec is not None}
         fixed = {key: self._read_field(key, spec) for key, spec in options.items()}
         self.network = network.with_(**{key: values[0] for key, values in sizes.items()}).with_options(

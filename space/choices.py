@@ -149,12 +149,12 @@ def check_labels(where: str, labels: Sequence[Any]) -> None:
         raise UserError(f"{where}: no choices")
     for label in labels:
         if not isinstance(label, bool | int | float | str) or label != label:
-            raise UserError(f"{where}: a choice must be a number, a text or true/false, got {label!r:.60}")
+            raise UserError(f"{where}: a choice must be a number, a string or true/false, got {label!r:.60}")
     if len(set(labels)) < len(labels):  # 1, 1.0 and true are one choice: Optuna compares by ==
-        raise UserError(f"{where}: a choice stands there twice: {list(labels)}")
+        raise UserError(f"{where}: a choice appears twice: {list(labels)}")
 
 
 def check_name(name: object) -> None:
     """Raise :class:`UserError` unless a space can have this name."""
     if not isinstance(name, str) or len(name) > 100:
-        raise UserError(f"space: name must be a text of at most 100 characters, got {name!r:.60}")
+        raise UserError(f"space: name must be a string of at most 100 characters, got {name!r:.60}")

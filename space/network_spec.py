@@ -165,7 +165,7 @@ def check_shared_fields(network: NetworkSpec) -> None:
     check_int("in_channels", network.in_channels, 1, 100_000)
     check_int("num_classes", network.num_classes, 1, 10_000_000)
     if not isinstance(network.name, str) or len(network.name) > 200:
-        raise UserError(f"name must be a text of at most 200 characters, got {network.name!r:.60}")
+        raise UserError(f"name must be a string of at most 200 characters, got {network.name!r:.60}")
 
 
 def copy_with(network: Any, changes: Mapping[str, Any]) -> Any:

@@ -76,7 +76,7 @@ def _of_data(rows: list[int], data: LabelledImages, part: str) -> tuple[list[Pic
     last = len(table.labels) - 1
     for row in rows:
         if not 0 <= row <= last:
-            raise UserError(f"images: the rows of {where}, {part} part, go from 0 to {last}, got {row}")
+            raise UserError(f"images: the rows of {where}, {part} part, run from 0 to {last}, got {row}")
     found = table.fetch(np.array(rows))
     labels = [int(table.labels[row]) for row in rows]
     names = table.classes or None
@@ -93,7 +93,7 @@ def _of_files(names: list[str]) -> list[Picture]:
         if path.is_dir():
             inside = sorted(file for file in path.rglob("[!.]*") if file.suffix.lower() in IMAGE_SUFFIXES)
             if not inside:
-                raise UserError(f"images: no images in the folder {path}. Read are {' '.join(IMAGE_SUFFIXES)}")
+                raise UserError(f"images: no images in the folder {path}; accepted are {' '.join(IMAGE_SUFFIXES)}")
             files += inside
         elif path.is_file():
             files.append(path)
@@ -112,7 +112,7 @@ def _classes(data: LabelledImages, part: str) -> tuple[str, ...]:
 
 def _check_number(images: int) -> None:
     if images > MOST:
-        raise UserError(f"images: at most {MOST} fit into one figure, got {images}: name some of them")
+        raise UserError(f"images: at most {MOST} fit into one figure, got {images}: choose fewer")
 
 
 def prepare_pictures(
@@ -137,7 +137,7 @@ def prepare_pictures(
         UserError: an image cannot be read; or there are neither 1 nor 3 channels.
     """
     if channels not in (1, 3):
-        raise UserError(f"images have 1 or 3 channels, the network takes {channels}")
+        raise UserError(f"images have 1 or 3 channels; the network takes {channels}")
     mean, std = normalization
     batch = []
     for picture in pictures:

@@ -59,7 +59,7 @@ def cam(model: nn.Module, images: Tensor, target: int | None = None) -> Maps:
     if not callable(forward_features) or not isinstance(classifier, nn.Linear):
         lacking = "no forward_features" if not callable(forward_features) else f"as classifier {_kind(classifier)}"
         raise UserError(
-            "method=cam needs a network with forward_features and a linear classifier after average pooling, this one "
+            "method=cam needs a network with forward_features and a linear classifier after average pooling; this one "
             f"has {lacking}: use method=grad_cam"
         )
     with _evaluating(model):
@@ -68,7 +68,7 @@ def cam(model: nn.Module, images: Tensor, target: int | None = None) -> Maps:
         pooled = classifier(features.mean((2, 3)))
     if pooled.shape != logits.shape or not torch.allclose(pooled, logits, 1e-3, 1e-3 * float(logits.abs().max())):
         raise UserError(
-            "method=cam: the logits are not the classifier's answer to the averaged feature map, so there is more "
+            "method=cam: the logits are not the classifier's answer to the averaged feature map, so other layers lie "
             "between the two: use method=grad_cam"
         )
     targets = _targets(logits, target)
@@ -104,7 +104,7 @@ def grad_cam(model: nn.Module, images: Tensor, target: int | None = None, layer:
         with _outputs({layer: modules[layer]}, cut=True) as seen:
             logits = _logits(model, images)
         if layer not in seen:
-            raise UserError(f"layer: {layer!r} takes no part in a forward pass: choose another")
+            raise UserError(f"layer: {layer!r} is not used in a forward pass: choose another")
         features = seen[layer]
         _check_map(layer, features, len(images))
         targets = _targets(logits, target)
@@ -168,7 +168,7 @@ def _last_map(model: nn.Module, modules: dict[str, nn.Module], image: Tensor) ->
     found = [name for name, output in seen.items() if _is_map(output, 1)]
     if not found:
         raise UserError(
-            "layer: no module of the network gives a feature map (n, channels, height, width) of more than one "
+            "layer: no module of the network returns a feature map (n, channels, height, width) of more than one "
             "position: there is nothing to show"
         )
     return found[-1]
@@ -188,8 +188,8 @@ def _check_map(layer: str, output: Any, images: int) -> None:
     if not _is_map(output, images):
         shape = f"of shape {tuple(output.shape)}" if isinstance(output, Tensor) else f"a {type(output).__name__}"
         raise UserError(
-            f"layer: the output of {layer!r} is {shape}, no feature map (n, channels, height, width) of more than one "
-            "position: choose another layer, or a larger resolution"
+            f"layer: the output of {layer!r} is {shape}, not a feature map (n, channels, height, width) of more than "
+            "one position: choose another layer, or a larger resolution"
         )
 
 
@@ -197,7 +197,7 @@ def _logits(model: nn.Module, images: Tensor) -> Tensor:
     logits = model(images)
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         got = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
-        raise UserError(f"a network must give logits (n, classes) to have activation maps, this one gives {got}")
+        raise UserError(f"a network must return logits (n, classes) for activation maps; this one returns {got}")
     if not bool(torch.isfinite(logits).all()):
         raise UserError("the network's output is not finite: its weights are damaged, or the images not normalised")
     return logits
@@ -209,7 +209,7 @@ def _targets(logits: Tensor, target: int | None) -> Tensor:
     classes = logits.shape[1]
     if not 0 <= target < classes:
         raise UserError(
-            f"target must be between 0 and {classes - 1}, for the network has {classes} classes; got {target}"
+            f"target must be between 0 and {classes - 1}, because the network has {classes} classes; got {target}"
         )
     return torch.full((len(logits),), target, device=logits.device)
 

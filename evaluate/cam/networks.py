@@ -82,7 +82,7 @@ def find_members(
     """
     files, given = as_list(weights), as_list(architecture)
     if not files:
-        raise UserError("weights: which ones? Give weights=FILE or weights=[FILE,FILE], a column of the figure each")
+        raise UserError("weights: none given; use weights=FILE or weights=[FILE,FILE], one column of the figure each")
     if given and len(given) != len(files):
         raise UserError(
             f"architecture must have as many entries as weights, {len(files)}, or none where the weights name their "

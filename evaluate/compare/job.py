@@ -96,7 +96,7 @@ def run_compare(
     for axis in axes:
         check_choice("x", axis, AXES)
     if not axes:
-        raise UserError(f"x: against what? Choose some of: {', '.join(AXES)}")
+        raise UserError(f"x: no axis given; choose one or more of: {', '.join(AXES)}")
     check_choice("scale", scale, SCALES)
     check_threads(threads)
     network = check_network(network)
@@ -136,7 +136,7 @@ def _names(value: Sequence[str] | str | None) -> list[str]:
 
 def _families(members: Sequence[str], named: Mapping[str, Sequence[str] | str]) -> dict[str, list[Point]]:
     if not isinstance(named, Mapping):
-        raise UserError(f"families: must be names with their networks, families={{mine: [FOLDER, …]}}, got {named!r}")
+        raise UserError(f"families must map names to networks, families={{mine: [FOLDER, …]}}, got {named!r}")
     points = [point for entry in members for point in _member_points(entry, YOURS)]
     for family, entries in named.items():
         # a family named here is one line, whatever a CSV file says
@@ -145,8 +145,8 @@ def _families(members: Sequence[str], named: Mapping[str, Sequence[str] | str]) 
         ]
     if not points:
         raise UserError(
-            "members: which networks? Give members=[FOLDER,…] of effnas train or evaluate, a CSV file, or "
-            f"families with names: families={{mine: [FOLDER,…]}}; published ones are there as {', '.join(SETS[:2])}"
+            "members: none given; use members=[FOLDER,…] with folders of effnas train or evaluate, a CSV file, or "
+            f"named families: families={{mine: [FOLDER,…]}}; published ones are named {', '.join(SETS[:2])}"
         )
     found: dict[str, list[Point]] = {}
     for point in merge_runs(points):
@@ -165,7 +165,7 @@ def _member_points(entry: str, family: str) -> list[Point]:
     if not matches:
         raise UserError(
             f"members: no such folder or file: {entry}. Give folders of effnas train or evaluate (patterns like runs/* "
-            f"too), CSV files, or one of: {', '.join(SETS)}"
+            f"work), CSV files, or one of: {', '.join(SETS)}"
         )
     return [point for match in matches for point in _member_points(match, family)]
 
@@ -189,7 +189,9 @@ def _notes(families: Families, references: Sequence[Point]) -> list[str]:
             + _by_images(apart)
         ]
     if len({point.of for point in members if point.of}) > 1:
-        return [f"the accuracies are not of the same images: {_by_images(point for point in members if point.of)}"]
+        return [
+            f"the accuracies were not measured on the same images: {_by_images(point for point in members if point.of)}"
+        ]
     return []
 
 
@@ -208,7 +210,7 @@ def _check_axis(axis: str, families: Families) -> None:
     lacking = [point.name for points in families.values() for point in points if getattr(point, axis) is None]
     if lacking and axis == "latency":
         raise UserError(
-            f"x=latency: no latency of {_shortened(lacking)}: measure it here with latency=true, take folders of "
+            f"x=latency: no latency for {_shortened(lacking)}: measure it here with latency=true, take folders of "
             "effnas evaluate, or give a CSV file the column latency"
         )
     if lacking:
@@ -237,7 +239,7 @@ def _measure_latencies(
         try:
             networks[point] = network_of(point, own)
         except UserError as error:
-            unbuilt.append(f"latency of {point.name} is not measured: {error}")
+            unbuilt.append(f"latency of {point.name} was not measured: {error}")
     if not networks:
         raise UserError(f"latency=true: none of the networks can be built: {unbuilt[0]}")
     buildable = [point for point in references if point.architecture]

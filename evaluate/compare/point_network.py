@@ -28,9 +28,7 @@ def network_of(point: Point, own: BuiltNetwork | None = None) -> NetworkSpec:
     if point.architecture:
         return load_architecture(point.architecture, own)
     if not point.summary:
-        raise UserError(
-            "nothing says which network it is: give the CSV file a column architecture (a zoo name or a file)"
-        )
+        raise UserError("its network is unknown: give the CSV file a column architecture (a zoo name or a file)")
     beside = Path(point.summary).with_name("architecture.yaml")
     if beside.is_file():
         return load_architecture(beside, own)

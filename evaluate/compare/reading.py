@@ -43,7 +43,7 @@ def read_points(file: str | Path, family: str) -> list[Point]:
     for row, where in read_rows(file):
         point = read_row(row, where, family)
         if (point.family, point.name) in found:
-            raise UserError(f"{where}, column name: {point.name!r} is there twice")
+            raise UserError(f"{where}, column name: {point.name!r} appears twice")
         try:
             found[point.family, point.name] = add_costs(point) if point.architecture else point
         except UserError as error:
@@ -70,7 +70,7 @@ def read_rows(file: str | Path) -> list[tuple[dict[str, str], str]]:
     rows = []
     for i, line in enumerate(lines[1:], 2):
         if len(line) != len(header):
-            raise UserError(f"{file}, row {i}: {len(line)} fields, the header has {len(header)}")
+            raise UserError(f"{file}, row {i}: {len(line)} fields; the header has {len(header)}")
         rows.append((dict(zip(header, map(str.strip, line), strict=True)), f"{file}, row {i}"))
     return rows
 
@@ -83,7 +83,7 @@ def read_row(row: Mapping[str, str], where: str, family: str) -> Point:
     """
     name = row["name"]
     if not name:
-        raise UserError(f"{where}, column name: it is empty")
+        raise UserError(f"{where}, column name: empty")
     return Point(
         name,
         row.get("family") or family,
@@ -113,7 +113,7 @@ def _accuracy(text: str, where: str) -> float:
     except ValueError:
         value = math.nan
     if not 0 <= value <= 1:
-        raise UserError(f"{where}: must be a fraction between 0 and 1, or per cent like 77.1%, got {text!r}")
+        raise UserError(f"{where}: must be a fraction between 0 and 1, or a percentage like 77.1%, got {text!r}")
     return value
 
 
@@ -129,7 +129,7 @@ def _seconds(text: str | None, where: str) -> float | None:
     except ValueError:
         value = math.nan
     if not (math.isfinite(value) and value > 0):
-        raise UserError(f"{where}: must be seconds above 0, got {text!r}")
+        raise UserError(f"{where}: must be a number of seconds above 0, got {text!r}")
     return value
 
 
@@ -155,8 +155,8 @@ def read_run(place: str | Path, family: str) -> Point:
     measure = next((key for key in ("top1", "test_accuracy", "accuracy") if _is_fraction(found.get(key))), None)
     if measure is None or not all(isinstance(found.get(key), int) for key in ("params", "macs")):
         raise UserError(
-            f"{file}: a summary without {'params and macs' if measure else 'accuracy'}; what is compared are folders "
-            f"of effnas train and effnas evaluate (this one has: {', '.join(list(found)[:12]) or 'nothing'})"
+            f"{file}: a summary without {'params and macs' if measure else 'accuracy'}; give folders "
+            f"of effnas train or effnas evaluate (this one has: {', '.join(list(found)[:12]) or 'nothing'})"
         )
     images = found.get("images") if measure == "top1" else None
     latency = found.get("latency") or {}

@@ -81,7 +81,7 @@ def find_columns(
     image = _find_column("image", given[0], candidates[0], columns, where)
     label = _find_column("label", given[1], candidates[1], columns, where)
     if image == label:
-        raise UserError(f"data.image and data.label are one and the same column of {where}: {image!r}")
+        raise UserError(f"data.image and data.label are the same column of {where}: {image!r}")
     return image, label
 
 
@@ -90,7 +90,8 @@ def _find_column(field: str, name: str | None, candidates: Sequence[str], column
         name = next((candidate for candidate in candidates if candidate in columns), None)
         if name is None:
             raise UserError(
-                f"{where} has no {field} column that can be told; set data.{field} to one of: {', '.join(columns)}"
+                f"{where} has no {field} column that can be identified; set data.{field} to one of: "
+                f"{', '.join(columns)}"
             )
     elif name not in columns:
         raise UserError(f"data.{field}: {where} has no column {name!r}; it has: {', '.join(columns)}")

@@ -149,8 +149,8 @@ def _folder_table(
     found = {folder.name: _images_under(folder) for folder in folders}
     if not any(found.values()):
         flat = any(_is_image(child.name) for child in top.iterdir())
-        hint = "; images must lie in one folder a class (CLASS/a.jpg)" if flat else ""
-        raise UserError(f"data.path: no images in the folders of {top}{hint}. Read are {' '.join(IMAGE_SUFFIXES)}")
+        hint = "; images must be in one folder per class (CLASS/a.jpg)" if flat else ""
+        raise UserError(f"data.path: no images in the folders of {top}{hint}; accepted are {' '.join(IMAGE_SUFFIXES)}")
     find_columns((image, label), (("image",), ("label",)), ("image", "label"), str(top))
     labels = [i for i, name in enumerate(names) for _ in found.get(name, [])]
     return _Folder([file for name in names for file in found.get(name, [])], labels, names)

@@ -44,7 +44,7 @@ class ImageData(LabelledImages):
         for name in _USELESS[self.source]:
             if getattr(self, name) is not None:
                 raise UserError(
-                    f"data.{name}={getattr(self, name)} says nothing to data.source={self.source}: leave it out, "
+                    f"data.{name}={getattr(self, name)} has no meaning for data.source={self.source}: leave it out, "
                     "or choose another source (data=folder, parquet, webdataset or hub)"
                 )
         if self.source != "digits" and self.path is None:

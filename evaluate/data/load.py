@@ -102,7 +102,7 @@ def load_part(
             normalization = _measure_training(plain, channels)
         except UserError as error:
             raise UserError(
-                "data.normalize: neither it nor the weights say how images are normalised, and the training images "
+                "data.normalize: not set, the weights do not say how images are normalised, and the training images "
                 f"cannot be measured ({error}): set data.normalize=imagenet or [mean, std]"
             ) from error
     return replace(found, images=normalize_set(found.images, normalization))
@@ -111,7 +111,7 @@ def load_part(
 def _check(data: LabelledImages, channels: int) -> None:
     check_data(data)
     if channels not in (1, 3):
-        raise UserError(f"images have 1 or 3 channels, the architecture takes {channels}: set space.in_channels=3")
+        raise UserError(f"images have 1 or 3 channels; the architecture takes {channels}: set space.in_channels=3")
 
 
 # -- the training part: its table, its rows, decoded, measured, normalised ---------------------------------
@@ -208,7 +208,7 @@ def _decode_part(
         if test is None:
             raise UserError(
                 f"{data.title} has no test part (test or val beside train, in folders, file names or splits): "
-                "part=all measures all of the training part, part=heldout what a training does not learn from"
+                "part=all measures all of the training part, part=heldout the images held out of training"
             )
         table, rows = test, np.arange(len(test.labels))
     else:

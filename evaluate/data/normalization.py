@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # a data set's fields are read without torch
 
     from .sets import ImageSet
 
-_RULE = "data.normalize must be null, imagenet, or [mean, std] in units of 0 to 255, each a number or one a channel"
+_RULE = "data.normalize must be null, imagenet, or [mean, std] in units of 0 to 255, each one number or one per channel"
 
 
 def read_normalization(value: Any) -> str | Normalization | None:
@@ -79,7 +79,7 @@ def measure_normalization(images: Iterable[Tensor], channels: int, where: str) -
             pixels = batch[start : start + 1024].numpy()
             counts += [np.bincount(pixels[:, c].ravel(), minlength=256) for c in range(channels)]
     if not counts.any():
-        raise UserError(f"{where}: none of the training images that were looked at can be read")
+        raise UserError(f"{where}: none of the sampled training images can be read")
     share, values = counts / counts.sum(1, keepdims=True), np.arange(256)
     mean = share @ values
     variance = (share * (values - mean[:, None]) ** 2).sum(1)

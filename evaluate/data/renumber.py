@@ -44,7 +44,7 @@ def renumber(
         needed = int(labels.max()) + 1
         count = data.num_classes or max(num_classes, needed)
         if needed > count:
-            raise UserError(f"data.num_classes={count}, but the labels of {where} go to {needed - 1}, from 0")
+            raise UserError(f"data.num_classes={count}, but the labels of {where} run from 0 to {needed - 1}")
         own = tuple(map(str, range(count)))
     else:
         check_number_of_classes(data, own)

@@ -50,7 +50,7 @@ class Checkpoint:
             reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
             kept = "the last one is kept" if self.path.exists() else "there is none yet"
             log.warning(
-                "%s: the checkpoint cannot be written (%s); %s, and the training goes on", self.path, reason, kept
+                "%s: the checkpoint cannot be written (%s); %s, and the training continues", self.path, reason, kept
             )
             return False
 
@@ -76,11 +76,13 @@ class Checkpoint:
             more = isinstance(error, pickle.UnpicklingError) and "nsupported" in str(error)
             raise UserError(
                 f"{self.path}: this checkpoint cannot be read: it "
-                + ("holds more than data, which is never loaded" if more else "is cut short or damaged")
-                + ". Delete it to begin anew"
+                + ("holds more than data, which is never loaded" if more else "is truncated or damaged")
+                + ". Delete it to start again"
             ) from None
         if not isinstance(found, dict) or found.get("effnas_checkpoint") != FORMAT:
-            raise UserError(f"{self.path}: not a checkpoint of effnas train (format {FORMAT}); delete it to begin anew")
+            raise UserError(
+                f"{self.path}: not a checkpoint of effnas train (format {FORMAT}); delete it to start again"
+            )
         different = _differences(found["identity"], self.identity)
         if different:
             raise UserError(

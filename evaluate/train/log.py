@@ -93,7 +93,7 @@ class TrainingLog:
             if text:
                 self._console.print(text, soft_wrap=True)
         if plan.step:
-            self._console.print(f"going on: {plan.step:,} of {self._total:,} steps were done before", soft_wrap=True)
+            self._console.print(f"resuming: {plan.step:,} of {self._total:,} steps are done", soft_wrap=True)
         self._write()
         if self._tensorboard:
             self._open()
@@ -142,7 +142,7 @@ class TrainingLog:
         try:
             write_text(self._output / "log.csv", as_csv(self._rows))
         except OSError as error:
-            log.warning("%s cannot be written (%s); the training goes on", self._output / "log.csv", error.strerror)
+            log.warning("%s cannot be written (%s); the training continues", self._output / "log.csv", error.strerror)
 
     def _open(self) -> None:
         """A new event file; TensorBoard drops what older ones have from ``purge_step`` on."""
@@ -169,7 +169,7 @@ class TrainingLog:
     def _without_tensorboard(self, error: OSError) -> None:
         self._writer = None
         folder = self._output / "tensorboard"
-        log.warning("%s cannot be written (%s); the training goes on without", folder, error.strerror)
+        log.warning("%s cannot be written (%s); the training continues without it", folder, error.strerror)
 
     def _close(self) -> None:
         try:

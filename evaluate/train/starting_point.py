@@ -145,9 +145,9 @@ def _check_smaller(given: NetworkSpec | str | None, network: NetworkSpec, weight
     else:
         said = check_growable(weights.architecture, _NOT_GROWN)
     if given is None:
-        raise UserError("grow: into which network? Give architecture=FILE, a larger member of the weights' family")
+        raise UserError("grow needs architecture=FILE, a larger member of the weights' family")
     if said is None:
-        raise UserError("grow needs weights=FILE of effnas train, which says what network it is of")
+        raise UserError("grow needs weights=FILE of effnas train, which names its network")
     return said
 
 

@@ -26,10 +26,10 @@ def named_data(names: Sequence[str], settings: Mapping[str, Any]) -> dict[str, L
 
     choices = GlobalHydra.instance().config_loader().get_group_options("data")
     if not names:
-        raise UserError(f"datasets: which ones? Choose some of: {', '.join(choices)}")
+        raise UserError(f"datasets: none given; choose one or more of: {', '.join(choices)}")
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise UserError(f"datasets: {twice!r} is there twice; give one of them another name: +data@data.NAME={twice}")
+        raise UserError(f"datasets: {twice!r} appears twice; give one of them another name: +data@data.NAME={twice}")
     for name in settings:
         if name not in names and name not in choices and not _complete(settings[name]):
             raise unknown("data", name, names)
@@ -47,7 +47,7 @@ def _data(name: str, settings: Any, choices: Sequence[str]) -> LabelledImages:
     from omegaconf import OmegaConf
 
     if not isinstance(settings, Mapping):
-        raise UserError(f"data.{name} must be settings by name, like data.{name}.limit=2000, got {settings!r}")
+        raise UserError(f"data.{name} must map settings to values, like data.{name}.limit=2000, got {settings!r}")
     if not _complete(settings):
         if name not in choices:
             raise unknown("datasets", name, choices)
@@ -63,5 +63,5 @@ def _data(name: str, settings: Any, choices: Sequence[str]) -> LabelledImages:
             raise UserError(f"data set {name}: {error.__cause__}") from error
         raise
     if not isinstance(made, LabelledImages):
-        raise UserError(f"data set {name}: {settings['_target_']} makes no ImageData")
+        raise UserError(f"data set {name}: {settings['_target_']} does not make an ImageData")
     return made

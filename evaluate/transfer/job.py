@@ -224,12 +224,12 @@ def _starts(
     names, files, own = as_list(architecture), as_list(weights), check_network(own)
     if not names and not files and own is None:
         raise UserError(
-            "weights: which networks? Give weights=[FILE,…], and architecture=[NAME,…] where the files do not say "
-            "what they are of"
+            "weights: none given; use weights=[FILE,…], and architecture=[NAME,…] if the files do not name "
+            "their networks"
         )
     if names and files and len(names) != len(files):
         raise UserError(
-            f"architecture and weights pair up, one of each a network: there are {len(names)} and {len(files)}; "
+            f"architecture and weights pair up, one of each per network: got {len(names)} and {len(files)}; "
             "null stands for the architecture that the weights name, and for training from scratch"
         )
     count = max(len(names), len(files), 1)

@@ -127,7 +127,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     noise = (
         f"top-1: mean of {seeds} seeds, with its standard error over them"
         if seeds > 1
-        else "one seed each: how much trainings differ is not known; use seeds=3 or more"
+        else "one seed each: the variation between trainings is unknown; use seeds=3 or more"
     )
     return "\n".join(
         [

@@ -101,7 +101,7 @@ def _lines(axes: Any, base: Mapping[str, Any], done: Sequence[Mapping[str, Any]]
     axes.set_xlabel("million MACs as counted (log scale; points are set apart by 1 %)")
     axes.set_ylabel("accuracy on held-out images (%)")
     seeds = max(row["seeds"] for row in done)
-    spread = f"mean ± standard error, {seeds} seeds" if seeds > 1 else "one seed: the noise is not known"
+    spread = f"mean ± standard error, {seeds} seeds" if seeds > 1 else "one seed: noise unknown"
     axes.set_title(f"{name} scaled by each rule; {spread}", loc="left", fontsize=9)
     axes.margins(x=0.08, y=0.1)
     axes.grid(alpha=0.25)

@@ -93,11 +93,11 @@ def _verdict(row: Mapping[str, Any]) -> str:
     if row["same_network"]:
         return "the same network: nothing to compare"
     if row["seeds"] == 0:
-        return "no seed has a result of both"
+        return "no seed has a result for both"
     if row["seeds"] == 1:
         return "no test possible with one seed: use seeds=5 or more"
     if row["seeds"] < FEWEST:
         return "two seeds are too few for a verdict: use seeds=5 or more"
     if not row["stands"]:
-        return "does not stand out of the noise"
+        return "does not stand out from the noise"
     return f"stands: {'better' if row['difference'] > 0 else 'worse'} than {row['reference']}"

@@ -145,8 +145,8 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         notes.append(f"widths that {DIVISOR} does not divide can be slower than their MACs, where latency is compared")
     if rounded:
         notes.append(
-            f"whole blocks, channels and pixels make much of: {', '.join(rounded)}; a base with more blocks a stage, "
-            "or depth_rounding=nearest, follows the rules more closely"
+            f"rounding to whole blocks, channels and pixels changes much: {', '.join(rounded)}; a base with more "
+            "blocks per stage, or depth_rounding=nearest, follows the rules more closely"
         )
     return notes + same
 
@@ -189,7 +189,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         *(f"note: {note}" for note in summary["notes"]),
     ]
     if timed:
-        lines.append(f"latency: {summary['latency_of']}, here, in alternation, before the trainings")
+        lines.append(f"latency: {summary['latency_of']}, here, in alternation, before training")
     if summary["failed"]:
         lines.append(f"{summary['failed']} trainings failed; the first reason: {summary['reasons'][0]}")
     files = "summary.json ablation.csv comparisons.csv trials.csv ablation.png ablation.svg networks/"

@@ -82,9 +82,9 @@ def checked_rules(rules: Any) -> tuple[str, ...]:
     for name in given:
         check_choice("rules", name, RULES)
         if given.count(name) > 1:
-            raise UserError(f"rules: {name} is there twice")
+            raise UserError(f"rules: {name} appears twice")
     if len(given) < 2:
-        raise UserError(f"rules: at least two are compared, got {given}; choose some of: {', '.join(RULES)}")
+        raise UserError(f"rules: give at least two, got {given}; choose from: {', '.join(RULES)}")
     return tuple(given)
 
 
@@ -96,13 +96,13 @@ def checked_factors(factors: Any) -> tuple[float, ...]:
     """
     given = list(factors) if isinstance(factors, Sequence) and not isinstance(factors, str) else [factors]
     if not given:
-        raise UserError("factors: how many times the base's MACs? Give one or several, like [2, 4]")
+        raise UserError("factors: none given; use one or more multiples of the base's MACs, like [2, 4]")
     for factor in given:
         check_number("factors: factor", factor, 0, 1e6, open_low=True)
         if factor == 1:
-            raise UserError("factors: 1 is the base itself, which is trained anyway; give others, like [2, 4]")
+            raise UserError("factors: 1 is the base itself, which is trained anyway; use others, like [2, 4]")
         if given.count(factor) > 1:
-            raise UserError(f"factors: {factor:g} is there twice")
+            raise UserError(f"factors: {factor:g} appears twice")
     return tuple(sorted(float(factor) for factor in given))
 
 

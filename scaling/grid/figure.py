@@ -74,7 +74,7 @@ def _grid(figure: Any, axes: Any, done: Sequence[Mapping[str, Any]]) -> None:
     axes.set_xticks(sorted({row["gamma"] for row in done}))
     axes.set_yticks(betas)
     axes.set_xlabel("γ, resolution")
-    axes.set_ylabel("β, width (points of one place are stacked by α)")
+    axes.set_ylabel("β, width (points at one place are stacked by α)")
     axes.set_title("the grid; beside each point its α, depth; ringed: the winner", loc="left", fontsize=9)
     axes.margins(0.1)
 
@@ -109,7 +109,7 @@ def _ranking(axes: Any, done: Sequence[Mapping[str, Any]]) -> None:
     labels = [f"{r['alpha']:<5g} {r['beta']:<5g} {r['gamma']:<5g} ×{r['macs_ratio']:.2f}" for r in shown]
     axes.set_yticks(range(len(shown)), labels, fontsize=7, family="monospace")
     axes.invert_yaxis()
-    axes.set_xlabel("accuracy (%), mean ± sd over seeds" if seeds > 1 else "accuracy (%), one seed: noise is not known")
+    axes.set_xlabel("accuracy (%), mean ± sd over seeds" if seeds > 1 else "accuracy (%), one seed: noise unknown")
     more = f" (first {len(shown)} of {len(done)})" if len(done) > len(shown) else ""
     axes.set_title(f"α, β, γ and the achieved MACs ratio{more}", loc="left", fontsize=9)
     axes.grid(axis="x", alpha=0.25)

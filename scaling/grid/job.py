@@ -206,8 +206,8 @@ def run_grid_job(config: DictConfig, output: Path, command: str) -> dict[str, An
         plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     except InterpolationKeyError as error:
         raise UserError(
-            f"{error.full_key or 'the configuration'}: refers to an option of another command, which a grid "
-            f"has not ({str(error).splitlines()[0]}): set it yourself, like evaluator.space=mobile_cifar"
+            f"{error.full_key or 'the configuration'}: refers to an option that this command does not "
+            f"have ({str(error).splitlines()[0]}): set it yourself, like evaluator.space=mobile_cifar"
         ) from None
     return run_grid_search(
         config.baseline,

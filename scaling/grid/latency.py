@@ -88,7 +88,9 @@ class LatencyRatios:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-            raise UserError(f"{self._path}: not a record of latencies ({type(error).__name__}): remove it") from None
+            raise UserError(
+                f"{self._path}: not a record of latencies ({type(error).__name__}): remove the file"
+            ) from None
         wanted = {"baseline": self._baseline.digest, **self.settings}
         differing = [name for name in wanted if document.get(name) != wanted[name]]
         if differing:

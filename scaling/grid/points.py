@@ -110,7 +110,7 @@ class Grid:
         count, most = math.prod(map(len, axes)), MOST if self.ratio == "nominal" else MOST_NETWORKS
         if count > most:
             raise UserError(
-                f"step {self.step:g} makes {count:,} combinations; at most {most:,} are looked at: use a larger step"
+                f"step {self.step:g} makes {count:,} combinations; at most {most:,} are allowed: use a larger step"
             )
         return axes
 

@@ -104,14 +104,14 @@ def verdict(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         return {"stands_out": None, "text": "there is nothing to compare the winner with"}
     lead = best["accuracy"] - other["accuracy"]
     if noise is None:
-        text = f"leads by {lead:.2%}; one training a point says nothing of the noise: use seeds=3 or more"
+        text = f"leads by {lead:.2%}; one training per point says nothing about the noise: use seeds=3 or more"
         return {"stands_out": None, "lead": lead, "text": text}
     error = noise * math.sqrt(1 / best["seeds"] + 1 / other["seeds"])
     stands = lead > STANDARD_ERRORS * error
     within = sum(best["accuracy"] - row["accuracy"] <= STANDARD_ERRORS * error for row in ranked[1:])
     text = f"leads by {lead:.2%}, {'more' if stands else 'not more'} than {STANDARD_ERRORS:g} standard errors "
     text += f"({STANDARD_ERRORS * error:.2%}) of a difference: "
-    text += "it stands out of the noise" if stands else f"{within} other points are as good, as far as this can tell"
+    text += "it stands out from the noise" if stands else f"{within} other points are as good, as far as this can tell"
     return {"stands_out": stands, "lead": lead, "noise_sd": noise, "standard_error": error, "text": text}
 
 

@@ -147,7 +147,7 @@ def _conclusion(summary: Mapping[str, Any]) -> list[str]:
         f"{region['level']:.0%} region of the highest: {region['networks']} networks, {spans}"
     )
     if region["networks"] == surface["points"]:
-        lines.append("it cannot tell any two apart: more seeds, longer trainings or a wider grid may")
+        lines.append("it cannot tell any two apart; more seeds, longer trainings or a wider grid may help")
     chosen = "the surface's highest" if summary["chosen_by"] == "surface" else "the best point"
     lines.append(f"coefficients: {_named(best)}, {chosen}{_unfair(best) if best != first else ''}{_at_end(summary)}")
     return lines

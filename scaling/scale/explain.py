@@ -20,12 +20,12 @@ Published EfficientNet-B1..B7 / the formula (depth alpha^phi, width beta^phi, re
 "phi:" and the next three columns: the phi at which the formula gives the published depth, width, resolution or MACs.
 "MACs ratio" is the published network's to B0, "nominal" the same before rounding, "formula's" that of phi = 1..7.
 
-The number in a name is not phi, and no single phi gives a published row: the authors published a table of multipliers,
-whose depth, width and resolution each imply another phi. B2 has the depth and width of phi = 1, but 260 px, not 258;
-B1 is not widened at all; by MACs the rows run from phi = 0.88 to 7.02.
+The number in a name is not phi, and no single phi gives a published row. The authors published a table of multipliers,
+in which depth, width and resolution each imply a different phi. B2 has the depth and width of phi = 1, but 260 px, not
+258; B1 is not widened at all; by MACs the rows range from phi = 0.88 to 7.02.
 A step of phi multiplies MACs by alpha beta^2 gamma^2 = {ratio:.3f} before rounding, not by 2. Repeats round up and
-channels go to multiples of 8, so that the achieved ratio differs, most for small networks: 2.57 at phi = 1.
-For a published network use preset=b3; for the formula, from any baseline and with any coefficients, phi=3."""
+channels round to multiples of 8, so the achieved ratio differs, most for small networks: 2.57 at phi = 1.
+For a published network use preset=b3; for the formula, with any baseline and coefficients, use phi=3."""
 
 
 def explain_rows() -> list[dict[str, Any]]:

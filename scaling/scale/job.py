@@ -299,5 +299,5 @@ def _family(value: object) -> list[float]:
     labels = [f"{phi:g}" for phi in phis]  # as in the names of networks and files
     for label in labels:
         if labels.count(label) > 1:
-            raise UserError(f"family: phi {label} is there twice")
+            raise UserError(f"family: phi {label} appears twice")
     return [float(phi) for phi in phis]

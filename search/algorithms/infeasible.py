@@ -91,7 +91,7 @@ class CMAES(Infeasible, CmaEsSampler):
         """Raise :class:`UserError` in a study of several objectives."""
         if len(study.directions) > 1:
             raise UserError(
-                f"algorithm: CMA-ES knows one objective, the study has {len(study.directions)}. Choose one of: "
+                f"algorithm: CMA-ES handles one objective, but the study has {len(study.directions)}. Choose one of: "
                 "objective=reward or objective=accuracy, or algorithm=nsga2, nsga3 or evolution"
             )
         super().before_trial(study, trial)

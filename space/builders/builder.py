@@ -49,14 +49,15 @@ class BuilderCall:
         if not hasattr(function, "__qualname__") or not (bound is None or isinstance(bound, type | ModuleType)):
             raise UserError(
                 f"builder must be a function or a class, got an object of {type(bound or function).__name__}, whose "
-                "state its name does not tell: give what makes the module, and bind options with functools.partial"
+                "state no file can record: give the function that makes the module, and bind options with "
+                "functools.partial"
             )
         if isinstance(self.builder, functools.partial) and self.builder.args:
             raise UserError(
-                f"builder {self.code}: bind its options by name, not by place ({list(self.builder.args)!r:.100}): "
+                f"builder {self.code}: bind its options by name, not by position ({list(self.builder.args)!r:.100}): "
                 "depth, width and resolution come first"
             )
-        rule = f"builder {self.code}: its options must be plain data (numbers, texts, lists, mappings of texts)"
+        rule = f"builder {self.code}: its options must be plain data (numbers, strings, lists, mappings with strings as keys)"
         try:
             plain = json.loads(json.dumps(self.options))
         except (TypeError, ValueError) as error:

@@ -61,7 +61,7 @@ def make_module(network: BuilderCall) -> nn.Module:
             signature.bind(1.0, 1.0, 224, **options)
         except TypeError as error:
             raise UserError(
-                f"{where} must be callable as (depth, width, resolution), its signature is {signature}: {error}"
+                f"{where} must be callable as (depth, width, resolution); its signature is {signature}: {error}"
             ) from None
     try:
         module = function(network.depth, network.width, network.resolution, **options)
@@ -70,7 +70,7 @@ def make_module(network: BuilderCall) -> nn.Module:
     if not isinstance(module, nn.Module):
         raise UserError(f"{where} must return a torch.nn.Module, got {type(module).__name__}")
     if lazy := [name for name, p in module.named_parameters() if nn.parameter.is_lazy(p)]:
-        raise UserError(f"{where} must return a module whose layers know their sizes; lazy are: {', '.join(lazy[:3])}")
+        raise UserError(f"{where} must return a module without lazy layers; lazy are: {', '.join(lazy[:3])}")
     return module
 
 
@@ -105,7 +105,7 @@ def _measure(network: BuilderCall, function: object) -> Measured:
     if not isinstance(logits, Tensor) or logits.shape != (1, network.num_classes):
         got = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
         raise UserError(
-            f"{where} must give logits of shape (n, num_classes) = (1, {network.num_classes}) for one image, got "
+            f"{where} must return logits of shape (n, num_classes) = (1, {network.num_classes}) for one image, got "
             f"{got}; give it a parameter num_classes, or set num_classes of the network to what it makes"
         )
     cost = Cost(params, flops.get_total_flops() // 2, outputs.elements, live.peak)

@@ -76,7 +76,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise UserError(
-            f"weights: {path} is not a whole safetensors file ({_one_line(error)}); it may be cut short"
+            f"weights: {path} is not a whole safetensors file ({_one_line(error)}); it may be truncated"
         ) from None
 
 
@@ -91,11 +91,11 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             named = _GLOBAL.search(str(error))
             what = f" ({named[1]})" if named else ", or is damaged"
             raise UserError(
-                f"weights: {path} holds more than tensors and plain data{what}; it is never loaded, for it could run "
-                "code. Save its state_dict alone"
+                f"weights: {path} holds more than tensors and plain data{what}; it is never loaded, because it could "
+                "run code. Save its state_dict alone"
             ) from None
         raise UserError(
-            f"weights: {path} cannot be read as a checkpoint of torch ({_one_line(error)}); it may be cut short"
+            f"weights: {path} cannot be read as a checkpoint of torch ({_one_line(error)}); it may be truncated"
         ) from None
     arch = found.get("arch") if isinstance(found, dict) else None
     tensors = _find_state_dict(found)

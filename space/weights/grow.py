@@ -108,8 +108,8 @@ def _check_family(small: Architecture, larger: Architecture) -> None:
                 found.append(f"stage {i}: the smaller has {old.repeats} blocks and the larger only {new.repeats}")
     if found:
         raise UserError(
-            f"the networks are not a smaller and a larger one of one family: {'; '.join(found)}. Only widths, repeats "
-            "(upwards), resolution, dropout, drop_path and bn_momentum may differ"
+            f"the networks are not a smaller and a larger member of one family: {'; '.join(found)}. Only widths, "
+            "repeats (upwards), resolution, dropout, drop_path and bn_momentum may differ"
         )
 
 
@@ -259,7 +259,7 @@ class _Copier:
                     _make_identity(layer, norm)
                 self.notes.append(
                     f"{where}: new blocks have no shortcut and start with identity kernels; "
-                    "in training, where BatchNorm goes by the batch, they are the identity only roughly"
+                    "in training, where BatchNorm uses the batch's statistics, they are only roughly the identity"
                 )
             else:
                 self.lose(f"{where}: new blocks have no shortcut and start from random weights")

@@ -52,7 +52,7 @@ def save_weights(
     wanted = make_on_meta(architecture.module).state_dict()
     for name in (*wanted, *tensors):
         if name not in tensors or name not in wanted or tensors[name].shape != wanted[name].shape:
-            raise UserError(f"weights: the network to be written is not of its architecture: {name} differs")
+            raise UserError(f"weights: the network to be written does not match its architecture: {name} differs")
     facts: dict[str, Any] = {}
     if normalization is not None:
         facts["normalization"] = _check_normalization(normalization, architecture)
@@ -146,7 +146,7 @@ def _find_format(path: Path, tensors: Mapping[str, Tensor]) -> Format:
     if found is None:
         known = ", ".join(dict.fromkeys(form.name for form in FORMATS))
         raise UserError(
-            f"weights: the names in {path} are of no known format ({', '.join(list(tensors)[:3])}, …); known are those "
+            f"weights: the names in {path} match no known format ({', '.join(list(tensors)[:3])}, …); known are those "
             f"of {known}, for EfficientNet, MnasNet and MobileNet"
         )
     return found
@@ -178,7 +178,7 @@ def _read_own_facts(facts: Mapping[str, str], architecture: NetworkSpec | None) 
 
 
 def _unreadable(path: Path, error: BaseException) -> UserError:
-    return UserError(f"weights: what {path} says about itself cannot be read ({' '.join(str(error).split())[:200]})")
+    return UserError(f"weights: the description inside {path} cannot be read ({' '.join(str(error).split())[:200]})")
 
 
 def _read_timm_facts(path: Path, facts: Mapping[str, str]) -> dict[str, Any]:
@@ -243,7 +243,7 @@ def _check_fit(
     if problems:
         of = f", {weights.architecture.name}" if weights.architecture and weights.architecture.name else ""
         raise UserError(
-            f"weights: {weights.path} ({weights.format} format{of}) is of another network; {'; '.join(problems)}"
+            f"weights: {weights.path} ({weights.format} format{of}) belongs to another network; {'; '.join(problems)}"
         )
 
 

@@ -86,7 +86,7 @@ MISTAKES: list[tuple[str, list[str]]] = [
     (f"{GRID} --tolerance 0.001 --step 0.2", ["within 0.001 of 2; the nearest, (", ": use a larger tolerance"]),
     (f"{GRID} --tolerance -1", ["tolerance must be in [0, inf], got -1"]),
     (f"{GRID} --step 0", ["step must be in (0, 1], got 0"]),
-    (f"{GRID} --step 0.0001", ["combinations; at most 1,000,000 are looked at: use a larger step"]),
+    (f"{GRID} --step 0.0001", ["combinations; at most 1,000,000 are allowed: use a larger step"]),
     (f"{GRID} alpha=[0.5,1.2]", ["alpha: lowest value must be in [1, 10], got 0.5"]),
     (f"{GRID} beta=[1.2,1.1]", ["beta must be a range from low to high, got [1.2, 1.1]"]),
     (f"{GRID} gamma=1.15", ["gamma must be a range of two numbers such as [1.0, 1.4], got 1.15"]),

@@ -88,7 +88,8 @@ def test_weights_of_a_users_builder_need_it(done: Path, tmp_path: Path) -> None:
         ):
             call(str(file))
     with pytest.raises(
-        UserError, match=r"made by the builder 'own_networks.plain', but network's is 'own_networks.Parted'"
+        UserError,
+        match=r"made by the builder 'own_networks.plain', but the builder of network is 'own_networks.Parted'",
     ):
         read_weights(file, own(Parted))
 
@@ -101,7 +102,9 @@ def test_weights_of_the_zoo_need_nothing(tmp_path: Path) -> None:
     model = build(network, 2)
     load_into(model, weights)
     assert all(torch.equal(value, build(network, 1).state_dict()[n]) for n, value in model.state_dict().items())
-    with pytest.raises(UserError, match=r"initial: .* is of a builder's network \(resnet18\), which cannot be grown"):
+    with pytest.raises(
+        UserError, match=r"initial: .* belongs to a builder's network \(resnet18\), which cannot be grown"
+    ):
         read_initial(str(tmp_path / "w.safetensors"))
 
 
@@ -133,7 +136,7 @@ def test_weights_of_ones_own_training_script(tmp_path: Path) -> None:
     other = build(own(), 2)
     load_into(other, weights)
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in other.state_dict().items())
-    with pytest.raises(UserError, match=r"mine.pth are of no known format"):
+    with pytest.raises(UserError, match=r"mine.pth match no known format"):
         read_weights(tmp_path / "mine.pth")
 
 
@@ -150,11 +153,11 @@ def test_weights_that_do_not_fit_change_nothing(tmp_path: Path) -> None:
     file = save_weights(tmp_path / "w.safetensors", build(wide, 1), architecture=wide)
     model = build(own(), 2)
     with pytest.raises(
-        UserError, match=r"is of another network; other shapes: 0.weight is 16×1×3×3, our 0.weight 8×1×3×3"
+        UserError, match=r"belongs to another network; other shapes: 0.weight is 16×1×3×3, our 0.weight 8×1×3×3"
     ):
         load_into(model, read_weights(file, own()))
     assert all(torch.equal(value, build(own(), 2).state_dict()[name]) for name, value in model.state_dict().items())
-    with pytest.raises(UserError, match=r"the network to be written is not of its architecture: 0.weight differs"):
+    with pytest.raises(UserError, match=r"the network to be written does not match its architecture: 0.weight differs"):
         save_weights(tmp_path / "x.safetensors", model, architecture=wide)
 
 
@@ -179,14 +182,14 @@ def test_the_stem_and_some_stages_can_be_frozen_where_there_are_such(tmp_path: P
         ),
         (
             {"padding": "same"},
-            "padding=same is for networks that are Architectures; plain is as its builder, own_networks",
+            "padding=same is for networks that are Architectures; plain is what its builder, own_networks",
         ),
         ({"bn_eps": 0.1}, "bn_eps=0.1 is for networks that are Architectures"),
         ({"grow": True}, "grow: networks of a builder cannot be grown; leave grow out"),
         ({"network": "convnext"}, "network must be a BuiltNetwork .*, got str"),
         (
             {"architecture": own(partial(plain, num_classes=3), num_classes=3)},
-            r"plain must give logits of shape \(n, num_classes\) = \(1, 10\) for one image, got shape \(1, 3\)",
+            r"plain must return logits of shape \(n, num_classes\) = \(1, 10\) for one image, got shape \(1, 3\)",
         ),
     ],
 )

@@ -242,7 +242,7 @@ def test_weights_that_candidates_cannot_start_from(smaller: Path, tmp_path: Path
     with pytest.raises(UserError, match=f"^weights: no such file: {missing}$"):
         Proxy(DIGITS, SHORT, initial=str(missing)).prepare()
     text = (
-        f"initial: the network cannot start from {smaller}: the networks are not a smaller and a larger one of one "
+        f"initial: the network cannot start from {smaller}: the networks are not a smaller and a larger member of one "
         "family: stage 0: kernel_size is 3 in the smaller and 5 in the larger. Only"
     )
     with pytest.raises(UserError, match=f"^{re.escape(text)}"):
@@ -250,7 +250,7 @@ def test_weights_that_candidates_cannot_start_from(smaller: Path, tmp_path: Path
     nameless = tmp_path / "state.pt"
     torch.save(build(NET).state_dict(), nameless)
     text = (
-        f"initial: {nameless} (effnas format) does not say which network it is of; give a file that effnas train wrote "
+        f"initial: {nameless} (effnas format) does not name its network; give a file that effnas train wrote "
         "(weights.safetensors)"
     )
     with pytest.raises(UserError, match=f"^{re.escape(text)}$"):

@@ -86,7 +86,7 @@ def test_a_pickle_in_the_file_does_not_run(tmp_path: Path) -> None:
 
 
 def test_too_little_to_learn_from() -> None:
-    with pytest.raises(ValueError, match="20 or more rows with different values needed, got 19"):
+    with pytest.raises(ValueError, match="20 or more rows with different values are needed, got 19"):
         fit(*sample(19))
     with pytest.raises(ValueError, match="different values"):
         fit(sample(40)[0], np.ones(40))

@@ -122,7 +122,7 @@ def test_rows_that_differ_in_decisions_without_effect_are_repeats(tmp_path: Path
     rows = [{**conv, "block0_e": 3, "accuracy": 0.5}, {**conv, "block0_e": 6, "accuracy": 0.75}]
     path = write(tmp_path / "t.csv", rows)
     assert look_up(Tabular(path, MIXED), MIXED, **conv, block0_e=6).accuracy == 0.625
-    with pytest.raises(UserError, match=r"rows 1 and 2 are one network \(.*block0_e=6.*\).*repeats=error"):
+    with pytest.raises(UserError, match=r"rows 1 and 2 are the same network \(.*block0_e=6.*\).*repeats=error"):
         look_up(Tabular(path, MIXED, repeats="error"), MIXED, **conv, block0_e=3)
 
 
@@ -253,7 +253,7 @@ def test_mistakes_in_a_table(rows: list[dict[str, Any]], message: str, suffix: s
         ({"metrics": ["loss", "f1"]}, "evaluator.metrics: column: unknown 'f1'"),
         ({"metrics": ["note"]}, "row 1: note must be a finite number, got 'first'"),
         ({"accuracy_unit": "percent"}, "no accuracy is above 1 percent: set evaluator.accuracy_unit=fraction"),
-        ({"repeats": "error"}, rf"rows 3 and 4 are one network \({K}=3, {R}=2\), which evaluator.repeats=error"),
+        ({"repeats": "error"}, rf"rows 3 and 4 are the same network \({K}=3, {R}=2\), which evaluator.repeats=error"),
     ],
 )
 def test_settings_that_do_not_fit_the_table(arguments: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -278,10 +278,10 @@ HEADER = f"{K},{R},accuracy\n"
         ("t.csv", HEADER.encode(), "t.csv: the table has no rows"),
         ("t.csv", b"\xff\xfe\x00", "t.csv: not readable as csv: .*utf-8"),
         ("t.csv", f'{HEADER}3,1,"0.5\n'.encode(), "t.csv: not readable as csv: unexpected end of data"),
-        ("t.csv", f"{HEADER}3,1,0.5\n3,1\n".encode(), "t.csv: row 2 has 2 cells, the header 3"),
+        ("t.csv", f"{HEADER}3,1,0.5\n3,1\n".encode(), "t.csv: row 2 has 2 cells; the header has 3"),
         ("t.csv", f"accuracy,{HEADER}0,3,1,0.5\n".encode(), "t.csv: two columns have the name 'accuracy'"),
         ("t.csv", f"{HEADER}3,1,true\n".encode(), "row 1: accuracy must be a finite number, got 'true'"),
-        ("t.json", b'{"a": [1]}', "t.json: must be a list of records, one a row, got dict"),
+        ("t.json", b'{"a": [1]}', "t.json: must be a list of records, one per row, got dict"),
         ("t.json", b"[1, 2]", "t.json: row 1 must map columns to values, got 1"),
         ("t.json", b'[{"a": 1}', "t.json: not readable as json: Expecting"),
         ("t.json", b"[" * 100_000, "t.json: not readable as json: .*recursion"),

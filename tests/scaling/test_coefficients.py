@@ -63,7 +63,7 @@ def test_mistakes(value, message):
     [
         ("alpha: 1.2\n", "c.yaml: not coefficients"),
         ("- 1\n", "c.yaml: not coefficients"),
-        ("effnas_coefficients: 2\n", "c.yaml: format 2 is not known; this version reads 1"),
+        ("effnas_coefficients: 2\n", "c.yaml: format 2 is unknown; this version reads 1"),
         ("effnas_coefficients: 1\nalpha: 1.2\nbeta: 1.1\n", "c.yaml: gamma is missing; coefficients are alpha, beta"),
         ("effnas_coefficients: 1\nalfa: 1.2\n", "c.yaml: field: unknown 'alfa'. Did you mean 'alpha'?"),
         ("effnas_coefficients: 1\nalpha: 0\nbeta: 1\ngamma: 1\n", r"c.yaml: coefficient alpha must be in \[1, 10\]"),
@@ -79,4 +79,4 @@ def test_damaged_files(tmp_path, text, message):
 
 
 def test_a_printout_shows_the_ratio():
-    assert str(PAPER) == "alpha=1.2 beta=1.1 gamma=1.15 (MACs ×1.92 a step)"
+    assert str(PAPER) == "alpha=1.2 beta=1.1 gamma=1.15 (MACs ×1.92 per step)"

@@ -68,7 +68,7 @@ def test_latency_is_what_measure_says_and_each_network_is_measured_once():
 
 
 def test_latency_needs_a_measure():
-    with pytest.raises(UserError, match="target latency: nothing measures it; give measure"):
+    with pytest.raises(UserError, match="target latency needs measure, a function that measures it"):
         solve_phi(B0, make_rule("compound"), latency=0.1)
     with pytest.raises(
         UserError, match=r"target latency 1e-09 s: out of reach; the smallest network, phi = -10, has latency"

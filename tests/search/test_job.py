@@ -208,7 +208,7 @@ def test_a_search_on_digits(
 
 
 def test_what_cannot_work_is_found_out_before_the_folder_is_made(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="CMA-ES knows one objective, the study has 2"):
+    with pytest.raises(UserError, match="CMA-ES handles one objective, but the study has 2"):
         search(tmp_path / "o", algorithm=partial(Ordinal, CMAES), objective=Pareto())
     (tmp_path / "empty.csv").write_text("")
     with pytest.raises(UserError, match=r"empty\.csv"):

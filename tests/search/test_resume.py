@@ -48,7 +48,7 @@ def test_ten_and_then_twenty_are_twenty_at_once(algorithm: str, objective: Any, 
     if algorithm.startswith("nni_") and find_spec("nni") is None:
         pytest.skip("NNI is not installed: pip install 'effnas[nni]'")
     if algorithm in SINGLE and isinstance(objective, Pareto):
-        pytest.skip(f"{algorithm} knows one objective")
+        pytest.skip(f"{algorithm} handles one objective")
     options: dict[str, Any] = {"algorithm": factory(algorithm), "objective": objective}
     search(tmp_path / "once", trials=28, **options)
     for trials in (10, 28):
@@ -116,7 +116,7 @@ def test_a_candidate_that_ends_the_process_again_and_again_is_given_up(tmp_path:
     failed = [row["reason"] for row in rows if row["state"] == "failed"]
     assert len(rows) == 10
     assert failed
-    assert set(failed) == {"interrupted 3 times: it may be what ends the process"}
+    assert set(failed) == {"interrupted 3 times: it may be what kills the process"}
 
 
 def test_after_the_timeout_nothing_is_started(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_signals_end_a_search_cleanly(tmp_path: Path, how: signal.Signals, worke
     out, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
     assert json.loads(out)["trials"] == json.loads(out)["complete"] == len(rows) + 2
-    assert f"going on: {len(rows)} of {len(rows) + 2} trials were finished before" in errors
+    assert f"resuming: {len(rows)} of {len(rows) + 2} trials are finished" in errors
 
 
 def test_many_signals_at_once(tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ def test_a_latency_limit_is_checked_after_evaluation(tmp_path: Path) -> None:
 
 
 def test_nothing_within_the_latency_limit(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no trial gave a network to keep.*latency exceeds its limit by"):
+    with pytest.raises(UserError, match=r"no trial produced a network to keep.*latency exceeds its limit by"):
         search(tmp_path, Synthetic(latency=1.0), objective=Accuracy(max_latency=1e-6), trials=3)
     assert len(read_csv(tmp_path / "trials.csv")) == 3
 
@@ -172,7 +172,7 @@ def test_no_network_is_evaluated_twice(tmp_path: Path, log: Path, workers: int) 
     for row in rows:
         if row["duplicate_of"]:
             first = by_number[row["duplicate_of"]]
-            assert row["reason"] == f"the same network as trial {first['number']}: its value is taken"
+            assert row["reason"] == f"the same network as trial {first['number']}: its value is reused"
             assert first["duplicate_of"] == ""
             assert [row[k] for k in ("score", "accuracy", "macs")] == [first[k] for k in ("score", "accuracy", "macs")]
             assert float(row["seconds"]) == 0
@@ -236,7 +236,7 @@ def test_an_evaluator_must_return_an_evaluation(tmp_path: Path, workers: int) ->
 
 def test_all_trials_failed(tmp_path: Path) -> None:
     with pytest.raises(
-        UserError, match=r"no trial gave a network to keep \(8 of 8 failed\).*ValueError: a bug of this"
+        UserError, match=r"no trial produced a network to keep \(8 of 8 failed\).*ValueError: a bug of this"
     ):
         search(tmp_path, Synthetic(trouble="exception", share=1.0))
     assert {row["state"] for row in read_csv(tmp_path / "trials.csv")} == {"failed"}

@@ -76,8 +76,8 @@ def test_auto_of_what_this_package_has(machine: Any) -> None:
     ("cores", "amount", "count", "where"),
     [
         (1, 64 * 2**30, 1, "1 process on 1 core"),
-        (64, 7 * 2**30, 3, "3 processes on 64 cores, for memory allows no more (2 GiB each)"),
-        (2, 2**30, 1, "1 process on 2 cores, for memory allows no more (2 GiB each)"),
+        (64, 7 * 2**30, 3, "3 processes on 64 cores, limited by memory (2 GiB each)"),
+        (2, 2**30, 1, "1 process on 2 cores, limited by memory (2 GiB each)"),
         (64, None, 64, "64 processes on 64 cores"),
     ],
 )
@@ -123,14 +123,14 @@ def test_a_number_is_taken_as_it_is(machine: Any) -> None:
             4,
             2,
             2,
-            r"^workers_per_device counts with workers=auto only, got workers_per_device=2 and workers=4; 4 workers "
-            r"take turns with the GPUs there are$",
+            r"^workers_per_device applies only with workers=auto, got workers_per_device=2 and workers=4; 4 workers "
+            r"take turns with the available GPUs$",
         ),
         (
             "auto",
             2,
             0,
-            r"^workers_per_device needs a GPU, got 2; without one, workers=auto is one process a core$",
+            r"^workers_per_device needs a GPU, got 2; without one, workers=auto starts one process per core$",
         ),
     ],
 )
@@ -220,7 +220,7 @@ def test_the_options_of_the_commands(command: str, own: Path, machine: Any, caps
     first = capsys.readouterr()
     assert "workers=auto: 1 process on 1 GPU\n" in first.err
     assert main([*words, "--workers-per-device", "2"]) == 2
-    assert "workers_per_device counts with workers=auto only" in capsys.readouterr().err
+    assert "workers_per_device applies only with workers=auto" in capsys.readouterr().err
     assert main([*words, "--workers", "few"]) == 2
     assert "workers must be auto or a whole number, got 'few'" in capsys.readouterr().err
     assert main([*words, "--workers", "auto", "--workers-per-device", "2"]) == 0  # the same search goes on

@@ -297,7 +297,7 @@ def test_illegal_stages(fields, message):
     ("fields", "message"),
     [
         ({"stages": ()}, r"stages: a network needs at least one stage"),
-        ({"stages": [{"block": "conv"}]}, r"stages must hold Stage, got dict"),
+        ({"stages": [{"block": "conv"}]}, r"stages must be Stage objects, got dict"),
         ({"stem": 0}, r"stem must be between 1 and 1000000, got 0"),
         ({"stem_stride": 9}, r"stem_stride must be between 1 and 8, got 9"),
         ({"head": -1}, r"head must be between 0 and 1000000, got -1"),
@@ -312,8 +312,8 @@ def test_illegal_stages(fields, message):
         ({"in_channels": "rgb"}, r"in_channels must be a whole number, got 'rgb'"),
         ({"num_classes": False}, r"num_classes must be a whole number, got False"),
         ({"fixed_ends": 1}, r"fixed_ends must be true or false, got 1"),
-        ({"name": 5}, r"name must be a text of at most 200 characters, got 5"),
-        ({"name": "x" * 201}, r"name must be a text of at most 200 characters, got 'xxx"),
+        ({"name": 5}, r"name must be a string of at most 200 characters, got 5"),
+        ({"name": "x" * 201}, r"name must be a string of at most 200 characters, got 'xxx"),
     ],
 )
 def test_illegal_architectures(fields, message):
@@ -350,8 +350,8 @@ DAMAGED: list[tuple[str, str]] = [
     ("name: 'open", r"not readable as plain YAML: .*unexpected end of stream"),
     ("a\0b", r"not readable as plain YAML: .*special characters are not allowed"),
     (edited("effnas_architecture: 1\n", ""), r"not an architecture"),
-    (edited("architecture: 1", "architecture: 2"), r"format 2 is not known; this version reads 1"),
-    (edited("architecture: 1", "architecture: null"), r"format None is not known; this version reads 1"),
+    (edited("architecture: 1", "architecture: 2"), r"format 2 is unknown; this version reads 1"),
+    (edited("architecture: 1", "architecture: null"), r"format None is unknown; this version reads 1"),
     # -- parts missing
     (edited("stages:", "stages: []\nsteps:"), r"field: unknown 'steps'\. Did you mean 'stages'\?"),
     ("effnas_architecture: 1\nstem: 8\n", r"'stages' must be a list of stages, got NoneType"),
@@ -379,7 +379,7 @@ DAMAGED: list[tuple[str, str]] = [
     (edited("bn_eps: 0.001", "bn_eps: yes"), r"bn_eps must be a finite number, got True"),
     (edited("activation: silu", "activation: [silu]"), r"activation: unknown \"\['silu'\]\""),
     (edited("fixed_ends: false", "fixed_ends: 0"), r"fixed_ends must be true or false, got 0"),
-    (edited("name: efficientnet_b0", "name: {a: b}"), r"name must be a text of at most 200 characters"),
+    (edited("name: efficientnet_b0", "name: {a: b}"), r"name must be a string of at most 200 characters"),
     (edited("kernel_size: 3", "kernel_size: 2"), r"stage 0: kernel_size must be odd, got 2"),
     (edited("se_ratio: 0.25", "se_ratio: x"), r"stage 0: se_ratio must be a finite number, got 'x'"),
     (edited(" stride: 2,", " stride: null,"), r"stage 1: stride must be a whole number, got None"),

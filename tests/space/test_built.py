@@ -221,10 +221,13 @@ def test_the_classifier_is_what_depends_on_the_classes() -> None:
         (lambda: own("convnxt"), "builder: unknown 'convnxt'. Choose one of: resnet18"),
         (
             lambda: own(Builder(3)),
-            "builder must be a function or a class, got an object of Builder, whose state its name does not tell",
+            "builder must be a function or a class, got an object of Builder, whose state no file can record",
         ),
         (lambda: own(Builder(3).build), "builder must be a function or a class, got an object of Builder"),
-        (lambda: own(partial(plain, 2.0)), r"own_networks.plain: bind its options by name, not by place \(\[2.0\]\)"),
+        (
+            lambda: own(partial(plain, 2.0)),
+            r"own_networks.plain: bind its options by name, not by position \(\[2.0\]\)",
+        ),
         (
             lambda: own(partial(plain, kernel_size=torch.tensor(3))),
             "own_networks.plain: its options must be plain data .*Tensor is not JSON serializable",
@@ -238,7 +241,7 @@ def test_the_classifier_is_what_depends_on_the_classes() -> None:
         (lambda: own(resolution=0), "resolution must be between 1 and 100000, got 0"),
         (lambda: own(in_channels=1.5), "in_channels must be a whole number, got 1.5"),
         (lambda: own(num_classes=0), "num_classes must be between 1 and 10000000, got 0"),
-        (lambda: own(name=3), "name must be a text of at most 200 characters, got 3"),
+        (lambda: own(name=3), "name must be a string of at most 200 characters, got 3"),
         (lambda: own().with_(height=3), "BuiltNetwork field: unknown 'height'"),
         (
             lambda: BuiltNetwork("resnet50").with_options(blocks=[1]),
@@ -257,15 +260,15 @@ def test_wrong_fields(make: Callable[[], BuiltNetwork], message: str) -> None:
         (own_networks.no_module, "builder own_networks.no_module must return a torch.nn.Module, got dict"),
         (
             own_networks.two_arguments,
-            r"two_arguments must be callable as \(depth, width, resolution\), its signature is \(.*: too many pos",
+            r"two_arguments must be callable as \(depth, width, resolution\); its signature is \(.*: too many pos",
         ),
         (partial(plain, kernel=3), r"plain must be callable as .* got an unexpected keyword argument 'kernel'"),
         (partial(plain, depth=3), r"plain must be callable as .* multiple values for argument 'depth'"),
-        (own_networks.lazy, "lazy must return a module whose layers know their sizes; lazy are: 2.weight, 2.bias"),
+        (own_networks.lazy, "lazy must return a module without lazy layers; lazy are: 2.weight, 2.bias"),
         (own_networks.failing, r"failing failed at depth 1, width 1, resolution 16: RuntimeError: no such depth"),
         (
             own_networks.features,
-            r"features must give logits of shape \(n, num_classes\) = \(1, 10\) for one image, got shape "
+            r"features must return logits of shape \(n, num_classes\) = \(1, 10\) for one image, got shape "
             r"\(1, 4, 16, 16\); give it a parameter num_classes",
         ),
         (
@@ -274,7 +277,8 @@ def test_wrong_fields(make: Callable[[], BuiltNetwork], message: str) -> None:
         ),
         (
             partial(plain, num_classes=3),
-            r"plain must give logits of shape .*got shape \(1, 3\).*or set num_classes of the network to what it makes",
+            r"plain must return logits of shape .*got shape \(1, 3\).*or set num_classes of the network to what it "
+            r"makes",
         ),
     ],
 )
@@ -306,7 +310,10 @@ def test_builders_that_ignore_an_argument(name: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"builder": "os.system"}, r"made by the builder 'os.system', but network's is 'own_networks.plain'"),
+        (
+            {"builder": "os.system"},
+            r"made by the builder 'os.system', but the builder of network is 'own_networks.plain'",
+        ),
         ({"builder": "resnet18"}, "a network of the zoo, resnet18, takes no options, got kernel_size"),
         ({"options": [1]}, r"options must be a mapping of names to values, got \[1\]"),
         ({"options": {3: 1}}, r"options must be a mapping of names to values, got \{3: 1\}"),

@@ -88,22 +88,22 @@ def test_samples_are_uniform_and_mutants_are_neighbours() -> None:
     ("changes", "message"),
     [
         ({"network": "resnet50"}, r"network must be a BuiltNetwork \(`_target_: effnas.space.built.Bu.*, got str"),
-        ({"name": 3}, "name must be a text of at most 100 characters, got 3"),
+        ({"name": 3}, "name must be a string of at most 100 characters, got 3"),
         (
             {"depth": None, "width": 2.0, "options": None},
             "space mine: nothing to decide; give depth, width, resolution",
         ),
         ({"depth": []}, "space mine: depth: no choices"),
-        ({"depth": [1, 1.0]}, "space mine: depth: a choice stands there twice"),
+        ({"depth": [1, 1.0]}, "space mine: depth: a choice appears twice"),
         ({"depth": [1.0, 0.0]}, r"space mine: depth=0.0: depth multiplier must be in \(0, 10000\]"),
         ({"width": ["wide", "w"]}, "width multiplier must be a finite number, got 'wide'"),
         ({"resolution": [8, 16.5]}, "space mine: resolution=16.5: resolution must be a whole number"),
         ({"options": [3]}, "space mine: options must be a mapping of the builder's options"),
         (
             {"options": {"channels": [[8], [16]]}},
-            r"channels: a choice must be a number, a text or true/false, got \[8\]",
+            r"channels: a choice must be a number, a string or true/false, got \[8\]",
         ),
-        ({"options": {"depth": [1, 2]}}, "space mine: depth is no option of the builder: give it beside options"),
+        ({"options": {"depth": [1, 2]}}, "space mine: depth is not an option of the builder: put it beside options"),
         (
             {"network": BuiltNetwork("resnet18"), "options": {"bottleneck": [False, True]}},
             "builder resnet18: a network of the zoo takes no options, got bottleneck",

@@ -385,8 +385,8 @@ BAD: list[tuple[str, str]] = [
     (GOOD + "resolution: [32, 0]\n", r"space mine: resolution=0: resolution must be between 1 and 100000, got 0"),
     (GOOD + "resolution: []\n", r"space mine: resolution: no choices"),
     (GOOD + "activation: [relu, swish]\n", r"space mine: activation='swish': activation: unknown 'swish'"),
-    (GOOD + f"name: {'x' * 101}\n", r"space: name must be a text of at most 100 characters, got 'xxx"),
-    (GOOD + "name: 5\n", r"space: name must be a text of at most 100 characters, got 5"),
+    (GOOD + f"name: {'x' * 101}\n", r"space: name must be a string of at most 100 characters, got 'xxx"),
+    (GOOD + "name: 5\n", r"space: name must be a string of at most 100 characters, got 5"),
     (GOOD + "names: [k]\n", r"space mine: 'names' must be a mapping of fields to short names, got \['k'\]"),
     (GOOD + "names: {kernel: k}\n", r"space mine: names: unknown 'kernel'\. Did you mean 'kernel_size'\?"),
     # -- the stages
@@ -407,16 +407,16 @@ BAD: list[tuple[str, str]] = [
     (GOOD + "- {block: conv, channels: []}\n", r"space mine: block1_channels: no choices"),
     (
         GOOD + "- {block: conv, channels: [8, 16, 8]}\n",
-        r"space mine: block1_channels: a choice stands there twice: \[8, 16, 8\]",
+        r"space mine: block1_channels: a choice appears twice: \[8, 16, 8\]",
     ),
-    (GOOD + "- {block: conv, channels: [1, true]}\n", r"a choice stands there twice: \[1, True\]"),
+    (GOOD + "- {block: conv, channels: [1, true]}\n", r"a choice appears twice: \[1, True\]"),
     (
         GOOD + "- {block: conv, channels: [8, 0]}\n",
         r"space mine: block1_channels=0: channels must be between 1 and 1000000, got 0",
     ),
-    (GOOD + "- {block: conv, channels: [8, [16]]}\n", r"a choice must be a number, a text or true/false, got \[16\]"),
-    (GOOD + "- {block: conv, channels: [8, null]}\n", r"a choice must be a number, a text or true/false, got None"),
-    (MORE + "se_ratio: [0, .nan]}\n", r"a choice must be a number, a text or true/false, got nan"),
+    (GOOD + "- {block: conv, channels: [8, [16]]}\n", r"a choice must be a number, a string or true/false, got \[16\]"),
+    (GOOD + "- {block: conv, channels: [8, null]}\n", r"a choice must be a number, a string or true/false, got None"),
+    (MORE + "se_ratio: [0, .nan]}\n", r"a choice must be a number, a string or true/false, got nan"),
     (
         GOOD + "- {block: [conv, mbcnv], channels: 8}\n",
         r"space mine: block1_block='mbcnv': block: unknown 'mbcnv'\. Did you mean 'mbconv'\?",

@@ -232,11 +232,11 @@ def test_networks_without_cam(model: nn.Module, message: str) -> None:
             "bodi",
             r"^layer: the network has no module 'bodi'. Nearest are: body, .*; at the top: body, unused, blind, norm",
         ),
-        ("unused", r"^layer: 'unused' takes no part in a forward pass"),
+        ("unused", r"^layer: 'unused' is not used in a forward pass"),
         ("blind", r"^layer: the logits do not depend on 'blind'"),
         (
             "classifier",
-            r"^layer: the output of 'classifier' is of shape \(3, 3\), no feature map \(n, channels, height",
+            r"^layer: the output of 'classifier' is of shape \(3, 3\), not a feature map \(n, channels, height",
         ),
     ],
 )
@@ -246,16 +246,18 @@ def test_layers_that_cannot_be_shown(layer: str, message: str) -> None:
 
 
 def test_outputs_that_cannot_be_shown() -> None:
-    with pytest.raises(UserError, match=r"^target must be between 0 and 9, for the network has 10 classes; got 10$"):
+    with pytest.raises(
+        UserError, match=r"^target must be between 0 and 9, because the network has 10 classes; got 10$"
+    ):
         cam(network(), images(), 10)
     with pytest.raises(
-        UserError, match=r"^layer: the output of 'forward_features' is of shape \(1, 16, 1, 1\), no feat"
+        UserError, match=r"^layer: the output of 'forward_features' is of shape \(1, 16, 1, 1\), not a feat"
     ):
         cam(network(), images(1, side=4))
-    with pytest.raises(UserError, match=r"^layer: no module of the network gives a feature map"):
+    with pytest.raises(UserError, match=r"^layer: no module of the network returns a feature map"):
         grad_cam(nn.Sequential(nn.Flatten(), nn.Linear(256, 3)), images())
     with pytest.raises(
-        UserError, match=r"must give logits \(n, classes\) to have activation maps, this one gives shape"
+        UserError, match=r"must return logits \(n, classes\) for activation maps; this one returns shape"
     ):
         grad_cam(nn.Sequential(nn.Conv2d(1, 4, 3)), images())
     with pytest.raises(UserError, match=r"^the network's output is not finite"):
@@ -396,7 +398,7 @@ def test_networks_of_builders(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"given": []}, r"^weights: which ones\? Give weights=FILE or weights=\[FILE,FILE\]"),
+        ({"given": []}, r"^weights: none given; use weights=FILE or weights=\[FILE,FILE\]"),
         ({"method": "gradcam"}, r"^method: unknown 'gradcam'. Did you mean 'grad_cam'\?"),
         ({"layer": "head"}, r"^layer=head belongs to method=grad_cam: CAM always reads the last feature map$"),
         (
@@ -411,7 +413,7 @@ def test_networks_of_builders(tmp_path: Path) -> None:
             {"architecture": ["efficientnet_b0"] * 2},
             r"^architecture must have as many entries as weights, 1, .* got 2$",
         ),
-        ({"architecture": "efficientnet_b0"}, r"^weights: .* is of another network; missing: stages"),
+        ({"architecture": "efficientnet_b0"}, r"^weights: .* belongs to another network; missing: stages"),
         ({"target": 10}, r"^target must be between 0 and 9, the classes of small, got 10$"),
         ({"target": -1}, r"^target must be between 0 and 9, the classes of small, got -1$"),
         ({"target": 1.5}, r"^target must be null, the number of a class or its name, got 1.5$"),
@@ -422,8 +424,8 @@ def test_networks_of_builders(tmp_path: Path) -> None:
         ({"shown": []}, r"^images must be files, folders, or rows of the data \(whole numbers\), got \[\]$"),
         ({"shown": [True]}, r"^images must be files, folders, or rows of the data \(whole numbers\), got \[True\]$"),
         ({"shown": [1, "a.png"]}, r"^images must be files, .*, but not both at once, got \[1, 'a.png'\]$"),
-        ({"shown": [364]}, r"^images: the rows of digits, test part, go from 0 to 363, got 364$"),
-        ({"shown": range(33)}, r"^images: at most 32 fit into one figure, got 33: name some of them$"),
+        ({"shown": [364]}, r"^images: the rows of digits, test part, run from 0 to 363, got 364$"),
+        ({"shown": range(33)}, r"^images: at most 32 fit into one figure, got 33: choose fewer$"),
         ({"shown": "nowhere.png"}, r"^images: no such file or folder: nowhere.png$"),
     ],
 )
@@ -440,7 +442,7 @@ def test_images_that_cannot_be_read(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=rf"^images: .*{name} cannot be read: {reason}"):
             show(tmp_path, shown=tmp_path / name)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"^images: no images in the folder .*empty. Read are .jpg"):
+    with pytest.raises(UserError, match=r"^images: no images in the folder .*empty; accepted are .jpg"):
         show(tmp_path, shown=tmp_path / "empty")
 
 
@@ -457,7 +459,7 @@ def test_data_and_weights_that_do_not_fit(tmp_path: Path) -> None:
     assert find_pictures(0, data, "train")[0][0].label == "a"
     wide = SMALL.with_(in_channels=2, name="wide")
     file = weights(tmp_path, wide, normalization=((1.0, 1.0), (1.0, 1.0)))
-    with pytest.raises(UserError, match=r"^images have 1 or 3 channels, the network takes 2$"):
+    with pytest.raises(UserError, match=r"^images have 1 or 3 channels; the network takes 2$"):
         show(tmp_path, file)
     with pytest.raises(
         UserError, match=r"^target: neither .* nor the data name the classes of small: give the number of"
@@ -514,7 +516,7 @@ def test_a_network_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 def test_mistakes_end_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cam", f"hydra.run.dir={tmp_path}"]) == 2
-    assert capsys.readouterr().err.startswith("effnas cam: error: weights: which ones? Give weights=FILE")
+    assert capsys.readouterr().err.startswith("effnas cam: error: weights: none given; use weights=FILE")
     words = ["cam", "--weights", str(weights(tmp_path)), f"hydra.run.dir={tmp_path}"]
     for more, message in (
         (["--images", "no.jpg"], "images: no such file or folder: no.jpg"),

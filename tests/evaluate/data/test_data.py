@@ -376,7 +376,7 @@ def test_a_lone_test_part_is_enough(tmp_path: Path) -> None:
     folders = part(files(tmp_path / "folders", normalize="imagenet"), "test", num_classes=2)
     assert (all_of(folders.images)[1].tolist(), folders.classes) == ([0, 0, 1, 1], ("a", "b"))
     assert [Path(name).name for name in folders.names()] == ["0.jpg", "1.jpg", "0.jpg", "1.jpg"]
-    rule = r"data.normalize: neither it nor the weights say .* cannot be measured \(.*no training part.*\): set data"
+    rule = r"data.normalize: not set, the weights do not say .* cannot be measured \(.*no training part.*\): set data"
     with pytest.raises(UserError, match=rule):
         part(files(tmp_path), "test")
     with pytest.raises(UserError, match="has no training part"):
@@ -398,7 +398,7 @@ def test_classes_are_numbered_as_the_network_does(tmp_path: Path) -> None:
 def test_labels_beyond_the_classes(tmp_path: Path) -> None:
     write_parquet(tmp_path / "test.parquet", [0, 12])
     assert len(part(files(tmp_path, normalize=[0, 1]), "test").classes) == 13  # more than the network's 10
-    with pytest.raises(UserError, match=r"data.num_classes=5, but the labels of .*, test part go to 12, from 0"):
+    with pytest.raises(UserError, match=r"data.num_classes=5, but the labels of .*, test part run from 0 to 12"):
         part(files(tmp_path, normalize=[0, 1], num_classes=5), "test")
     (tmp_path / "below").mkdir()
     write_parquet(tmp_path / "below" / "test.parquet", [0, -1])
@@ -576,8 +576,8 @@ def test_images_of_one_colour_give_finite_numbers(tmp_path: Path) -> None:
         ({"source": "dgits"}, r"data.source: unknown 'dgits'. Did you mean 'digits'\?"),
         ({"source": "files"}, r"data.path: data.source=files needs one: set data.path=<file or folder>"),
         ({"source": "hub"}, r"data.path: data.source=hub needs one: set data.path=<name, like uoft-cs/cifar10>"),
-        ({"path": "/x"}, r"data.path=/x says nothing to data.source=digits: leave it out, or choose another source"),
-        ({"source": "files", "path": "x", "subset": "y"}, r"data.subset=y says nothing to data.source=files"),
+        ({"path": "/x"}, r"data.path=/x has no meaning for data.source=digits: leave it out, or choose another source"),
+        ({"source": "files", "path": "x", "subset": "y"}, r"data.subset=y has no meaning for data.source=files"),
         ({"source": "files", "path": 3}, r"data.path must be a string or null, got 3"),
         ({"limit": "abc"}, r"data.limit must be a whole number, got 'abc'"),
         ({"limit": 1}, r"data.limit must be at least 4, got 1"),
@@ -616,7 +616,7 @@ def test_fields_out_of_range(fields: dict[str, Any], message: str) -> None:
 
 
 def test_channels_that_images_do_not_have() -> None:
-    with pytest.raises(UserError, match=r"images have 1 or 3 channels, the architecture takes 4: set space.in_chann"):
+    with pytest.raises(UserError, match=r"images have 1 or 3 channels; the architecture takes 4: set space.in_chann"):
         load_split(ImageData(), 4)
 
 
@@ -652,7 +652,7 @@ def test_a_folder_without_images(tmp_path: Path) -> None:
 
 def test_images_without_class_folders(tmp_path: Path) -> None:
     picture(0).save(tmp_path / "a.jpg")
-    fails(files(tmp_path), "images must lie in one folder a class (CLASS/a.jpg)")
+    fails(files(tmp_path), "images must be in one folder per class (CLASS/a.jpg)")
 
 
 def test_one_class(tmp_path: Path) -> None:
@@ -736,13 +736,13 @@ def test_a_column_that_is_not_there(tmp_path: Path) -> None:
     fails(files(path, image="photo"), "data.image:", "has no column 'photo'; it has: image, label")
     fails(files(path, label="kind"), "data.label:", "has no column 'kind'; it has: image, label")
     other = write_parquet(tmp_path / "b.parquet", [0, 1] * 5, label="species")
-    fails(files(other), "no label column that can be told; set data.label to one of: image, species")
+    fails(files(other), "no label column that can be identified; set data.label to one of: image, species")
 
 
 def test_a_column_that_holds_no_images(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "a.parquet", [0, 1] * 5, size=[3] * 10)
     fails(files(path, image="size"), f"data.image: column 'size' of {path} holds no images")
-    fails(files(path, image="label"), f"data.image and data.label are one and the same column of {path}: 'label'")
+    fails(files(path, image="label"), f"data.image and data.label are the same column of {path}: 'label'")
 
 
 def test_a_file_without_rows(tmp_path: Path) -> None:

@@ -325,7 +325,7 @@ def test_memory_for_not_even_one_image(tmp_path: Path, monkeypatch: pytest.Monke
         ({"latency_batch": 0}, r"latency_batch must be between 1 and 1000000, got 0"),
         ({"resolution": 0}, r"resolution must be between 1 and 100000, got 0"),
         ({"device": "tpu"}, r"device \(of this machine\): unknown 'tpu'"),
-        ({"architecture": "efficientnet_b0"}, r"weights: .* is of another network; missing: stages"),
+        ({"architecture": "efficientnet_b0"}, r"weights: .* belongs to another network; missing: stages"),
         ({"architecture": "efficientnet_b99"}, r"Did you mean"),
     ],
 )
@@ -335,7 +335,7 @@ def test_settings_that_are_wrong(tmp_path: Path, options: dict[str, Any], messag
 
 
 def test_no_weights() -> None:
-    with pytest.raises(UserError, match=r"^weights: which ones\? Give weights=FILE; effnas train writes weights.safet"):
+    with pytest.raises(UserError, match=r"^weights: none given; use weights=FILE \(effnas train writes weights.safet"):
         run_evaluate("efficientnet_b0", None, ImageData())
 
 
@@ -360,9 +360,7 @@ def test_classes_by_other_names(tmp_path: Path) -> None:
 
 def test_weights_that_do_not_name_their_network(tmp_path: Path) -> None:
     torch.save(network().state_dict(), tmp_path / "plain.pth")
-    with pytest.raises(
-        UserError, match=r"^architecture: the weights \(effnas format\) do not say which network they are"
-    ):
+    with pytest.raises(UserError, match=r"^architecture: the weights \(effnas format\) do not name their network"):
         evaluate(tmp_path, tmp_path / "plain.pth")
 
 
@@ -403,7 +401,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 def test_mistakes_end_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", f"hydra.run.dir={tmp_path}"]) == 2
-    assert capsys.readouterr().err.startswith("effnas evaluate: error: weights: which ones? Give weights=FILE")
+    assert capsys.readouterr().err.startswith("effnas evaluate: error: weights: none given; use weights=FILE")
     file = weights(tmp_path, SMALL.with_(num_classes=12), classes=None)
     assert main(["evaluate", "--weights", str(file), f"hydra.run.dir={tmp_path}"]) == 2
     assert "has 10 classes, the weights" in capsys.readouterr().err

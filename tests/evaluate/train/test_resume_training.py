@@ -158,7 +158,7 @@ def test_a_checkpoint_cut_short_says_so(share: float, tmp_path: Path) -> None:
     Checkpoint(path, {}).save({"weights": torch.ones(1000)})
     data = path.read_bytes()
     path.write_bytes(data[: int(share * len(data))])
-    with pytest.raises(UserError, match=r"cannot be read: it is cut short or damaged\. Delete it to begin anew"):
+    with pytest.raises(UserError, match=r"cannot be read: it is truncated or damaged\. Delete it to start again"):
         Checkpoint(path, {}).load()
 
 
@@ -198,7 +198,9 @@ def test_a_full_disk_leaves_the_old_checkpoint(
 
     monkeypatch.setattr("effnas.evaluate.train.checkpoint.torch.save", full)
     assert not checkpoint.save({"epoch": 2})
-    assert "cannot be written (No space left on device); the last one is kept, and the training goes on" in caplog.text
+    assert (
+        "cannot be written (No space left on device); the last one is kept, and the training continues" in caplog.text
+    )
     monkeypatch.undo()
     assert checkpoint.load() == {"epoch": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt"]
@@ -212,7 +214,7 @@ def test_a_place_that_cannot_be_written_does_not_stop_a_training(
     checkpoint = Checkpoint(Path("/dev/full/checkpoint.pt"), {})  # not a folder: nothing can be written there
     result, _ = run(Training(epochs=1, batch_size=48), checkpoint)
     assert result.steps == 5
-    assert "there is none yet, and the training goes on" in caplog.text
+    assert "there is none yet, and the training continues" in caplog.text
 
 
 def test_the_state_is_as_it_was_saved(tmp_path: Path) -> None:

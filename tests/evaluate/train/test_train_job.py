@@ -156,7 +156,7 @@ def test_weights_by_other_names_of_as_many_classes_are_other_classes(tmp_path: P
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"architecture": None}, r"architecture: which network\? Give architecture=FILE .*weights=FILE"),
+        ({"architecture": None}, r"architecture: none given; use architecture=FILE .*weights=FILE"),
         ({"architecture": "efficientnet_b9"}, "'efficientnet_b9' is not a network of the zoo"),
         ({"num_classes": 3}, "num_classes must be the number of classes of the data, 10, or auto; got 3"),
         ({"num_classes": "all"}, "num_classes must be auto or a whole number, got 'all'"),
@@ -302,9 +302,9 @@ def test_a_larger_member_grows_from_a_smaller_ones_weights(done: Path, tmp_path:
     summary = trained(tmp_path / "out", still, architecture=larger, weights=weights, grow=True)
     assert summary["accuracy"] == json.loads((done / "summary.json").read_text())["accuracy"]
     assert load_architecture(tmp_path / "out" / "architecture.yaml") == larger
-    with pytest.raises(UserError, match="of another network"):
+    with pytest.raises(UserError, match="belongs to another network"):
         trained(tmp_path / "no", still, architecture=larger, weights=weights)
-    with pytest.raises(UserError, match="grow: into which network"):
+    with pytest.raises(UserError, match="grow needs architecture=FILE"):
         trained(tmp_path / "no", still, architecture=None, weights=weights, grow=True)
     with pytest.raises(UserError, match="grow needs weights=FILE of effnas train"):
         trained(tmp_path / "no", still, architecture=larger, grow=True)

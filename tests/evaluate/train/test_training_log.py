@@ -212,8 +212,10 @@ def test_what_cannot_be_written_is_a_warning(tmp_path: Path, caplog: pytest.LogC
     (tmp_path / "log.csv").mkdir()
     (tmp_path / "tensorboard").touch()
     assert run(TrainingLog(tmp_path, quiet=True)).epochs == 3
-    assert f"{tmp_path}/log.csv cannot be written (Is a directory); the training goes on" in caplog.messages
-    assert f"{tmp_path}/tensorboard cannot be written (File exists); the training goes on without" in caplog.messages
+    assert f"{tmp_path}/log.csv cannot be written (Is a directory); the training continues" in caplog.messages
+    assert (
+        f"{tmp_path}/tensorboard cannot be written (File exists); the training continues without it" in caplog.messages
+    )
     (tmp_path / "log.csv").rmdir()
     run(TrainingLog(tmp_path, quiet=True, tensorboard=False))  # done: it only writes what it knows
     assert len(read_csv(tmp_path / "log.csv")) == 3
@@ -247,7 +249,7 @@ def test_a_line_an_epoch_where_there_is_no_terminal(
     assert captured.err.splitlines() == [
         "net [red] from scratch",
         "channels-last, bf16",
-        "going on: 40 of 120 steps were done before",
+        "resuming: 40 of 120 steps are done",
         # 40 steps in 80 s, and 40 are left
         "[2/3] training loss 2.2500, held-out accuracy 25.00%, loss 1.9000; 1,234 images/s; 1:20 left",
         "[3/3] training loss 2.2500; 1,234 images/s; 0:00 left",

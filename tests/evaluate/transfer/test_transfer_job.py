@@ -186,9 +186,9 @@ def test_networks_of_one_name(tmp_path: Path, files: list[str]) -> None:
 
 
 def test_mistakes(tmp_path: Path, files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match=r"^weights: which networks\? Give weights=\[FILE"):
+    with pytest.raises(UserError, match=r"^weights: none given; use weights=\[FILE"):
         transfer(tmp_path)
-    with pytest.raises(UserError, match=r"^architecture and weights pair up, .*: there are 1 and 2; null stands for"):
+    with pytest.raises(UserError, match=r"^architecture and weights pair up, .*: got 1 and 2; null stands for"):
         transfer(tmp_path, files, architecture=["efficientnet_lite0"])
     with pytest.raises(UserError, match="seeds must be between 1 and 1000, got 0"):
         transfer(tmp_path, files, seeds=0)
@@ -226,7 +226,7 @@ def test_the_command(tmp_path: Path, files: list[str], capsys: pytest.CaptureFix
     assert main(words[:-1]) == 0
     captured = capsys.readouterr()
     assert captured.err == ""  # nothing was trained
-    assert "one seed each: how much trainings differ is not known" in captured.out
+    assert "one seed each: the variation between trainings is unknown" in captured.out
 
 
 @pytest.mark.parametrize(
@@ -238,18 +238,18 @@ def test_the_command(tmp_path: Path, files: list[str], capsys: pytest.CaptureFix
         ),
         (
             "--datasets digits,digits",
-            "datasets: 'digits' is there twice; give one of them another name: +data@data.NAME=",
+            "datasets: 'digits' appears twice; give one of them another name: +data@data.NAME=",
         ),
-        ("datasets=[]", "datasets: which ones? Choose some of: cifar10, digits"),
+        ("datasets=[]", "datasets: none given; choose one or more of: cifar10, digits"),
         (
             "+data.digits.limt=5",
             "data.digits: unknown 'limt'. Did you mean 'limit'? Choose one of: source, path, limit",
         ),
         ("+data.digit.limit=5", "data: unknown 'digit'. Did you mean 'digits'? Choose one of: digits"),
-        ("+data.digits=5", "data.digits must be settings by name, like data.digits.limit=2000, got 5"),
+        ("+data.digits=5", "data.digits must map settings to values, like data.digits.limit=2000, got 5"),
         ("+data.digits.limit=1", "data set digits: data.limit must be at least 4, got 1"),
         ("--datasets cifar10", "data set cifar10: data.path: data.source=files needs one"),
-        ("+data.digits._target_=builtins.dict", "data set digits: builtins.dict makes no ImageData"),
+        ("+data.digits._target_=builtins.dict", "data set digits: builtins.dict does not make an ImageData"),
     ],
 )
 def test_mistakes_in_naming_data(

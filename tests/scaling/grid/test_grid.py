@@ -140,7 +140,7 @@ def test_points_are_ranked(tmp_path: Path) -> None:
     job = ["trials", "complete", "failed", "pruned", "duplicates", "seconds", "seed", "algorithm", "space"]
     assert {*job, "evaluator", "objective", "study", "versions", "command"} <= summary.keys()
     assert summary["verdict"]["stands_out"] is None
-    assert "one training a point says nothing of the noise" in summary["verdict"]["text"]
+    assert "one training per point says nothing about the noise" in summary["verdict"]["text"]
     assert json.loads((tmp_path / "summary.json").read_text()) == summary
     rows = read_csv(tmp_path / "points.csv")
     assert [float(row["accuracy"]) for row in rows] == [row["accuracy"] for row in summary["points"]]

@@ -133,7 +133,7 @@ def test_other_settings(tmp_path: Path, clock: Clock) -> None:
     with pytest.raises(UserError, match=r"latency.json: holds latencies of another search \(latency_batch: 1 → 2\)"):
         grid(tmp_path, latency_batch=2)
     (tmp_path / FILE).write_text("[1, 2]")
-    with pytest.raises(UserError, match=r"latency.json: not a record of latencies \(\w+\): remove it"):
+    with pytest.raises(UserError, match=r"latency.json: not a record of latencies \(\w+\): remove the file"):
         grid(tmp_path)
 
 

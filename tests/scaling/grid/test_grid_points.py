@@ -168,7 +168,7 @@ def test_from_the_command_line(
     summary = json.loads(capsys.readouterr().out)
     assert all(abs(row["macs_ratio"] - 2) <= 0.2 for row in summary["points"])
     assert main(["grid-alpha-beta-gamma", "evaluator=tabular", "--baseline", "efficientnet_b0"]) == 2
-    assert "evaluator.space: refers to an option of another command, which a grid has not" in capsys.readouterr().err
+    assert "evaluator.space: refers to an option that this command does not have" in capsys.readouterr().err
     assert main([*words[:-2], "--solve", "delta"]) == 2
     assert "solve: unknown 'delta'" in capsys.readouterr().err
     assert main([*words, "--tolerance", "0.00001"]) == 2

@@ -137,7 +137,7 @@ def test_targets(targets, limits, tmp_path):
         ({"family": "a,b"}, "family must be a range like 0..7 or numbers like 0,0.5,1, got 'a,b'"),
         ({"family": []}, "1 to 1000 of them, got 0"),
         ({"family": [0, "x"]}, "family: phi must be a finite number, got 'x'"),
-        ({"family": "0,1,1.0"}, "family: phi 1 is there twice"),
+        ({"family": "0,1,1.0"}, "family: phi 1 appears twice"),
         ({"target_macs": "lots"}, "target_macs must be a number above 0, like 400e6 or .*, got 'lots'"),
         ({"target_macs": "4.0.0"}, "target_macs must be a number above 0"),
         ({"target_params": "5MB"}, "target_params must be a number above 0"),

@@ -37,7 +37,7 @@ SPACE: dict[str, BaseDistribution] = {
     "filters": CategoricalDistribution([0.75, 1.0, 1.25]),
 }
 #: Algorithms for one objective.
-SINGLE = {"cmaes": "CMA-ES knows one objective: tests/search/algorithms/test_ordinal.py matches its message"}
+SINGLE = {"cmaes": "CMA-ES handles one objective: tests/search/algorithms/test_ordinal.py matches its message"}
 #: Enough for every algorithm to have left its random start.
 TRIALS = 36
 

@@ -88,7 +88,9 @@ def test_cma_es_follows_the_order_of_the_choices():
 
 def test_cma_es_knows_one_objective():
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=Seeded(cma_es, 0))
-    with pytest.raises(UserError, match=r"CMA-ES knows one objective, the study has 2. Choose one of: objective=rewar"):
+    with pytest.raises(
+        UserError, match=r"CMA-ES handles one objective, but the study has 2. Choose one of: objective=rewar"
+    ):
         study.ask(SPACE)
 
 

@@ -129,7 +129,7 @@ def test_without_shortcuts_relu_lets_new_blocks_be_the_identity() -> None:
     growth = grow(small, base, larger(base, 1.25, 1.5))
     assert growth.exact
     assert [note.split(":")[0] for note in growth.notes] == [f"stage {i}" for i in range(5)]
-    assert all("they are the identity only roughly" in note for note in growth.notes)
+    assert all("they are only roughly the identity" in note for note in growth.notes)
     assert distance(small, growth) < 1e-6
     assert 0.01 < distance(small, growth, training=True, side=96) < 2  # 4 to 5 with random new blocks
 
@@ -324,7 +324,7 @@ def test_copies_are_in_turn_and_share_by_number() -> None:
 # -- errors ---------------------------------------------------------------------------------------------
 
 
-FAMILY = "the networks are not a smaller and a larger one of one family: "
+FAMILY = "the networks are not a smaller and a larger member of one family: "
 REST = ". Only widths, repeats (upwards), resolution, dropout, drop_path and bn_momentum may differ"
 
 

@@ -413,7 +413,7 @@ def test_a_fresh_classifier_keeps_the_rest(tmp_path: Path) -> None:
 
 def test_only_a_classifier_may_differ_where_it_is_skipped(tmp_path: Path) -> None:
     weights = read_weights(saved(tmp_path, num_classes=9, stem=16))
-    with pytest.raises(UserError, match=r"is of another network; other shapes: stem.conv.weight is 16×3×3×3"):
+    with pytest.raises(UserError, match=r"belongs to another network; other shapes: stem.conv.weight is 16×3×3×3"):
         load_into(build(SMALL), weights, classifier="skip")
     without = {name: tensor for name, tensor in shaken(SMALL).state_dict().items() if not name.startswith("classifier")}
     torch.save(without, tmp_path / "backbone.pth")
@@ -444,8 +444,8 @@ def saved(tmp_path: Path, **changes: Any) -> Path:
 @pytest.mark.parametrize(
     ("facts", "message"),
     [
-        ({"architecture": SMALL.with_(stem=16)}, "not of its architecture: stem.conv.weight differs"),
-        ({"architecture": SMALL.with_(head=24)}, "not of its architecture: head.conv.weight differs"),
+        ({"architecture": SMALL.with_(stem=16)}, "does not match its architecture: stem.conv.weight differs"),
+        ({"architecture": SMALL.with_(head=24)}, "does not match its architecture: head.conv.weight differs"),
         ({"classes": ["a", "b"]}, "2 names of classes, but the network has 3 outputs"),
         ({"classes": ["a", "b", 3]}, "classes must be a list of names"),
         ({"normalization": ((1.0,), (1.0,))}, "1 means and 1 standard deviations do not fit the 3 channels"),
@@ -480,7 +480,7 @@ def test_weights_that_do_not_fit_change_nothing(tmp_path: Path) -> None:
 
 
 def test_another_network_of_other_classes_is_first_of_all_another_network(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"w.safetensors \(effnas format, small\) is of another network; "):
+    with pytest.raises(UserError, match=r"w.safetensors \(effnas format, small\) belongs to another network; "):
         load_into(build(SMALL), read_weights(saved(tmp_path, num_classes=5, stem=16)))
 
 
@@ -488,7 +488,7 @@ def test_another_width_names_keys_and_shapes(tmp_path: Path) -> None:
     weights = read_weights(saved(tmp_path, stem=16))
     with pytest.raises(
         UserError,
-        match=r"of another network; other shapes: stem.conv.weight is 16×3×3×3, our stem.conv"
+        match=r"belongs to another network; other shapes: stem.conv.weight is 16×3×3×3, our stem.conv"
         r".weight 8×3×3×3, .* and \d+ more",
     ):
         load_into(build(SMALL), weights)
@@ -512,7 +512,7 @@ def test_cut_short(suffix: str, share: float, tmp_path: Path) -> None:
     data = path.read_bytes()
     path.write_bytes(data[: int(share * len(data))])
     with pytest.raises(
-        UserError, match=r"w\.\w+ (is not a whole safetensors file|cannot be read as a checkpoint).*cut short"
+        UserError, match=r"w\.\w+ (is not a whole safetensors file|cannot be read as a checkpoint).*truncated"
     ):
         read_weights(path)
 
@@ -580,7 +580,7 @@ def test_names_of_no_known_format(tmp_path: Path) -> None:
     save_file({"conv1.weight": torch.ones(2), "fc.bias": torch.ones(2)}, tmp_path / "resnet.safetensors")
     with pytest.raises(
         UserError,
-        match=r"names in .*resnet.safetensors are of no known format \(conv1.weight, fc.bias, …\)"
+        match=r"names in .*resnet.safetensors match no known format \(conv1.weight, fc.bias, …\)"
         "; known are those of effnas, timm, lukemelas, torchvision",
     ):
         read_weights(tmp_path / "resnet.safetensors")
@@ -609,7 +609,7 @@ def test_names_of_no_known_format(tmp_path: Path) -> None:
 )
 def test_a_header_that_is_nonsense(facts: dict[str, str], reason: str, tmp_path: Path) -> None:
     save_file(build(SMALL).state_dict(), tmp_path / "w.safetensors", facts)
-    with pytest.raises(UserError, match=rf"what .*w.safetensors says about itself cannot be read \({reason}"):
+    with pytest.raises(UserError, match=rf"the description inside .*w.safetensors cannot be read \({reason}"):
         read_weights(tmp_path / "w.safetensors")
 
 
