@@ -420,7 +420,8 @@ def _job(command: _Command, cfg: DictConfig, typed: str) -> None:
 
 def _store(command: _Command, schema: type | dict[str, object]) -> None:
     """The job's schema, and Hydra's own settings under whichever primary config: fixed folders, so that the same
-    command goes on where it stopped, a sweep's jobs named by what differs between them, and no logs on standard output.
+    command continues where it stopped, a sweep's jobs named by what differs between them, and no logs on standard
+    output.
     """
     from hydra.conf import HydraConf, JobConf, RunDir, SweepDir
     from hydra.core.config_store import ConfigStore

@@ -21,7 +21,7 @@ from ..space.space import SearchSpace, load_space
 
 #: The name under which the archive is distributed.
 ARCHIVE = "anb_dataset_jsons.tar.gz"
-#: Columns of ``platform_perf``: a latency in milliseconds an image, a throughput in images a second.
+#: Columns of ``platform_perf``: a latency in milliseconds per image, a throughput in images per second.
 DEVICES = (
     "latency_zcu102",
     "latency_vck190",
@@ -44,7 +44,7 @@ class Archive:
         path: of the file, for messages.
         indices: choice indices in the space ``accel_nasbench``, shape (n, 28), no two rows equal.
         accuracy: top-1 under the benchmark's shortened recipe, a fraction, shape (n,).
-        devices: seconds an image by column, shape (n,), NaN where not measured.
+        devices: seconds per image by column, shape (n,), NaN where not measured.
         repeat_sd: standard deviation of the accuracies of one network trained twice; NaN where none was.
     """
 
@@ -83,12 +83,12 @@ def archive_digest(path: str | Path) -> str:
 
 
 def read_archive(path: str | Path) -> Archive:
-    """The archive as it is distributed (a tar of one JSON document a network), or the folder that it lies in.
+    """The archive as it is distributed (a tar of one JSON document per network), or the folder that it lies in.
 
     Nothing is unpacked.
 
     Raises:
-        UserError: no such file, cut short, not such an archive, a network without accuracy, with illegal decisions, or
+        UserError: no such file, truncated, not such an archive, a network without accuracy, with illegal decisions, or
             with a number that is none; the message names the member.
     """
     file = _find(path)
@@ -165,7 +165,7 @@ def _number(mapping: Mapping[str, Any], key: str, where: str) -> float | None:
 
 
 def _device(perf: Any, device: str, where: str) -> float:
-    """Seconds an image; NaN where the network was not measured."""
+    """Seconds per image; NaN where the network was not measured."""
     row = perf.get(device) if isinstance(perf, Mapping) else None
     if not isinstance(row, Mapping):
         return math.nan

@@ -55,7 +55,7 @@ class AccelNASBench:
 
     Args:
         path: the archive as distributed, or its folder.
-        device: one of ``DEVICES``, whose seconds an image become the evaluation's latency (of a throughput column:
+        device: one of ``DEVICES``, whose seconds per image become the evaluation's latency (of a throughput column:
             its inverse); None: no latency.
         noise: standard deviation of normal noise on the accuracy, a fraction, drawn by the seed and the network; 0.0027
             is what training one network twice changes. 0: the mean of the prediction.
@@ -98,7 +98,7 @@ class AccelNASBench:
         return ("accuracy",) if self.device is None else ("accuracy", self.device)
 
     def surrogate(self, column: str = "accuracy") -> Surrogate:
-        """The fit of one column: accuracy as a fraction, a device's seconds an image as their logarithm."""
+        """The fit of one column: accuracy as a fraction, a device's seconds per image as their logarithm."""
         if column not in self._fits:
             file = cache_folder() / "accel_nasbench" / f"{self._digest[:16]}-{column}-v{VERSION}.npz"
             found = Surrogate.load(file)

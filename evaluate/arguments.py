@@ -12,7 +12,7 @@ MOST_THREADS = 4096
 
 
 def as_list(value: Any) -> list[Any]:
-    """One or several of something as a list; None is none of it, and a text is one."""
+    """One or several of something as a list; None is none of it, and a string is one."""
     if value is None:
         return []
     return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]

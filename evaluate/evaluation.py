@@ -15,7 +15,7 @@ Report = Callable[[int, float], None]
 
 
 class EvaluationError(RuntimeError):
-    """This candidate has no value (loss not finite, out of memory): recorded as failed, the search goes on."""
+    """This candidate has no value (loss not finite, out of memory): recorded as failed, the search continues."""
 
 
 class Stopped(Exception):
@@ -29,7 +29,7 @@ class Evaluation:
     Args:
         accuracy: top-1 on held-out images, a fraction in [0, 1].
         cost: of the network that was evaluated.
-        latency: seconds a batch, where it was measured.
+        latency: seconds per batch, where it was measured.
         seconds: wall-clock time the evaluation took.
         metrics: anything else, by name (``loss``, ``train_accuracy``, ``images_per_second``, …).
     """

@@ -58,7 +58,7 @@ def read_pretrained(
     Args:
         given: the network; None: the weights name it.
         weights: a file of them, or what was read.
-        own: network of the user's own builder, which a file of one of its networks needs.
+        own: a network of the user's own builder; files of its networks need it.
         padding, bn_eps: None: as the weights' format needs them.
         resolution: None: the architecture's.
 
@@ -96,7 +96,7 @@ def find_architecture(
     Args:
         given: itself, a name or a file.
         weights: what was read.
-        own: of the user's own builder, which a file of one of its networks needs beside it.
+        own: a network of the user's own builder; files of its networks need it.
 
     Raises:
         UserError: nothing says it, or there is no such network.

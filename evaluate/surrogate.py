@@ -137,7 +137,7 @@ def _fit(table: Array, values: Array, folds: NDArray[np.int64], setting: tuple[s
 
 
 def fit(features: Array, values: Array, *, seed: int = 0) -> Surrogate:
-    """Choose kernel, scale and ridge by cross-validation (best Kendall τ), fit one member a fold.
+    """Choose kernel, scale and ridge by cross-validation (best Kendall τ), fit one member per fold.
 
     Kernel ridge regression is also the mean of a Gaussian process with that kernel. The settings are first compared on
     ``CHOICE_ROWS`` random rows, the best few of these on all rows.

@@ -59,7 +59,7 @@ def _read_json(file: Path) -> Columns:
 
 
 def _read_jsonl(file: Path) -> Columns:
-    lines = file.read_text(encoding="utf-8-sig").split("\n")  # not splitlines: U+2028 may stand in a text
+    lines = file.read_text(encoding="utf-8-sig").split("\n")  # not splitlines: U+2028 may stand in a string
     records = []
     for number, line in enumerate(filter(str.strip, lines), start=1):
         try:

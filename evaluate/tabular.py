@@ -43,16 +43,16 @@ class Tabular:
 
     The columns are named after the space's decisions and after what was measured; others are ignored. A row is found by
     the network that its decisions build, so rows that differ only in decisions without effect are repeats of one
-    network. The file is read at the first call, once a process. Messages count rows from 1, without the header.
+    network. The file is read at the first call, once per process. Messages count rows from 1, without the header.
 
     Args:
-        path: ``.csv`` (comma-separated, with a header), ``.json`` (a list of records), ``.jsonl`` (a record a line) or
-            ``.parquet``.
+        path: ``.csv`` (comma-separated, with a header), ``.json`` (a list of records), ``.jsonl`` (one record per
+            line) or ``.parquet``.
         space: the space itself, or a shipped one's name or a file. Cells match its choices by value: ``3``, ``3.0`` and
             ``"3"`` are the choice 3; ``true``, ``True`` and ``1`` the choice true.
         accuracy: column of the top-1 accuracy.
         accuracy_unit: ``fraction`` (0.76) or ``percent`` (76).
-        latency: column in seconds a batch; None: no latency.
+        latency: column in seconds per batch; None: no latency.
         metrics: further columns, one or several, carried into the evaluation's metrics.
         repeats: of several rows of one network: their ``mean``, one row ``draw``-n by the seed and the network as
             another training would be, or an ``error``.

@@ -77,7 +77,7 @@ def run_search(
     """Search ``space`` for the network that ``objective`` likes best, or go on with the search in ``output``.
 
     Args:
-        space: where to search: anything with a name, distributions and build; a text names a shipped one or a file.
+        space: where to search: anything with a name, distributions and build; a string names a shipped one or a file.
         evaluator: trains or looks up candidates; with several workers it must pickle.
         objective: score or scores of an evaluation, and hard limits; None: the MnasNet reward, T = 400 M, w = −0.07.
         algorithm: called as ``algorithm(seed=…)``, gives an Optuna sampler: the class itself, or a partial of it.

@@ -1,4 +1,4 @@
-"""Optuna's journal, at a price a trial that does not grow with the number of trials."""
+"""Optuna's journal, at a price per trial that does not grow with the number of trials."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FINISHED = tuple(state for state in TrialState if state.is_finished())
 
 
 class JournalFile(BaseJournalBackend):
-    """Optuna's journal file, synced to the disk when a trial changes its state, at most once a second.
+    """Optuna's journal file, synced to the disk when a trial changes its state, at most once per second.
 
     What a killed process wrote is in the kernel's hands and safe; only a power failure can take the last records. It
     takes no lock of its own: one process writes it, the one that holds the folder. What that process wrote itself it

@@ -18,7 +18,7 @@ from ..space.quantity import parse_quantity
 
 #: Known from the architecture alone, so that their limits are checked before anything is trained.
 COSTS = ("macs", "params", "activations", "peak_memory")
-#: What a network may cost: ``latency`` (seconds a batch) is known once it was measured.
+#: What a network may cost: ``latency`` (seconds per batch) is known once it was measured.
 COST_METRICS = (*COSTS, "latency")
 METRICS = ("accuracy", *COST_METRICS)
 
@@ -55,8 +55,8 @@ class Limits:
 
     Args:
         max_macs, max_params, max_activations: numbers, or texts such as ``"400M"``.
-        max_peak_memory: bytes of feature maps (:mod:`effnas.space.cost`), or a text such as ``"8M"``.
-        max_latency: seconds a batch, as the evaluator measures it.
+        max_peak_memory: bytes of feature maps (:mod:`effnas.space.cost`), or a string such as ``"8M"``.
+        max_latency: seconds per batch, as the evaluator measures it.
 
     Raises:
         UserError: a limit is not a number above 0.
@@ -109,11 +109,11 @@ class MnasNetReward(Limits):
     (section 3) is the soft one on FLOPs (here: MACs) with T = 400 M; MnasNet's is on latency.
 
     Args:
-        target: T in the metric's unit, or a text such as ``"400M"``.
+        target: T in the metric's unit, or a string such as ``"400M"``.
         w: both exponents, where ``alpha`` and ``beta`` are None.
         alpha: the exponent of networks within the target; overrides ``w`` there.
         beta: the exponent of networks beyond it; overrides ``w`` there.
-        metric: macs, params, activations, peak_memory (bytes) or latency (seconds a batch).
+        metric: macs, params, activations, peak_memory (bytes) or latency (seconds per batch).
 
     Raises:
         UserError: a field is outside its range (an exponent above 0 would reward cost); when called, latency was not
@@ -251,7 +251,7 @@ def non_dominated(values: ArrayLike, directions: Sequence[str]) -> NDArray[np.bo
 
     Args:
         values: shape (n, m).
-        directions: ``"maximize"`` or ``"minimize"``, one a column.
+        directions: ``"maximize"`` or ``"minimize"``, one per column.
 
     Returns:
         Boolean mask of shape (n,).

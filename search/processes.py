@@ -51,7 +51,7 @@ class _Process:
 
 
 class Processes(Workers):
-    """Processes that are started anew when they die. Where the device is ``auto``, GPUs are dealt out by their places.
+    """Processes that are started again when they die. Where the device is ``auto``, GPUs are dealt out by their places.
 
     They speak over pipes with this process, the only one that writes the study. A worker whose parent is gone ends at
     once, and all that it has started with it.

@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ..space.errors import UserError, check_int
 from .optuna_private import get_storage, get_study_id, get_trial_id, read_trial, set_system_attr
 
-#: User attribute, true on a trial whose process was killed: the search goes on as if it had never been asked for.
+#: User attribute, true on a trial whose process was killed: the search continues as if it had never been asked for.
 INTERRUPTED = "interrupted"
 #: System attribute: the place of a trial in the search (:func:`trial_rank`).
 RANK = "effnas:rank"
@@ -135,7 +135,7 @@ class HistoryCache:
 
 
 class Seeded(BaseSampler):
-    """Any sampler, made anew for every trial from a seed that depends on (seed, rank) only.
+    """Any sampler, made afresh for every trial from a seed that depends on (seed, rank) only.
 
     Optuna's samplers keep their generator in memory: resumed with the same seed they would repeat their first choices.
     Inside this one, what a trial is given depends on the seed, its rank and the history, and on nothing else.

@@ -34,7 +34,7 @@ def _connect(url: str) -> BaseStorage:
 def _open_journal(folder: Path) -> BaseStorage:
     """The journal file of ``folder``.
 
-    A record that a kill or a full disk cut short, at the end of the file, is removed: its trial was running.
+    A record that a kill or a full disk truncated, at the end of the file, is removed: its trial was running.
 
     Raises:
         UserError: the journal is damaged elsewhere.

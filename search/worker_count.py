@@ -21,7 +21,7 @@ def count_workers(workers: Any, per_device: Any, evaluator: Evaluator) -> tuple[
     """Processes that evaluate at the same time, and what is to be said of them.
 
     ``auto`` is ``per_device`` for each GPU that the evaluator's ``device`` allows: all of them where that is ``auto``.
-    Without a GPU it is one a core, because candidates are small, but not more than there is memory for.
+    Without a GPU it is one per core, because candidates are small, but not more than there is memory for.
 
     Args:
         workers: ``auto`` or a number.

@@ -119,7 +119,7 @@ class Architecture:
         return make_from_mapping(cls, {**body, "stages": stages}, source)
 
     def to_yaml(self) -> str:
-        """The file format: :meth:`to_dict` as YAML, one stage a line."""
+        """The file format: :meth:`to_dict` as YAML, one stage per line."""
         data = self.to_dict()
         rows = data.pop("stages")
         lines = [

@@ -14,7 +14,7 @@ _TEXT = re.compile(r"([0-9]+\.?[0-9]*(?:[eE][+-]?[0-9]+)?|\.[0-9]+(?:[eE][+-]?[0
 
 
 def parse_quantity(what: str, value: Any) -> float:
-    """``value`` as a number above 0: a number, or a text such as ``"400M"``, ``"1.5G"``, ``"600K"`` or ``"4e8"``.
+    """``value`` as a number above 0: a number, or a string such as ``"400M"``, ``"1.5G"``, ``"600K"`` or ``"4e8"``.
 
     Args:
         what: the name of the setting, for the message.

@@ -49,7 +49,7 @@ class SearchSpace(Choices):
 
     Args:
         name: of the space.
-        stages: one mapping a stage, with the fields of :class:`~effnas.space.architecture.Stage`.
+        stages: one mapping per stage, with the fields of :class:`~effnas.space.architecture.Stage`.
         names: short names for fields inside decision names.
         network: fields of :class:`~effnas.space.architecture.Architecture`, the rest being its defaults.
 

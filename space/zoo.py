@@ -152,7 +152,7 @@ def load_architecture(name_or_file: str | Path | None, network: BuiltNetwork | N
 
     Args:
         name_or_file: None for ``network`` itself.
-        network: of the user's own builder, which a file of one of its networks needs beside it.
+        network: a network of the user's own builder; files of its networks need it.
 
     Raises:
         UserError: neither a name nor a file, or a file that holds no architecture.

@@ -29,7 +29,7 @@ from .report import column_title, heading
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-#: Images a pass, at most; halved where that does not fit into memory.
+#: Images per pass, at most; halved where that does not fit into memory.
 BATCH_SIZE = 8
 
 
@@ -80,7 +80,7 @@ def run_cam(
             files, too. Where it says no normalisation, each network's weights' is taken.
         architecture: zoo name, file or Architecture of each of the weights, None for those that name it; None or an
             empty list: they all do.
-        network: of the user's own builder, which files of its networks need beside them.
+        network: a network of the user's own builder; files of its networks need it.
         method: ``cam`` or ``grad_cam`` (:mod:`~effnas.evaluate.cam.maps`).
         layer: of Grad-CAM, a path of a module, the same in all networks; None: the last feature map.
         target: class whose evidence is shown, by number or name; None: the one that each network predicts.

@@ -22,8 +22,8 @@ class Pair:
     Args:
         member: of a family.
         other: what the reference belongs to: a family's name, or ``published``.
-        reference: the most accurate of the others whose accuracy is at most the member's, of equals the cheapest; None:
-            all are better.
+        reference: the most accurate of the others whose accuracy is at most the member's, among equals the cheapest;
+            None: all are better.
         params_ratio, macs_ratio: reference over member; None: not known.
     """
 
@@ -62,7 +62,7 @@ def equal_accuracy(families: Families, references: Sequence[Point]) -> list[Pair
 def speed_ups(
     families: Families, references: Sequence[Point], rounds: Mapping[Point, Sequence[float]]
 ) -> list[SpeedUp]:
-    """As :func:`equal_accuracy` among the points that ``rounds`` has: seconds a round, of the same rounds for all."""
+    """As :func:`equal_accuracy` among the points that ``rounds`` has: seconds per round, of the same rounds for all."""
     found = []
     for member, other, points in _meetings(families, references):
         reference = nearest(member, [point for point in points if point in rounds])
@@ -73,7 +73,7 @@ def speed_ups(
 
 
 def nearest(member: Point, others: Sequence[Point]) -> Point | None:
-    """The most accurate of those that are at most as accurate as ``member``, of equals the cheapest, or None."""
+    """The most accurate of those that are at most as accurate as ``member``, among equals the cheapest, or None."""
 
     def rank(point: Point) -> tuple[float, float, float]:
         return point.accuracy, -(point.macs or math.inf), -(point.params or math.inf)
@@ -82,7 +82,7 @@ def nearest(member: Point, others: Sequence[Point]) -> Point | None:
 
 
 def comparable(one: Point, other: Point) -> bool:
-    """Whether accuracies are of the same images, as far as is known: of ImageNet's or not."""
+    """Whether accuracies are of the same images, as far as known: of ImageNet's or not."""
     return None in (one.imagenet, other.imagenet) or one.imagenet == other.imagenet
 
 

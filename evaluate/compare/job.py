@@ -80,7 +80,7 @@ def run_compare(
         names: write the name beside each point.
         latency: measure here, in alternation, the networks of the families that can be built and the published ones
             nearest to them.
-        network: of the user's own builder, which files of its networks need beside them when their latency is measured.
+        network: a network of the user's own builder; files of its networks need it when their latency is measured.
         latency_rounds, threads, device: as :func:`~effnas.evaluate.machine.paired_latency.paired_latency`.
         output: folder of ``compare.png``, ``compare.svg``, ``compare.csv`` and ``compare.json``.
         command: as the user typed it, for the record.

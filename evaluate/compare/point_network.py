@@ -20,7 +20,7 @@ def network_of(point: Point, own: BuiltNetwork | None = None) -> NetworkSpec:
 
     Args:
         point: of a figure.
-        own: of the user's own builder, which a file of one of its networks needs beside it.
+        own: a network of the user's own builder; files of its networks need it.
 
     Raises:
         UserError: it is not said, or is not there any more.

@@ -18,7 +18,7 @@ class Point:
         family: what it is joined with by a line; empty: it stands alone.
         accuracy: fraction of 1.
         params, macs: of the network, for one image; None: not known.
-        latency: seconds a batch; None: not known.
+        latency: seconds per batch; None: not known.
         standard_error: of the accuracy, a fraction of 1; None: not known.
         runs: trainings whose mean it is.
         resolution: of the input in pixels; None: not known.

@@ -52,7 +52,7 @@ def write_comparison(
         families, references: what is shown.
         axes, scale, names: of the figure.
         pairs, speed_ups: of :mod:`~effnas.evaluate.compare.equal_accuracy`.
-        rounds: seconds a round of the latencies that were measured here.
+        rounds: seconds per round of the latencies that were measured here.
         notes: what keeps numbers from being compared.
         output: folder.
         command: as the user typed it.

@@ -16,7 +16,7 @@ class LabelledImages:
     """Labelled images for classification, wherever they come from. Equal fields give equal images, splits and batches.
 
     Args:
-        limit: at most so many images of the training part, by class; smaller limits are within larger ones.
+        limit: at most this many images of the training part, by class; smaller limits are within larger ones.
         holdout: fraction of the training part, of each class, that measures candidates.
         split_seed: of the choices made for ``limit`` and ``holdout``: one for all candidates, whatever their seed.
         num_classes: how many there should be; None takes what there are.
@@ -26,8 +26,8 @@ class LabelledImages:
         interpolation: ``bilinear`` or ``bicubic``, always antialiased.
         normalize: ``imagenet``, or mean and standard deviation in units of 0 to 255, each one number or one per
             channel; None takes those of the weights where there are some, else those of the training images.
-        flip: mirror training images left to right at rate 1/2.
-        crop: shift training images by up to so many stored pixels each way.
+        flip: mirror training images left to right with probability 1/2.
+        crop: shift training images by up to this many stored pixels each way.
         max_corrupt: fraction of unreadable images that is skipped; more is an error.
         memory_mb: larger sets are decoded on the fly.
         workers: processes that decode a streamed set; threads that decode one kept in memory.

@@ -34,7 +34,7 @@ SIZE_SAMPLE, STATISTICS_SAMPLE = 200, 1000
 
 
 def load_split(data: LabelledImages, channels: int, normalization: Normalization | None = None) -> Split:
-    """Training and held-out images, both of the training part; decoded once a process for all candidates.
+    """Training and held-out images, both of the training part; decoded once per process for all candidates.
 
     Args:
         data: which images.

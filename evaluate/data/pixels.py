@@ -15,8 +15,8 @@ class Pixels:
 
     Args:
         mean, std: of the training images, per channel, in units of 0 to 255.
-        flip, crop: augmentation that suits them: horizontal flip at rate 1/2; shift by up to ``crop`` stored pixels
-            each way, zeros in.
+        flip, crop: augmentation that suits them: horizontal flip with probability 1/2; shift by up to ``crop`` stored
+            pixels each way, zeros in.
         center_crop: side of the centre square that is measured, as a fraction of the stored side.
         interpolation: ``bilinear`` or ``bicubic``, always antialiased.
     """

@@ -40,11 +40,11 @@ class ImageSet(Protocol):
         """Yield ``(images, labels)``: uint8 (B, C, size, size) as they are stored, and int64 (B,), on ``device``.
 
         Args:
-            batch_size: images a batch, all shards together.
+            batch_size: images per batch, all shards together.
             device: where the tensors are to be.
             shuffle: seed of a random order; None: as they come.
             drop_last: leave out an incomplete last batch, unless it is the only one.
-            start: batches to leave out at the beginning: where a pass goes on that was cut short.
+            start: batches to leave out at the beginning: where a pass continues that was interrupted.
             shard: ``(i, n)``: the i-th of n parts, as equal as can be, of every batch.
 
         Raises:

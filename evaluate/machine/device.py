@@ -67,7 +67,7 @@ def free_memory(device: torch.device) -> None:
 
 
 def fit_batch(run: Callable[[int], T], batch_size: int, device: torch.device) -> tuple[T, int]:
-    """What ``run(batch_size)`` gives, and the batch size, which is halved for as long as memory is lacking.
+    """What ``run(batch_size)`` gives, and the batch size, which is halved for as long as memory runs out.
 
     Raises:
         RuntimeError, MemoryError: it is lacking even at 1.
@@ -121,7 +121,7 @@ def keep_memory() -> bool:
 
     glibc asks the kernel for every tensor above 32 MB, and returns it when it is freed; the kernel hands out each
     page with a fault and wiped. A training on a CPU pays that anew at every step: EfficientNet-B0 at 224 px, batch
-    16, spent half its time on 300,000 faults a step (2 cores: 21 images/s, then 45). Kept, memory is about a tenth
+    16, spent half its time on 300,000 faults per step (2 cores: 21 images/s, then 45). Kept, memory is about a tenth
     higher, for what is free lies between what is not; :func:`release_memory` returns it.
 
     Nothing happens, and nothing is lost but speed, where the C library is another one, or where the environment already
@@ -134,7 +134,7 @@ def keep_memory() -> bool:
 
 
 def release_memory() -> None:
-    """Return to the system what the C library keeps of freed memory, such as after a large network; 0.1 s a GB."""
+    """Return to the system what the C library keeps of freed memory, such as after a large network; 0.1 s per GB."""
     library = _glibc()
     if library is not None:
         library.malloc_trim(0)

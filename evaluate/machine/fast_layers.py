@@ -17,7 +17,7 @@ _COPIED_IN_PLACE = (nn.SiLU, nn.Hardswish, nn.Mish)
 
 
 class FastSqueezeExcite(SqueezeExcite):
-    """The mean by way of the sum: its gradient is a view of one number a channel, not a map of equal numbers.
+    """The mean by way of the sum: its gradient is a view of one number per channel, not a map of equal numbers.
 
     And in bf16 ``mean`` makes a copy in fp32 first, ``sum`` adds in fp32 without one.
     """

@@ -38,7 +38,7 @@ def time_round(
     device: str = "cpu",
     timed: Callable[[], None] = lambda: None,
 ) -> list[float]:
-    """Seconds a batch of each network, one measured after the other: the median of its passes.
+    """Seconds per batch of each network, one measured after the other: the median of its passes.
 
     Args:
         networks: with random weights (:func:`~effnas.evaluate.machine.profile.profile`).
@@ -50,7 +50,7 @@ def time_round(
 
     Raises:
         UserError: a number out of range, or no such device.
-        NotTimedError: memory is lacking for a network.
+        NotTimedError: memory runs out for a network.
     """
     seconds = [0.0] * len(networks)
     for i in reversed(range(len(networks))) if backwards else range(len(networks)):
@@ -79,7 +79,7 @@ def paired_latency(
     device: str = "cpu",
     seen: Callable[[int], None] = lambda count: None,
 ) -> list[list[float]]:
-    """Seconds a batch, for each network one value a round: the median of its passes in that round.
+    """Seconds per batch, for each network one value per round: the median of its passes in that round.
 
     Every round goes through all networks, the odd ones in reverse; one more before them warms up and is not counted.
     Networks are compared by the ratios of their values in the same round.
@@ -87,13 +87,13 @@ def paired_latency(
     Args:
         networks: with random weights (:func:`~effnas.evaluate.machine.profile.profile`).
         rounds: at least 2.
-        batch_size: images a pass.
-        threads: of the CPU; None: as many as torch has.
+        batch_size: images per pass.
+        threads: of the CPU; None: PyTorch's default.
         device: as :func:`~effnas.evaluate.machine.device.find_device`.
         seen: told how many measurements, of ``(rounds + 1) × networks``, are done.
 
     Raises:
-        UserError: a number out of range, no such device, or a network for which memory is lacking.
+        UserError: a number out of range, no such device, or a network for which memory runs out.
     """
     check_int("latency_rounds", rounds, 2, 1000)
     passes = [LEAST] * len(networks)

@@ -24,8 +24,8 @@ class Profile:
     """Measured on one machine: plain eager PyTorch in fp32, channels-last, BatchNorm not folded.
 
     Args:
-        latency: median seconds a batch.
-        latency_q1, latency_q3: lower and upper quartile, seconds a batch.
+        latency: median seconds per batch.
+        latency_q1, latency_q3: lower and upper quartile, seconds per batch.
         images_per_second: ``batch_size / latency``.
         peak_memory: bytes of the input and the activations alive at once in a forward pass, weights not counted. On
             a CPU the sum over live tensors (workspaces inside an operator are not seen); on CUDA the
@@ -64,7 +64,7 @@ def profile(
     Args:
         architecture: what to build, with random weights; its resolution is the input's.
         module: the network where it is there already; it goes to the device, channels-last, in evaluation mode.
-        batch_size: images a forward pass.
+        batch_size: images per forward pass.
         threads: of PyTorch on the CPU, restored afterwards; None: as they are.
         device: as :func:`~effnas.evaluate.machine.device.find_device`.
         repeats: timed passes.

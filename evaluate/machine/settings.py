@@ -17,7 +17,7 @@ class Settings:
         memory_format: one of :data:`MEMORY_FORMATS`.
         precision: ``fp32`` or ``bf16`` (autocast).
         compile: with ``torch.compile``.
-        threads: of the CPU; None: as many as torch has.
+        threads: of the CPU; None: PyTorch's default.
     """
 
     memory_format: str = "channels_last"

@@ -79,17 +79,18 @@ def run_evaluate(
     """Measure a trained network on one part of a data set.
 
     Args:
-        architecture: a zoo name or a file where it is a text; None: the one that ``weights`` name, or else ``network``.
+        architecture: a string is the name of a zoo network or a file; None: the one that ``weights`` name, or else
+            ``network``.
         weights: a file (:func:`~effnas.space.weights.weights.read_weights`).
         data: the images. Where they are not told how to be normalised, the weights' way is taken.
-        network: of the user's own builder, which a file of one of its networks needs beside it.
+        network: a network of the user's own builder; files of its networks need it.
         part: ``test``, ``heldout`` (of the training part), ``train`` (the rest of it) or ``all`` (of it).
         resolution: of the input in pixels; None: the architecture's.
         padding, bn_eps: of the network, where the weights need others than their format says.
         device: as :func:`~effnas.evaluate.machine.device.find_device`.
-        threads: of the CPU; None: as many as torch has.
+        threads: of the CPU; None: PyTorch's default.
         precision: ``fp32`` or ``bf16``.
-        batch_size: images a forward pass; halved where that does not fit into memory.
+        batch_size: images per forward pass; halved where that does not fit into memory.
         latency_batch: batch size at which latency is measured; None: it is not.
         output: folder of ``summary.json``, ``classes.csv``, ``confusion.csv``, ``predictions.csv``, ``evaluation.png``
             and ``evaluation.svg``.
@@ -101,7 +102,7 @@ def run_evaluate(
 
     Raises:
         UserError: a setting is wrong; data, architecture and weights do not fit each other; the output is not finite;
-            or memory is lacking even for one image.
+            or memory runs out even for one image.
     """
     check_choice("precision", precision, PRECISIONS)
     check_int("batch_size", batch_size, 1, 1_000_000)

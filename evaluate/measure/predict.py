@@ -32,7 +32,7 @@ def predict(
     Args:
         model: on ``device``.
         images: what it is asked.
-        batch_size: images a forward pass.
+        batch_size: images per forward pass.
         resolution: side of the square input in pixels.
         device: where the model is.
         settings: memory format and precision.

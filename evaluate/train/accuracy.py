@@ -31,7 +31,7 @@ def measure(
     Args:
         model: on ``device``.
         images: what it is measured on.
-        batch_size: images a forward pass, of all processes.
+        batch_size: images per forward pass, of all processes.
         resolution: side of the square input in pixels.
         device: where the model is.
         settings: memory format and precision; None: channels-last, fp32.

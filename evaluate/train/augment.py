@@ -33,7 +33,7 @@ class Augment:
         pixels: what the images are; its ``flip``, ``crop`` and ``interpolation`` are used.
         policy: one of :data:`~effnas.evaluate.train.policies.POLICIES`; every image draws its own operations. They see
             it at the resolution of the training, in 256 levels.
-        magnitude, layers: of ``randaugment``: strength 0 to 30, operations an image.
+        magnitude, layers: of ``randaugment``: strength 0 to 30, operations per image.
         crop_scale: random resized crops: least and largest share of the area, of an aspect between 3/4 and 4/3; None:
             shifts by ``pixels.crop`` instead. They lie within the square that is stored, not in the whole of an oblong
             photograph.
@@ -77,7 +77,7 @@ class Augment:
 
 
 def shift_images(images: Tensor, most: int) -> Tensor:
-    """Each of (B, C, side, side) moved by up to so many pixels each way, zeros coming in."""
+    """Each of (B, C, side, side) moved by up to this many pixels each way, zeros coming in."""
     count, side = len(images), images.shape[-1]
     by = torch.randint(2 * most + 1, (2, count)).to(images.device, non_blocking=True)
     windows = functional.pad(images, [most] * 4).unfold(2, side, 1).unfold(3, side, 1)
@@ -85,7 +85,7 @@ def shift_images(images: Tensor, most: int) -> Tensor:
 
 
 def flip_images(images: Tensor) -> Tensor:
-    """Each of (B, C, h, w) mirrored at rate 1/2."""
+    """Each of (B, C, h, w) mirrored with probability 1/2."""
     chosen = (torch.rand(len(images)) < 0.5).to(images.device, non_blocking=True)
     return torch.where(chosen.view(-1, 1, 1, 1), images.flip(-1), images)
 

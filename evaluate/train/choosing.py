@@ -242,7 +242,7 @@ def recall_choice(key: str, measure: Callable[[], tuple[Settings, float]]) -> tu
     once would find each other's noise.
 
     Returns:
-        Settings, images a second, and whether they were known.
+        Settings, images per second, and whether they were known.
     """
     if key in _read:
         return (*_read[key], True)

@@ -102,7 +102,7 @@ def torchrun_group() -> Iterator[Group]:
 class SyncNorm(nn.BatchNorm2d):
     """BatchNorm2d whose mean and variance in training are those of all processes' images.
 
-    Two sums are exchanged a layer, first for the mean, then for the variance around it: E[x²] − E[x]² would lose
+    Two sums are exchanged per layer, first for the mean, then for the variance around it: E[x²] − E[x]² would lose
     digits.
     """
 

@@ -1,4 +1,4 @@
-"""What is known of a training: a row an epoch while it runs, who is told, and the result."""
+"""What is known of a training: one row per epoch while it runs, who is told, and the result."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class TrainingResult:
         epochs, steps: done.
         seconds: wall-clock time, measurements and earlier runs included.
         images_per_second: of training alone.
-        history: a row an epoch.
+        history: one row per epoch.
         settings: what the engine ran with, and how that was chosen.
     """
 

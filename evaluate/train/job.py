@@ -81,16 +81,16 @@ def run_train(
     command: str = "",
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Train one network, from scratch or from weights; goes on with what ``output`` has.
+    """Train one network, from scratch or from weights; continues from what ``output`` has.
 
     Under ``torchrun`` each process calls it with the same arguments, and the first one writes the files.
 
     Args:
-        architecture: what to train: a zoo name or a file where it is a text; None: the one that ``weights`` name, or
-            else ``network``.
+        architecture: what to train: a string is the name of a zoo network or a file; None: the one that ``weights``
+            name, or else ``network``.
         data: the images.
         training: the recipe.
-        network: of the user's own builder, which a file of one of its networks needs beside it.
+        network: a network of the user's own builder; files of its networks need it.
         weights: a file to start from (:func:`~effnas.space.weights.weights.read_weights`); its classifier is kept where
             the classes are the same, and replaced by a fresh one elsewhere.
         grow: the weights are of a smaller member of the family, which the network is grown from
@@ -114,7 +114,7 @@ def run_train(
 
     Raises:
         UserError: a setting is wrong, the data or weights do not fit, another training is in the folder, or the
-            training failed (the loss is not finite, memory is lacking).
+            training failed (the loss is not finite, memory runs out).
         KeyboardInterrupt: after Ctrl-C, with a checkpoint written.
     """
     check_int("seed", seed, 0, 2**32 - 1)

@@ -37,7 +37,8 @@ FLUSH_EVERY = 10
 
 
 class TrainingLog:
-    """Writes ``log.csv`` and TensorBoard's files, and shows a live bar, or a line an epoch where there is no terminal.
+    """Writes ``log.csv`` and TensorBoard's files, and shows a live bar, or one line per epoch where there is no
+    terminal.
 
     A context manager and a :class:`~effnas.evaluate.train.history.Watcher`. After a kill it goes on where the
     checkpoint
@@ -45,8 +46,8 @@ class TrainingLog:
     (a full disk) costs a warning and not the training.
 
     Args:
-        output: folder of ``log.csv`` (a row an epoch, columns as :class:`~effnas.evaluate.train.history.EpochRow`) and
-            ``tensorboard/``.
+        output: folder of ``log.csv`` (one row per epoch, columns as :class:`~effnas.evaluate.train.history.EpochRow`)
+            and ``tensorboard/``.
         note: told first: what is trained.
         tensorboard: write event files.
         quiet: show nothing.
@@ -223,7 +224,7 @@ class TrainingLog:
 
 
 def as_csv(rows: Sequence[EpochRow]) -> str:
-    """``log.csv``: a row an epoch."""
+    """``log.csv``: one row per epoch."""
     text = io.StringIO()
     writer = csv.DictWriter(text, [field.name for field in fields(EpochRow)], lineterminator="\n")
     writer.writeheader()

@@ -24,7 +24,7 @@ POLICIES = ("none", "autoaugment", "autoaugment_cifar10", "autoaugment_svhn", "r
 #: of bits; of AutoAugment, of RandAugment, and of the "wide" space of TrivialAugment.
 _STRONGEST = {"shear": 0.3, "translate": 150 / 331, "rotate": 30.0, "factor": 0.9, "bits": 4}
 _WIDEST = {"shear": 0.99, "rotate": 135.0, "factor": 0.99, "bits": 6}
-#: TrivialAugment translates by up to so many pixels, whatever the size; and it has 31 levels, as RandAugment has.
+#: TrivialAugment translates by up to this many pixels, whatever the size; and it has 31 levels, as RandAugment has.
 _WIDEST_TRANSLATION, _LEVELS = 32, 31
 
 _MIRRORED = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
@@ -98,7 +98,7 @@ def policy(name: str, magnitude: int, layers: int, side: int) -> Policy:
 
     Args:
         name: of the policy.
-        magnitude, layers: of ``randaugment``: strength 0 to 30, and operations an image, which may repeat.
+        magnitude, layers: of ``randaugment``: strength 0 to 30, and operations per image, which may repeat.
         side: of the images in pixels.
     """
     if name == "randaugment":

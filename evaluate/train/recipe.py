@@ -15,7 +15,7 @@ OPTIMIZERS = ("sgd", "rmsprop", "adamw")
 SCHEDULES = ("cosine", "exponential")
 PRECISIONS = ("auto", "fp32", "bf16")
 FROZEN = ("none", "features")
-#: ``lr`` is stated for this many images a step.
+#: ``lr`` is stated for this many images per step.
 LR_BATCH = 256
 #: Resolutions of progressive resizing are multiples of this, and it ends after this share of the epochs.
 RESOLUTION_STEP, PROGRESS_END = 8, 0.75
@@ -27,11 +27,11 @@ class Training:
 
     Args:
         epochs: passes over the training images.
-        batch_size: images a step, all processes together; a smaller set is one batch.
+        batch_size: images per step, all processes together; a smaller set is one batch.
         accumulate: parts of a batch that go through the network one after the other; their gradients are summed. A
             batch that does not fit into memory is parted further by itself. BatchNorm sees the parts.
         optimizer: ``sgd`` (Nesterov), ``rmsprop`` (TensorFlow's, decay 0.9, eps 1e-3) or ``adamw``.
-        lr: peak learning rate for 256 images a step; scaled linearly to the batch in use (Goyal et al., 2017).
+        lr: peak learning rate for 256 images per step; scaled linearly to the batch in use (Goyal et al., 2017).
         momentum: of sgd and rmsprop; beta1 of adamw.
         weight_decay: on kernels and matrices, never on biases and BatchNorm; L2 but for adamw.
         schedule: ``cosine`` falls from the end of the warm-up to zero at the end; ``exponential`` multiplies by
@@ -43,7 +43,7 @@ class Training:
         clip_norm: largest norm of the gradient of all weights; None: no clipping.
         augment: policy that each training image goes through: ``none``, ``autoaugment`` (Cubuk et al. 2019; found on
             ImageNet, CIFAR-10 or SVHN), ``randaugment`` (Cubuk et al. 2020), ``trivialaugment`` (Müller & Hutter 2021).
-        augment_magnitude, augment_layers: of ``randaugment``: strength 0 to 30, operations an image.
+        augment_magnitude, augment_layers: of ``randaugment``: strength 0 to 30, operations per image.
         crop_scale: area of random resized crops as a share of the image, lowest and highest (Inception's: 0.08, 1);
             None: shifts by ``data.crop`` pixels instead.
         erase: rate at which a random rectangle of an image is erased (Zhong et al. 2020).
@@ -162,7 +162,7 @@ class Training:
 
         Args:
             step: counted from 0 over the whole training.
-            steps_per_epoch: optimizer steps an epoch.
+            steps_per_epoch: optimizer steps per epoch.
             batch_size: the one in use; None: the recipe's.
         """
         peak = self.lr * (batch_size or self.batch_size) / LR_BATCH

@@ -69,7 +69,7 @@ def train(
         device: where to train.
         threads: of the CPU; None: chosen by timed steps, at most those torch has.
         watcher: told of every step and epoch.
-        checkpoint: where the training goes on if it was stopped, and what it writes; None: neither.
+        checkpoint: where the training continues if it was stopped, and what it writes; None: neither.
         group: the processes that train this network together; each is given the same arguments.
 
     Raises:

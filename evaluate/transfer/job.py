@@ -76,17 +76,18 @@ def run_transfer(
     command: str = "",
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Train every network on every data set (Tan & Le 2019, section 5.3 and Table 5); goes on with what ``output`` has.
+    """Train every network on every data set (Tan & Le 2019, section 5.3 and Table 5); continues from what ``output``
+    has.
 
-    A training that has finished is not made again, one that was cut short goes on.
+    A finished training is not repeated; an interrupted one continues.
 
     Args:
-        architecture: zoo names or files, one a network; empty or None: the one that its weights name, or else
+        architecture: zoo names or files, one per network; empty or None: the one that its weights name, or else
             ``network``.
         weights: files that they start from, in the same order; empty or None: from scratch.
         datasets: by name, in the order of the table.
         training: the recipe, of all.
-        network: of the user's own builder, which a file of one of its networks needs beside it.
+        network: a network of the user's own builder; files of its networks need it.
         resolution: of the input in pixels; None: each network's own.
         seeds: trainings of each network on each data set.
         seed: the first of them.

@@ -48,7 +48,7 @@ class Run:
 
 
 def write_transfer(runs: Sequence[Run], output: Path, command: str) -> dict[str, Any]:
-    """Write ``transfer.csv`` (a row a data set and network) and ``transfer.json``, whose content is returned.
+    """Write ``transfer.csv`` (one row per data set and network) and ``transfer.json``, whose content is returned.
 
     Args:
         runs: in the order of the table: data set, network, seed.

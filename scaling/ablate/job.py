@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 #: The network where none is given: what a search wrote.
 BASELINE = "outputs/search/baseline.yaml"
-#: Study attribute: seconds a batch by network and round.
+#: Study attribute: seconds per batch by network and round.
 LATENCY = "latency"
 
 
@@ -101,12 +101,13 @@ def run_ablation(
 ) -> dict[str, Any]:
     """Train a base and what each rule makes of it at each budget, and tell which differences stand.
 
-    Goes on with what ``output`` has; more seeds may be asked for later.
+    Continues from what ``output`` has; more seeds may be asked for later.
 
     Args:
-        baseline: the base; a text is a file or a zoo name; None: ``network``, or else ``outputs/search/baseline.yaml``.
+        baseline: the base; a string is a file or the name of a zoo network; None: ``network``, or else
+            ``outputs/search/baseline.yaml``.
         evaluator: trains the networks.
-        network: of the user's own builder, which a file of one of its networks needs beside it.
+        network: a network of the user's own builder; files of its networks need it.
         factors: budgets, as multiples of the base's MACs.
         rules: at least two of :data:`~effnas.scaling.rules.RULES`.
         reference: the rule that the others are tested against; None: ``compound``, or else the first.

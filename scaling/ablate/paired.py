@@ -14,7 +14,7 @@ FEWEST = 3
 
 
 def paired(ours: Mapping[int, float], reference: Mapping[int, float]) -> dict[str, Any]:
-    """Ours less the reference's over the seeds that both have: mean, standard error, 95 % interval, t, two-sided p.
+    """Ours minus the reference's over the seeds that both have: mean, standard error, 95 % interval, t, two-sided p.
 
     Args:
         ours, reference: accuracies by seed.

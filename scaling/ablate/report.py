@@ -28,7 +28,7 @@ ROUNDED = 1.25
 def member_rows(
     study: Study, members: Sequence[Member], seconds_a_batch: Mapping[str, Sequence[float]]
 ) -> list[dict[str, Any]]:
-    """What each network is, costs and reaches; the base first, then by factor and rule as they were given.
+    """What each network is, costs and reaches; the base first, then by factor and rule as given.
 
     ``macs_ratio`` is achieved MACs in the base's, ``nominal_macs_ratio`` depth·width²·resolution² of the multipliers;
     ``latency_ratio`` is the median over the rounds of the ratio to the base in the same round.

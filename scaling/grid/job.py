@@ -101,13 +101,13 @@ def run_grid_search(
     command: str = "",
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Train the baseline scaled by every point of the grid at φ = 1 and rank them; goes on with what ``output`` has.
+    """Train the baseline scaled by every point of the grid at φ = 1 and rank them; continues from what ``output`` has.
 
     Args:
-        baseline: the network of φ = 0; a text is a file or a zoo name; None: ``network``, or else what a search
-            wrote, ``outputs/search/baseline.yaml``.
+        baseline: the network of φ = 0; a string is a file or the name of a zoo network; None: ``network``, or else
+            what a search wrote, ``outputs/search/baseline.yaml``.
         evaluator: trains the scaled networks.
-        network: of the user's own builder, which a file of one of its networks needs beside it.
+        network: a network of the user's own builder; files of its networks need it.
         alpha, beta, gamma, step, ratio, solve, tolerance: the grid (:class:`~effnas.scaling.grid.points.Grid`).
         choose: what the coefficients are: the ``surface``'s highest point (:mod:`~effnas.scaling.grid.response`), or
             the ``point`` of the highest mean accuracy, which they are too where there are too few points for a surface.
@@ -115,7 +115,7 @@ def run_grid_search(
             (:func:`~effnas.scaling.grid.study.finer_points`).
         latency_batch, latency_device, latency_threads: how latency is measured, with ``ratio="latency"``
             (:class:`~effnas.scaling.grid.latency.LatencyRatios`).
-        seeds: trainings of each point; two or more tell whether the winner stands out of the noise.
+        seeds: trainings of each point; two or more tell whether the winner stands out from the noise.
         seed: the first of them.
         workers, workers_per_device, timeout, pruner, storage, study, job, command, quiet: as for
             :func:`~effnas.search.job.run_search`.

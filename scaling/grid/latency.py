@@ -33,7 +33,7 @@ class LatencyRatios:
         baseline: the network of φ = 0.
         folder: of the study.
         within: tolerance of the ratio.
-        batch_size: images a pass.
+        batch_size: images per pass.
         device: as :func:`~effnas.evaluate.machine.device.find_device`.
         threads: of PyTorch on the CPU; None: as they are.
         quiet: no progress on standard error.
@@ -58,7 +58,8 @@ class LatencyRatios:
         self._baseline, self._path, self._within, self._quiet = baseline, folder / FILE, within, quiet
         self.settings = {"latency_batch": batch_size, "latency_device": device, "latency_threads": threads}
         self._options: dict[str, Any] = {"batch_size": batch_size, "device": device, "threads": threads}
-        #: By digest: ``ratio`` and ``latency`` (seconds a batch, median of the turns), or the ``reason`` there is none.
+        #: By digest: ``ratio`` and ``latency`` (seconds per batch, median of the turns), or the ``reason`` there is
+        #: none.
         self.known: dict[str, dict[str, Any]] = self._read()
 
     def __call__(self, networks: Sequence[NetworkSpec]) -> dict[str, float]:

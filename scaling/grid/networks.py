@@ -40,7 +40,7 @@ class Scaled:
         return self._networks[point]
 
     def make(self, point: Coefficients) -> NetworkSpec:
-        """The scaled network, made anew.
+        """The scaled network, made afresh.
 
         Raises:
             UserError: there is none.

@@ -28,7 +28,7 @@ STANDARD_ERRORS = 2.0
 def rank_points(
     study: Study, scaled: Scaled, points: Sequence[Coefficients], latencies: Mapping[str, Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """One row a point, the best mean accuracy first, those without a result last.
+    """One row per point, the best mean accuracy first, those without a result last.
 
     ``equal_to`` is the rank of the first point that rounds to the same network. ``latencies`` are those of
     :class:`~effnas.scaling.grid.latency.LatencyRatios` where the grid holds latency, else empty.
@@ -72,7 +72,7 @@ def rank_points(
 
 
 def _latency(latencies: Mapping[str, Mapping[str, Any]], digest: str) -> dict[str, float]:
-    """The columns of a measured latency: seconds a batch and its ratio to the baseline's."""
+    """The columns of a measured latency: seconds per batch and its ratio to the baseline's."""
     known = latencies.get(digest, {})
     return {"latency": known["latency"], "latency_ratio": known["ratio"]} if "ratio" in known else {}
 
@@ -92,7 +92,7 @@ def seed_noise(rows: Sequence[Mapping[str, Any]]) -> float | None:
 
 
 def verdict(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Whether the winner stands out of the noise: its lead over the next *different* network in standard errors.
+    """Whether the winner stands out from the noise: its lead over the next *different* network in standard errors.
 
     The noise is the standard deviation over seeds, pooled over all points that have several.
     """

@@ -40,7 +40,7 @@ class ScaleJob:
 
     Args:
         baseline: zoo name or architecture file; None: ``network``, or else efficientnet_b0.
-        network: a network of the user's own builder, which a file of one of its networks needs, too.
+        network: a network of the user's own builder; files of its networks need it, too.
         rule: how depth, width and resolution grow with φ: of :data:`~effnas.scaling.rules.RULES`.
         coefficients: of compound and lacs: "paper", three numbers ("1.2,1.1,1.15" or a list) or a coefficients file;
             None: the rule's own.
@@ -52,7 +52,7 @@ class ScaleJob:
         target_macs, target_params, target_activations: the largest network within; a number or text such as 400M or
             1.5G (M = 10^6).
         target_memory: the same for peak memory in bytes (see ``effnas.cost``); 6MB and 6M are 6·10^6.
-        target_latency: the same for seconds a batch as measured here and now; a number or text such as 12ms.
+        target_latency: the same for seconds per batch as measured here and now; a number or text such as 12ms.
         latency_batch, latency_device, latency_threads: of that measurement
         (:func:`~effnas.evaluate.machine.profile.profile`).
         explain: why the published table is not the formula.
@@ -208,7 +208,7 @@ def _phis(options: ScaleJob, baseline: NetworkSpec, rule: Rule, measure: Latency
 
 
 def _seconds(value: object) -> float | None:
-    """Seconds from a number or a text such as "12ms"."""
+    """Seconds from a number or a string such as "12ms"."""
     if not isinstance(value, str):
         return value  # type: ignore[return-value]  # solve_phi checks it
     text = value.strip()
@@ -220,7 +220,7 @@ def _seconds(value: object) -> float | None:
 
 
 def _latency(options: ScaleJob) -> Latency:
-    """Median seconds a batch, measured once for each network."""
+    """Median seconds per batch, measured once for each network."""
 
     @cache
     def measure(network: NetworkSpec) -> float:

@@ -1,1 +1,1 @@
-"""The samplers of a search, one a file, and what they share."""
+"""The samplers of a search, one per file, and what they share."""

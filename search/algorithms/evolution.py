@@ -30,7 +30,7 @@ class Evolution(RankedSampler):
         tournament: S of the paper: how many of the population compete to be the parent.
         startup: trials drawn at random first; None: ``population``.
         repeat_prob: a mutation changes one decision, and with this probability one more, and so on; the paper's is 0.
-        attempts: at most so many other mutations where a child was proposed before, of growing distance.
+        attempts: at most this many other mutations where a child was proposed before, of growing distance.
         seed: None: another search each time.
 
     Raises:

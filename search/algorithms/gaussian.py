@@ -1,4 +1,4 @@
-"""A Gaussian process for few, noisy values of many features: one length scale a feature, learned from the values."""
+"""A Gaussian process for few, noisy values of many features: one length scale per feature, learned from the values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ JITTER = 1e-6
 
 @dataclass(frozen=True)
 class Kernel:
-    """A Matérn 5/2 kernel with a length scale a feature, a linear one, noise (Rasmussen and Williams, ch. 4 and 5).
+    """A Matérn 5/2 kernel with a length scale per feature, a linear one, noise (Rasmussen and Williams, ch. 4 and 5).
 
     The linear part carries what adds up, which is most of what decisions do to a network; the other what does not. A
     feature matters to both parts alike.

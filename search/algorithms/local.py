@@ -27,7 +27,7 @@ class LocalSearch(SharedSpaceSampler):
 
     After ``startup`` random trials each trial is a neighbour, not proposed before, of the best trial that has one:
     whatever is better becomes the best at once, and when the neighbourhood of a local optimum is exhausted the search
-    goes on from the next best. In a study of several objectives the best is the loneliest of the first front, by
+    continues from the next best. In a study of several objectives the best is the loneliest of the first front, by
     crowding distance (Deb et al. 2002, *NSGA-II*); where Optuna's constraints are set, the lesser violation goes first.
     Neighbours of failed, pruned and running trials are not tried for their own sake; but as long as no trial has
     completed, those of the pruned ones that violate constraints are. Numeric parameters are searched on 33 levels at

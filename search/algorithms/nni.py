@@ -1,6 +1,6 @@
 """Algorithms of Microsoft's NNI 3.0 as Optuna samplers: they see choice numbers and values, never a network.
 
-Each trial gets an algorithm made anew and fed with the history, through the interfaces that NNI itself resumes by.
+Each trial gets an algorithm made afresh and fed with the history, through the interfaces that NNI itself resumes by.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class NNIRegularizedEvolution(NNI):
     Args:
         population_size: the youngest evaluated trials, which may be parents; the first ones are random.
         sample_size: how many of them compete to be the parent.
-        mutation_prob: with which each decision is drawn anew.
+        mutation_prob: with which each decision is drawn again.
         crossover: whether a child has two parents.
         dedup: whether to draw again what was proposed before.
         seed: None: another search each time.
@@ -183,7 +183,7 @@ class NNIEvolution(NNI):
         self._population_size = population_size
 
     def choose_levels(self, study: Study, trial: FrozenTrial, past: NNIHistory) -> Levels | None:
-        """One decision of the better of a pair is drawn anew; a random vector, as long as there are too few."""
+        """One decision of the better of a pair is drawn again; a random vector, as long as there are too few."""
         nni = load_nni()
         dead = {other.system_attrs.get(REPLACED) for other in read_history(study, trial)}
         told = zip(past.numbers, past.levels, past.values, strict=True)
@@ -252,7 +252,7 @@ class NNITPE(NNI):
         lie = max(past.values, default=0.0)  # the tuner's own rule for what runs, "best"
         known = [*zip(past.levels, past.values, strict=True), *((levels, lie) for levels in past.running)]
         dedup = tuner.dedup
-        tuner.dedup = SimpleNamespace(add_history=lambda _: None)  # it is told each trial once a decision, in 0.3 ms
+        tuner.dedup = SimpleNamespace(add_history=lambda _: None)  # it is told each trial once per decision, in 0.3 ms
         tuner.import_data([{"parameter": levels, "value": value} for levels, value in known])
         tuner.dedup = dedup
         for levels in (*past.levels, *past.running, *past.closed):

@@ -23,7 +23,7 @@ from .ranked_sampler import SharedSpaceSampler
 
 Array = NDArray[np.float64]
 
-#: The kernel is learned anew whenever the trials have grown by this factor, from the youngest ``LEARN`` of them.
+#: The kernel is learned again whenever the trials have grown by this factor, from the youngest ``LEARN`` of them.
 GROWTH = 1.15
 LEARN = 256
 #: Evaluations that a model is conditioned on: the better half and the younger half of more. Their cube is time.

@@ -41,7 +41,7 @@ class Reinforce(SharedSpaceSampler):
 
     Args:
         batch: trials that the policy learns from at once.
-        epochs: gradient steps a batch.
+        epochs: gradient steps per batch.
         learning_rate: of Adam.
         clip: epsilon of PPO: how far a probability's ratio counts.
         entropy: weight of the mean entropy of a decision, nats.

@@ -36,7 +36,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         The tensors; the metadata of a safetensors file, or a checkpoint's name of its network as ``arch``.
 
     Raises:
-        UserError: no such file, not a checkpoint, cut short, more than data in it, or no tensors.
+        UserError: no such file, not a checkpoint, truncated, more than data in it, or no tensors.
     """
     if not path.is_file():
         raise UserError(f"weights: no such file: {path}")

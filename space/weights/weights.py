@@ -87,7 +87,7 @@ def read_weights(path: str | Path, network: BuiltNetwork | None = None) -> Weigh
             may be those of any network.
 
     Raises:
-        UserError: no such file, not a checkpoint, cut short, more than data in it, names of no known format, or the
+        UserError: no such file, not a checkpoint, truncated, more than data in it, names of no known format, or the
             network of another builder.
     """
     path = Path(path).expanduser()
