@@ -57,7 +57,10 @@ class BuilderCall:
                 f"builder {self.code}: bind its options by name, not by position ({list(self.builder.args)!r:.100}): "
                 "depth, width and resolution come first"
             )
-        rule = f"builder {self.code}: its options must be plain data (numbers, strings, lists, mappings with strings as keys)"
+        rule = (
+            f"builder {self.code}: its options must be plain data "
+            "(numbers, strings, lists, mappings with strings as keys)"
+        )
         try:
             plain = json.loads(json.dumps(self.options))
         except (TypeError, ValueError) as error:
