@@ -24,7 +24,7 @@ UNITS = {"fraction": 1, "percent": 100}
 REPEATS = ("mean", "draw", "error")
 
 
-class Space(Protocol):
+class LookupSpace(Protocol):
     """What a space must have to be looked up in; :class:`~effnas.space.space.SearchSpace` has more."""
 
     name: str
@@ -62,7 +62,7 @@ class Tabular:
     """
 
     path: str | Path
-    space: Space | str = field(repr=False)  # has no text of its own, and a search's record names it already
+    space: LookupSpace | str = field(repr=False)  # has no text of its own, and a search's record names it already
     accuracy: str = "accuracy"
     accuracy_unit: str = "fraction"
     latency: str | None = None
@@ -87,7 +87,7 @@ class Tabular:
             raise UserError(f"evaluator.space must be a space, its name or its file, got {type(self.space).__name__}")
 
     @cached_property
-    def _space(self) -> Space:
+    def _space(self) -> LookupSpace:
         return load_space(self.space) if isinstance(self.space, str) else self.space
 
     @property

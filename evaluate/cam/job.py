@@ -23,7 +23,7 @@ from ..machine.device import find_device, fit_batch, is_out_of_memory
 from .figure import Column, cam_figure
 from .images import Picture, find_pictures, prepare_pictures
 from .maps import METHODS, Maps, cam, grad_cam
-from .networks import Member, find_members
+from .networks import LoadedNetwork, find_members
 from .report import column_title, heading
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def run_cam(
 
 
 def _look(
-    member: Member,
+    member: LoadedNetwork,
     pictures: Sequence[Picture],
     data: LabelledImages,
     names: Sequence[str] | None,

@@ -21,7 +21,7 @@ _SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Member:
+class LoadedNetwork:
     """A network with its weights loaded.
 
     Args:
@@ -74,7 +74,7 @@ def find_members(
     padding: str | None = None,
     bn_eps: float | None = None,
     resolution: int | None = None,
-) -> list[Member]:
+) -> list[LoadedNetwork]:
     """Build the networks and load their weights; arguments as :func:`~effnas.evaluate.cam.job.run_cam`.
 
     Raises:
@@ -88,12 +88,12 @@ def find_members(
             f"architecture must have as many entries as weights, {len(files)}, or none where the weights name their "
             f"networks; got {len(given)}"
         )
-    members: list[Member] = []
+    members: list[LoadedNetwork] = []
     for file, named in zip(files, given or [None] * len(files), strict=True):
         start = read_pretrained(named, file, network, padding=padding, bn_eps=bn_eps, resolution=resolution)
         one = start.architecture
         name, same = one.name or "network", [m for m in members if m.architecture.name == one.name]
         if same:  # another training of it
             name += f" ({len(same) + 1})"
-        members.append(Member(name, one, start.weights, start.note, start.load()))
+        members.append(LoadedNetwork(name, one, start.weights, start.note, start.load()))
     return members
