@@ -134,7 +134,7 @@ class BuiltNetwork(BuilderCall):
         for name, value in (("padding", padding), ("bn_eps", bn_eps)):
             if value is not None:
                 raise UserError(
-                    f"{name}={value} is for networks that are Architectures; {self.name} is as its builder, "
+                    f"{name}={value} is for networks that are Architectures; {self.name} is what its builder, "
                     f"{self.code}, makes it"
                 )
         return self

@@ -131,7 +131,7 @@ def _pairs_table(pairs: Sequence[Mapping[str, Any]]) -> str:
     for p in pairs:
         row = [_named(p), f"{p['accuracy']:.2%}"]
         if p["reference"] is None:
-            rows.append([*row, f"none of {_other(p)} is so low", "", "", ""])
+            rows.append([*row, f"none of {_other(p)} is this low", "", "", ""])
             continue
         rows.append(
             [

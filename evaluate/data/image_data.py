@@ -49,7 +49,7 @@ class ImageData(LabelledImages):
                 )
         if self.source != "digits" and self.path is None:
             what = "file or folder" if self.source == "files" else "name, like uoft-cs/cifar10"
-            raise UserError(f"data.path: data.source={self.source} needs one: set data.path=<{what}>")
+            raise UserError(f"data.path: data.source={self.source} needs a path: set data.path=<{what}>")
         super().__post_init__()
 
     @property

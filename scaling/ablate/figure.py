@@ -131,7 +131,7 @@ def _differences(axes: Any, tested: Sequence[Mapping[str, Any]]) -> None:
     for place in range(1, len(tested)):
         if tested[place]["factor"] != tested[place - 1]["factor"]:
             axes.axhline(place - 0.5, color="0.8", linewidth=0.8)
-    axes.set_xlabel(f"points of accuracy less {reference}'s, 95 % interval")
+    axes.set_xlabel(f"difference from {reference} in points of accuracy, 95 % interval")
     verdict = "filled: stands after Holm's correction" if any(r["stands"] is not None for r in tested) else "no verdict"
     axes.set_title(f"paired over seeds; {verdict}", loc="left", fontsize=9)
     axes.grid(axis="x", alpha=0.25)

@@ -139,10 +139,10 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         if not 1 / ROUNDED <= ratio <= ROUNDED:
             rounded.append(f"{what} (nominal {row['nominal_macs_ratio']:.2f})")
         if row["equal_to"]:
-            same.append(f"{what} is the network of {row['equal_to']}")
+            same.append(f"{what} is the same network as {row['equal_to']}")
     notes = [f"trimmed to meet the budget: {', '.join(trims)}"] if trims else []
     if any(row["divisor"] != DIVISOR for row in rows[1:]) and rows[0]["latency"] is not None:
-        notes.append(f"widths that {DIVISOR} does not divide can be slower than their MACs, where latency is compared")
+        notes.append(f"widths that are not multiples of {DIVISOR} can be slower than their MACs suggest")
     if rounded:
         notes.append(
             f"rounding to whole blocks, channels and pixels changes much: {', '.join(rounded)}; a base with more "
@@ -182,7 +182,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         "",
         text_table(header, cells),
         "",
-        f"less {summary['reference']}, in points of accuracy, paired over the seeds"
+        f"difference from {summary['reference']} in points of accuracy, paired over the seeds"
         + (f" (t-test, Holm over {count} comparisons, level {LEVEL:g})" if count else ""),
         _comparison_table(summary["comparisons"]),
         "",

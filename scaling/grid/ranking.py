@@ -21,7 +21,7 @@ from .response import LEVEL, Array, Surface, describe, fit_surface, log_growth, 
 #: point, in 12 half of it or less; more where noise is small and the truth too rough for a quadratic
 #: (benchmarks/grid_choice.py).
 CHOICES = ("surface", "point")
-#: The winner stands out when it leads by more than so many standard errors of a difference of two means.
+#: The winner stands out when it leads by more than this many standard errors of the difference of two means.
 STANDARD_ERRORS = 2.0
 
 
@@ -109,9 +109,9 @@ def verdict(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     error = noise * math.sqrt(1 / best["seeds"] + 1 / other["seeds"])
     stands = lead > STANDARD_ERRORS * error
     within = sum(best["accuracy"] - row["accuracy"] <= STANDARD_ERRORS * error for row in ranked[1:])
-    text = f"leads by {lead:.2%}, {'more' if stands else 'not more'} than {STANDARD_ERRORS:g} standard errors "
-    text += f"({STANDARD_ERRORS * error:.2%}) of a difference: "
-    text += "it stands out from the noise" if stands else f"{within} other points are as good, as far as this can tell"
+    text = f"leads by {lead:.2%}, {'more' if stands else 'no more'} than {STANDARD_ERRORS:g} standard errors "
+    text += f"({STANDARD_ERRORS * error:.2%}) of the difference: "
+    text += "it stands out from the noise" if stands else f"{within} other points may be as good"
     return {"stands_out": stands, "lead": lead, "noise_sd": noise, "standard_error": error, "text": text}
 
 

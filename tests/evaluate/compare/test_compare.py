@@ -256,7 +256,7 @@ def test_families_of_ones_own_meet_each_other(tmp_path: Path) -> None:
         ("b", "compound", None, None, None),
         ("c", "compound", "a", 0.125, pytest.approx(100 / 90)),
     ]
-    assert "none of compound is so low" in summary_text(found)
+    assert "none of compound is this low" in summary_text(found)
 
 
 def test_accuracies_of_other_images_are_not_set_against_imagenets(tmp_path: Path) -> None:

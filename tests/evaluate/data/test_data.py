@@ -574,8 +574,8 @@ def test_images_of_one_colour_give_finite_numbers(tmp_path: Path) -> None:
     ("fields", "message"),
     [
         ({"source": "dgits"}, r"data.source: unknown 'dgits'. Did you mean 'digits'\?"),
-        ({"source": "files"}, r"data.path: data.source=files needs one: set data.path=<file or folder>"),
-        ({"source": "hub"}, r"data.path: data.source=hub needs one: set data.path=<name, like uoft-cs/cifar10>"),
+        ({"source": "files"}, r"data.path: data.source=files needs a path: set data.path=<file or folder>"),
+        ({"source": "hub"}, r"data.path: data.source=hub needs a path: set data.path=<name, like uoft-cs/cifar10>"),
         ({"path": "/x"}, r"data.path=/x has no meaning for data.source=digits: leave it out, or choose another source"),
         ({"source": "files", "path": "x", "subset": "y"}, r"data.subset=y has no meaning for data.source=files"),
         ({"source": "files", "path": 3}, r"data.path must be a string or null, got 3"),

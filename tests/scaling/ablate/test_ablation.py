@@ -179,7 +179,7 @@ def test_latency_is_measured_once(tmp_path: Path) -> None:
     assert summary["latency_of"] == "batch 1, cpu, 1 thread"
     assert "latency: batch 1, cpu, 1 thread, here, in alternation" in summary_text(summary)
     assert row_of(summary, "depth", 2)["divisor"] == 2
-    assert "widths that 8 does not divide can be slower than their MACs, where latency is compared" in summary["notes"]
+    assert "widths that are not multiples of 8 can be slower than their MACs suggest" in summary["notes"]
     again = ablate(tmp_path, **{**options, "seeds": 2})
     assert [row["latency"] for row in again["rows"]] == [row["latency"] for row in summary["rows"]]
 
@@ -250,7 +250,7 @@ def test_rules_that_give_one_network(tmp_path: Path) -> None:
     assert row_of(summary, "lacs", 2)["accuracies"] == row_of(summary, "compound", 2)["accuracies"]
     found = comparison(summary, "lacs", 2)
     assert (found["p"], found["text"]) == (None, "the same network: nothing to compare")
-    assert "lacs ×2 is the network of compound" in summary["notes"]
+    assert "lacs ×2 is the same network as compound" in summary["notes"]
 
 
 # -- failing and going on ------------------------------------------------------------------------------

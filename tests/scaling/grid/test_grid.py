@@ -228,7 +228,7 @@ def test_a_winner_that_stands_out() -> None:
     assert found["lead"] == pytest.approx(0.05)
     assert found["standard_error"] == pytest.approx(0.01 * math.sqrt(2 / 3))
     assert found["text"].startswith(
-        "leads by 5.00%, more than 2 standard errors (1.63%) of a difference: it stands out"
+        "leads by 5.00%, more than 2 standard errors (1.63%) of the difference: it stands out"
     )
 
 
@@ -237,7 +237,7 @@ def test_a_winner_within_the_noise() -> None:
     noise = math.sqrt((0.03**2 + 0.01**2 + 0.02**2 + 0.01**2) / 4)
     assert found["stands_out"] is False
     assert found["noise_sd"] == pytest.approx(noise)
-    assert "2 other points are as good" in found["text"]
+    assert "2 other points may be as good" in found["text"]
 
 
 def test_the_noise_is_pooled_over_what_each_point_knows() -> None:
