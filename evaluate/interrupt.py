@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a search between two of its steps, never in the middle of one that writes the study."""
+"""Ctrl-C and SIGTERM end a search or a training between two of its steps, never in the middle of what writes a file."""
 
 from __future__ import annotations
 

@@ -100,6 +100,19 @@ def out_of_memory(batch_size: int, resolution: int) -> Iterator[None]:
         raise EvaluationError(f"BatchNorm needs more than one value: batch size {batch_size}, 1x1 maps") from error
 
 
+def fork_random_state(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """A context: outside, torch's random numbers go on as if inside none were drawn, on the CPU and on the device."""
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+
+
+def finish_work(device: torch.device) -> None:
+    """Wait until the device has done all that it was told: what a clock has to do before it is read."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
 @contextlib.contextmanager
 def torch_threads(number: int | None) -> Iterator[None]:
     """PyTorch's CPU threads inside, and those there were again outside; None changes nothing."""

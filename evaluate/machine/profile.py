@@ -16,7 +16,7 @@ from ...space.errors import check_int
 from ...space.network import build
 from ...space.network_spec import NetworkSpec
 from ..arguments import check_threads
-from .device import find_device, out_of_memory, torch_threads
+from .device import find_device, finish_work, out_of_memory, torch_threads
 
 
 @dataclass(frozen=True)
@@ -112,30 +112,23 @@ def _times(model: nn.Module, images: Tensor, warmup: int, repeats: int) -> list[
     """Seconds of each timed pass."""
     seconds = []
     for i in range(warmup + repeats):
-        _synchronize(images.device)
+        finish_work(images.device)
         start = time.perf_counter()
         model(images)
-        _synchronize(images.device)
+        finish_work(images.device)
         if i >= warmup:
             seconds.append(time.perf_counter() - start)
     return seconds
 
 
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
-
-
 def _peak_memory(model: nn.Module, shape: tuple[int, ...], device: torch.device) -> int | None:
     """Bytes, as :class:`Profile` states them."""
     if device.type == "cuda":
-        torch.cuda.synchronize(device)
+        finish_work(device)
         weights = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
         model(torch.zeros(shape, device=device).contiguous(memory_format=torch.channels_last))
-        torch.cuda.synchronize(device)
+        finish_work(device)
         return torch.cuda.max_memory_allocated(device) - weights
     if device.type != "cpu":
         return None

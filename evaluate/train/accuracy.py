@@ -14,7 +14,7 @@ from .distributed import ALONE, Group
 
 
 @torch.inference_mode()
-def measure(
+def measure_accuracy(
     model: nn.Module,
     images: ImageSet,
     *,

@@ -20,7 +20,7 @@ from torch import nn
 from ...space.files import write_text
 from ...space.torch_private import cpu_computes_bf16
 from ..folder import cache_folder
-from ..machine.device import free_memory, is_out_of_memory, torch_threads
+from ..machine.device import finish_work, fork_random_state, free_memory, is_out_of_memory, torch_threads
 from ..machine.fast_layers import fast_layers
 from ..machine.settings import MEMORY_FORMATS, Settings
 from .distributed import ALONE
@@ -181,7 +181,7 @@ class _Timer:
         self.device, self._training = device, training
         self._model = copy.deepcopy(model)
         self.images = shape[0]
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        with fork_random_state(device):
             self._batch = torch.rand(shape, device=device)
             self._labels = torch.zeros(shape[0], dtype=torch.int64, device=device)
 
@@ -189,7 +189,7 @@ class _Timer:
         """The fastest of a few steps; infinite where it fails or is hopeless against ``best``."""
         try:
             with (
-                torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []),
+                fork_random_state(self.device),
                 torch_threads(settings.threads),
                 fast_layers(self._model, self.device),
             ):
@@ -223,12 +223,10 @@ class _Timer:
         return step
 
     def _timed(self, step: Callable[[], None]) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        finish_work(self.device)
         start = time.perf_counter()
         step()
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        finish_work(self.device)
         return time.perf_counter() - start
 
 

@@ -22,7 +22,7 @@ from ..evaluation import EvaluationError
 from ..folder import folder_lock
 from ..interrupt import Interrupts
 from ..machine.device import find_device
-from .accuracy import measure
+from .accuracy import measure_accuracy
 from .checkpoint import Checkpoint
 from .distributed import Group, torchrun_group
 from .history import EpochRow, Plan, Unwatched, Watcher
@@ -216,7 +216,7 @@ def _test(
     images = load_test(data, start.architecture.in_channels, start.normalization)
     if images is None:
         return {}
-    accuracy, loss = measure(
+    accuracy, loss = measure_accuracy(
         network,
         images,
         batch_size=training.batch_size,

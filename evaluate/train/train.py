@@ -22,10 +22,10 @@ from torch import nn
 from ...space.errors import UserError
 from ..data.sets import ImageSet
 from ..evaluation import EvaluationError, Report
-from ..machine.device import keep_memory, out_of_memory, torch_threads
+from ..machine.device import fork_random_state, keep_memory, out_of_memory, torch_threads
 from ..machine.fast_layers import fast_layers
 from ..machine.settings import Settings
-from .accuracy import measure
+from .accuracy import measure_accuracy
 from .augment import Augment, Mix
 from .checkpoint import Checkpoint
 from .choosing import choose_settings
@@ -87,7 +87,7 @@ def train(
         raise UserError(f"batch_size must be a multiple of the number of processes ({group.size}), got {batch_size}")
     with (
         out_of_memory(batch_size, resolution),
-        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+        fork_random_state(device),
         _bn_momentum(model, training.bn_momentum),
         freeze_parts(model, training.freeze),
     ):
@@ -214,7 +214,7 @@ class _Run:
         recipe, epoch = self.training, self.epoch
         accuracy = loss = None
         if self.heldout is not None and (epoch % recipe.eval_every == 0 or epoch == recipe.epochs):
-            accuracy, loss = measure(
+            accuracy, loss = measure_accuracy(
                 self.model if self.average is None else self.average.model,
                 self.heldout,
                 batch_size=recipe.batch_size,

@@ -17,7 +17,7 @@ from torch.nn import functional
 from effnas.evaluate.data.pixels import Pixels
 from effnas.evaluate.evaluation import EvaluationError, Stopped
 from effnas.evaluate.machine.device import find_device
-from effnas.evaluate.train.accuracy import measure
+from effnas.evaluate.train.accuracy import measure_accuracy
 from effnas.evaluate.train.history import TrainingResult
 from effnas.evaluate.train.optimizers import MovingAverage, RMSpropTF, make_optimizer, parameter_groups
 from effnas.evaluate.train.recipe import Training
@@ -252,7 +252,7 @@ def test_what_is_measured_is_the_average_and_the_model_ends_as_it() -> None:
         seed=0,
         report=quiet,
     )
-    assert (result.accuracy, result.loss) == measure(model, held, batch_size=32, resolution=8)
+    assert (result.accuracy, result.loss) == measure_accuracy(model, held, batch_size=32, resolution=8)
     plain, other = run(Training(epochs=2, batch_size=32))
     assert plain.train_loss != result.train_loss or plain.loss != result.loss
     assert not torch.equal(next(other.parameters()), next(model.parameters()))
@@ -559,7 +559,7 @@ def test_measure_counts_every_image_once_and_restores_the_mode() -> None:
     model = Says().train()
     values = torch.tensor([1.0, 2.0, -1.0, 3.0, -2.0]).reshape(5, 1, 1, 1)
     images = Images(values, torch.tensor([0, 1, 1, 0, 0]))  # right, wrong, right, right, wrong
-    accuracy, loss = measure(model, images, batch_size=2, resolution=1)
+    accuracy, loss = measure_accuracy(model, images, batch_size=2, resolution=1)
     assert accuracy == pytest.approx(3 / 5)
     assert loss == pytest.approx(sum(math.log1p(math.exp(x)) for x in (-1, 2, -1, -3, 2)) / 5)
     assert model.training
