@@ -10,8 +10,8 @@ Claims checked, on a CPU: at least 2.5 times timm in its default settings (conti
 Ours is what `effnas train` runs: `train()` over images in memory, normalising included, with the settings that it
 chooses itself by timed steps; in inference the network that `measure_accuracy()` runs. timm is run as its users do,
 on a batch that lies ready: forward, cross-entropy, backward, SGD with Nesterov momentum. Both have the dropout and
-stochastic depth of the published B0. timm's best settings are the fastest of memory format x dtype x threads (x `--compile`) in
-a first pass, of which the two fastest are measured in all passes.
+stochastic depth of the published B0. timm's best settings are the fastest of memory format x dtype x threads
+(x `--compile`) in a first pass, of which the two fastest are measured in all passes.
 
 Each side has a process of its own, because ours tells its C library to keep memory, and timm must not gain by that;
 they work in turn, never at once. Figures are medians over the passes with the lowest and highest in brackets, ratios
