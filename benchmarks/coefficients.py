@@ -40,8 +40,7 @@ from effnas.evaluate.train.recipe import Training
 from effnas.scaling.coefficients import PAPER, Coefficients
 from effnas.scaling.compound import scale
 from effnas.scaling.grid.job import run_grid_search
-from effnas.scaling.grid.networks import Scaled
-from effnas.scaling.grid.points import NAMES, Grid
+from effnas.scaling.grid.points import NAMES, Grid, Scaled
 from effnas.scaling.grid.response import Array, Surface, fit_surface, log_growth, shares
 from effnas.space.architecture import Architecture
 from effnas.space.cost import cost

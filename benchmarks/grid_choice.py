@@ -23,8 +23,7 @@ import argparse
 
 import numpy as np
 
-from effnas.scaling.grid.networks import Scaled
-from effnas.scaling.grid.points import Grid
+from effnas.scaling.grid.points import Grid, Scaled
 from effnas.scaling.grid.response import LEVEL, Array, Surface, fit_surface, log_growth, shares
 from effnas.space.zoo import load_architecture
 

@@ -17,8 +17,7 @@ from ..machine.device import find_device
 from ..machine.paired_latency import paired_latency
 from ..progress_bar import progress_bar
 from .equal_accuracy import Families, comparable, equal_accuracy, nearest, speed_ups
-from .point_network import network_of
-from .points import Point, merge_runs
+from .points import Point, find_network, merge_runs
 from .reading import read_points, read_run
 from .references import SETS, published_points
 from .report import write_comparison
@@ -237,7 +236,7 @@ def _measure_latencies(
     unbuilt = []
     for point in (point for points in families.values() for point in points):
         try:
-            networks[point] = network_of(point, own)
+            networks[point] = find_network(point, own)
         except UserError as error:
             unbuilt.append(f"latency of {point.name} was not measured: {error}")
     if not networks:
@@ -246,7 +245,7 @@ def _measure_latencies(
     for member in list(networks):
         reference = nearest(member, [p for p in buildable if p.family != member.family and comparable(member, p)])
         if reference is not None:
-            networks[reference] = network_of(reference)
+            networks[reference] = find_network(reference)
     distinct = {network.digest: network for network in networks.values()}
     with progress_bar("latency", (rounds + 1) * len(distinct), quiet=quiet) as seen:
         seconds = paired_latency(list(distinct.values()), rounds=rounds, threads=threads, device=str(place), seen=seen)

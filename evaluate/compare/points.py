@@ -1,12 +1,21 @@
-"""Networks with their accuracy and cost, as points of a figure."""
+"""Networks with their accuracy and cost, as points of a figure, and the way back to the network."""
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+from ...space.built import BuiltNetwork
+from ...space.errors import UserError
+from ...space.files import read_text
+from ...space.network_spec import NetworkSpec
+from ...space.weights.weights import read_weights
+from ...space.zoo import load_architecture
+from ..pretrained import read_pretrained
 
 
 @dataclass(frozen=True)
@@ -80,3 +89,27 @@ def _average(group: Sequence[Point]) -> Point:
         runs=len(group),
         latency=statistics.median(latencies) if latencies else None,
     )
+
+
+def find_network(point: Point, own: BuiltNetwork | None = None) -> NetworkSpec:
+    """The network that a point stands for: the one that a CSV row names, or that a run was of.
+
+    Args:
+        point: of a figure.
+        own: a network of the user's own builder; files of its networks need it.
+
+    Raises:
+        UserError: it is not said, or is not there any more.
+    """
+    if point.architecture:
+        return load_architecture(point.architecture, own)
+    if not point.summary:
+        raise UserError("its network is unknown: give the CSV file a column architecture (a zoo name or a file)")
+    beside = Path(point.summary).with_name("architecture.yaml")
+    if beside.is_file():
+        return load_architecture(beside, own)
+    found = json.loads(read_text(point.summary, "summary"))
+    weights = read_weights(found["weights"], own)
+    zoo_name = None if weights.architecture is not None else str(found["architecture"])
+    network = read_pretrained(zoo_name, weights, resolution=found["resolution"]).architecture
+    return network.with_(num_classes=found["classes"])

@@ -24,8 +24,7 @@ from ...space.errors import UserError, check_choice, check_int, check_number
 from ...space.network_spec import NetworkSpec
 from ..scale.job import base_network
 from .latency import LatencyRatios
-from .networks import Scaled
-from .points import Grid, grid_points
+from .points import Grid, Scaled, grid_points
 from .ranking import CHOICES
 from .report import write_grid
 from .study import GridPlan, GridProblem

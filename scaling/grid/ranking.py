@@ -13,8 +13,7 @@ from optuna.trial import TrialState
 
 from ...search.record import result_of, shown_trials
 from ..coefficients import Coefficients
-from .networks import Scaled
-from .points import NAMES
+from .points import NAMES, Scaled
 from .response import LEVEL, Array, Surface, describe, fit_surface, log_growth, shares
 
 #: What the coefficients are taken from. In 21 of 24 simulated settings the surface's maximum loses less than the best

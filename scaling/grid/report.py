@@ -14,8 +14,7 @@ from ...search.record import job_facts, shown_trials, trial_row, write_rows
 from ...space.tables import text_table
 from ..coefficients import Coefficients
 from .figure import grid_figure
-from .networks import Scaled
-from .points import NAMES, POWERS
+from .points import NAMES, POWERS, Scaled
 from .ranking import add_predictions, choose_row, held_ratio, rank_points, surface_of, verdict
 
 __all__ = ["rank_points", "summary_text", "verdict", "write_grid"]

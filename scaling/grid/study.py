@@ -17,8 +17,7 @@ from ...search.record import enqueue_missing, is_counted
 from ...space.errors import UserError
 from ..coefficients import Coefficients
 from .latency import LatencyRatios
-from .networks import Scaled
-from .points import NAMES, Grid, Measure
+from .points import NAMES, Grid, Measure, Scaled
 from .ranking import group_networks, rank_points, surface_of
 from .response import Surface, log_growth, shares
 

@@ -16,8 +16,7 @@ from effnas import Architecture, cost, load_architecture, run_grid_search
 from effnas.cli import main
 from effnas.evaluate.evaluation import EvaluationError
 from effnas.scaling.grid.latency import FILE, LatencyRatios
-from effnas.scaling.grid.networks import Scaled
-from effnas.scaling.grid.points import Grid
+from effnas.scaling.grid.points import Grid, Scaled
 from effnas.scaling.grid.report import summary_text
 from effnas.space.errors import UserError
 from effnas.space.stage import Stage

@@ -15,8 +15,7 @@ from synthetic import Synthetic, own_folder
 
 from effnas import Architecture, Coefficients, cost, load_architecture, run_grid_search, scale
 from effnas.cli import main
-from effnas.scaling.grid.networks import Scaled
-from effnas.scaling.grid.points import Grid, grid_points, solve
+from effnas.scaling.grid.points import Grid, Scaled, grid_points, solve
 from effnas.scaling.grid.report import summary_text
 from effnas.space.built import BuiltNetwork
 from effnas.space.errors import UserError

@@ -18,8 +18,7 @@ from synthetic import read_csv
 from effnas import Architecture, Coefficients, cost, load_architecture, run_grid_search, scale
 from effnas.evaluate.evaluation import Evaluation
 from effnas.scaling.coefficients import load_coefficients
-from effnas.scaling.grid.networks import Scaled
-from effnas.scaling.grid.points import Grid
+from effnas.scaling.grid.points import Grid, Scaled
 from effnas.scaling.grid.report import summary_text
 from effnas.scaling.grid.response import Surface, fit_surface, log_growth, shares
 from effnas.space.errors import UserError
