@@ -19,7 +19,7 @@ import torch
 
 from effnas.evaluate.cam.images import find_pictures, prepare_pictures
 from effnas.evaluate.cam.maps import cam, enlarge
-from effnas.evaluate.cam.networks import find_members
+from effnas.evaluate.cam.networks import load_networks
 from effnas.evaluate.data import ImageData
 from effnas.evaluate.data.sources import find_table
 from effnas.evaluate.machine.device import keep_memory
@@ -33,7 +33,7 @@ def measure(
     weights: list[Path], member: int, resolution: int | None, data: ImageData, rows: list[int]
 ) -> dict[str, Any]:
     """One network at one resolution: of each image whether it is right, and the area and positions above half."""
-    (one,) = find_members([weights[member]], [f"efficientnet_lite{member}"], resolution=resolution)
+    (one,) = load_networks([weights[member]], [f"efficientnet_lite{member}"], resolution=resolution)
     normalization = one.weights.normalization
     assert normalization is not None
     right, area, positions, size = [], [], [], (0, 0)

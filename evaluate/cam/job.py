@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ...space.built import BuiltNetwork, configured_network
 from ...space.cost import cost
 from ...space.errors import UserError, check_choice
-from ...space.files import write_bytes
 from ..data.labelled_images import LabelledImages
 from ..data.normalization import for_channels
-from ..folder import folder_lock, versions, write_json
-from ..machine.device import find_device, fit_batch, is_out_of_memory
-from .figure import Column, cam_figure
+from ..folder import folder_lock
+from ..machine.device import explain_out_of_memory, find_device, fit_batch
+from .figure import Column
 from .images import Picture, find_pictures, prepare_pictures
 from .maps import METHODS, Maps, cam, grad_cam
-from .networks import LoadedNetwork, find_members
-from .report import column_title, heading
+from .networks import LoadedNetwork, load_networks
+from .report import column_title, write_cam
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -103,7 +100,7 @@ def run_cam(
     if target is not None and (isinstance(target, bool) or not isinstance(target, int | str)):
         raise UserError(f"target must be null, the number of a class or its name, got {target!r}")
     place, output = find_device(device), Path(output)
-    members = find_members(
+    members = load_networks(
         weights, architecture, network=network, padding=padding, bn_eps=bn_eps, resolution=resolution
     )
     pictures, classes = find_pictures(images, data, part)
@@ -112,30 +109,22 @@ def run_cam(
         arrays: dict[str, Any] = {}
         for i, member in enumerate(members):
             names = member.class_names(classes)
-            maps, seen, facts = _look(member, pictures, data, names, method, layer, target, place)
-            networks.append(facts)
-            columns.append(Column(column_title(facts), seen, maps.maps.cpu(), facts["predictions"]))
+            maps, seen, found = _look(member, pictures, data, names, method, layer, target, place)
+            networks.append(found)
+            columns.append(Column(column_title(found), seen, maps.maps.cpu(), found["predictions"]))
             arrays |= {f"maps_{i}": maps.maps.cpu().numpy(), f"raw_{i}": maps.raw.cpu().numpy()}
-        summary: dict[str, Any] = {
+        facts = {
             "method": method,
             "target": target,
             "data": None if pictures[0].label is None else data.title,
             "part": part,
-            "images": [{"name": picture.name, "class": picture.label} for picture in pictures],
             "networks": networks,
             "center_crop": data.center_crop,
             "interpolation": data.interpolation,
             "device": str(place),
-            "versions": versions(),
             "command": command,
-            "output": str(output),
         }
-        archive = io.BytesIO()
-        np.savez(archive, **arrays)
-        write_bytes(output / "maps.npz", archive.getvalue())
-        write_json(output / "cam.json", summary)
-        cam_figure(columns, pictures, heading(summary), output / "cam")
-    return summary
+        return write_cam(columns, pictures, arrays, facts, output)
 
 
 def _look(
@@ -168,16 +157,10 @@ def _look(
 
     member.model.to(device)
     try:
-        maps, _ = fit_batch(run, BATCH_SIZE, device)
+        with explain_out_of_memory(resolution):
+            maps, _ = fit_batch(run, BATCH_SIZE, device)
     except UserError as error:
         raise UserError(f"{member.name}: {error}") from error
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise UserError(
-            f"{member.name}: out of memory with one image at resolution {resolution}: a smaller resolution or another "
-            "device may help"
-        ) from error
     member.model.cpu()  # a device holds one network at a time
     costs = cost(network)
     return (

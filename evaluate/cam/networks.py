@@ -66,7 +66,7 @@ class LoadedNetwork:
         return list(names).index(target)
 
 
-def find_members(
+def load_networks(
     weights: Any,
     architecture: Any,
     *,

@@ -1,9 +1,48 @@
-"""What ``effnas cam`` says: on the terminal, and above its figure."""
+"""The output folder of ``effnas cam``: maps, the summary, the figure, and the text on the terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+
+from ...space.files import write_bytes
+from ..folder import versions, write_json
+from .figure import Column, cam_figure
+from .images import Picture
+
+
+def write_cam(
+    columns: Sequence[Column],
+    pictures: Sequence[Picture],
+    arrays: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    output: Path,
+) -> dict[str, Any]:
+    """Write everything and return the content of ``cam.json``.
+
+    Args:
+        columns: of the figure, one per network.
+        pictures: of its rows.
+        arrays: NumPy's, of ``maps.npz``, by name.
+        facts: what was shown, and how; taken over into the summary.
+        output: folder.
+    """
+    summary = {
+        **facts,
+        "images": [{"name": picture.name, "class": picture.label} for picture in pictures],
+        "versions": versions(),
+        "output": str(output),
+    }
+    archive = io.BytesIO()
+    np.savez(archive, **arrays)
+    write_bytes(output / "maps.npz", archive.getvalue())
+    write_json(output / "cam.json", summary)
+    cam_figure(columns, pictures, heading(summary), output / "cam")
+    return summary
 
 
 def column_title(facts: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import torch
 
-from ...space.errors import unknown
+from ...space.errors import UserError, unknown
 from ..evaluation import EvaluationError
 from .assignment import assigned_gpu
 
@@ -98,6 +98,19 @@ def out_of_memory(batch_size: int, resolution: int) -> Iterator[None]:
         if "more than 1 value per channel" not in str(error):  # BatchNorm of one image, one pixel
             raise
         raise EvaluationError(f"BatchNorm needs more than one value: batch size {batch_size}, 1x1 maps") from error
+
+
+@contextlib.contextmanager
+def explain_out_of_memory(resolution: int) -> Iterator[None]:
+    """What runs out of memory inside, with one image at last, is told the user: UserError."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(
+            f"out of memory with one image at resolution {resolution}: a smaller resolution or another device may help"
+        ) from error
 
 
 def fork_random_state(device: torch.device) -> contextlib.AbstractContextManager[None]:

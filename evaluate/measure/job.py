@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +19,7 @@ from ..data.labelled_images import LabelledImages
 from ..data.load import load_part
 from ..evaluation import EvaluationError
 from ..folder import folder_lock, versions
-from ..machine.device import find_device, is_out_of_memory, torch_threads
+from ..machine.device import explain_out_of_memory, find_device, torch_threads
 from ..machine.profile import profile
 from ..machine.settings import Settings
 from ..pretrained import read_pretrained
@@ -132,7 +130,7 @@ def run_evaluate(
     settings = Settings(precision=precision)
     with folder_lock(output), torch_threads(threads):
         begin = time.perf_counter()
-        with _out_of_memory(found), progress_bar("evaluate", len(images.images), quiet=quiet) as seen:
+        with explain_out_of_memory(found.resolution), progress_bar("evaluate", len(images.images), quiet=quiet) as seen:
             predictions, fitted = predict(
                 model,
                 images.images,
@@ -174,19 +172,6 @@ def run_evaluate(
             "command": command,
         }
         return write_evaluation(predictions, images.classes, images.names(), facts, output)
-
-
-@contextmanager
-def _out_of_memory(network: NetworkSpec) -> Iterator[None]:
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise UserError(
-            f"out of memory with one image at resolution {network.resolution}: a smaller resolution or another device "
-            "may help"
-        ) from error
 
 
 def _latency(
