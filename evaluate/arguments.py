@@ -1,4 +1,4 @@
-"""What several commands are given in the same forms: one or several of something, and threads."""
+"""What several commands are given in the same forms: one or several of something, threads, a device."""
 
 from __future__ import annotations
 
@@ -26,3 +26,10 @@ def check_threads(threads: int | None, name: str = "threads") -> None:
     """
     if threads is not None:
         check_int(name, threads, 1, MOST_THREADS)
+
+
+def describe_device(device: object, threads: int | None) -> str:
+    """Where something runs, for people: ``cpu, 2 threads``; a GPU is named alone."""
+    if str(device) != "cpu" or threads is None:
+        return str(device)
+    return f"{device}, {threads} thread{'s' * (threads > 1)}"

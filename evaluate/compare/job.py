@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ...space.built import BuiltNetwork, check_network
 from ...space.errors import UserError, check_choice
 from ...space.network_spec import NetworkSpec
-from ..arguments import as_list, check_threads
+from ..arguments import as_list, check_threads, describe_device
 from ..machine.device import find_device
 from ..machine.paired_latency import paired_latency
 from ..progress_bar import progress_bar
@@ -250,7 +250,7 @@ def _measure_latencies(
     with progress_bar("latency", (rounds + 1) * len(distinct), quiet=quiet) as seen:
         seconds = paired_latency(list(distinct.values()), rounds=rounds, threads=threads, device=str(place), seen=seen)
     by_digest = dict(zip(distinct, seconds, strict=True))
-    how = f"batch 1, {place}" + (f", {threads} thread{'s' * (threads > 1)}" if threads and place.type == "cpu" else "")
+    how = f"batch 1, {describe_device(place, threads)}"
 
     def timed(point: Point) -> Point:
         if point not in networks:

@@ -16,6 +16,7 @@ from ...space.errors import UserError
 from ...space.files import read_text
 from ...space.quantity import parse_quantity
 from ...space.zoo import load_architecture
+from ..arguments import describe_device
 from .points import Point
 
 #: Columns of a CSV file that mean something; the others are the reader's own.
@@ -192,5 +193,4 @@ def _measured_on(found: Mapping[str, Any], measure: str) -> str:
 def _latency_of(latency: Mapping[str, Any]) -> str:
     if not latency:
         return ""
-    device, threads = latency.get("device"), latency.get("threads")
-    return f"batch {latency.get('batch_size')}, {device}" + (f", {threads} threads" if device == "cpu" else "")
+    return f"batch {latency.get('batch_size')}, {describe_device(latency.get('device'), latency.get('threads'))}"

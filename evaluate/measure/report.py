@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..arguments import describe_device
 from ..folder import write_csv, write_json
 from .figure import evaluation_figure
 from .metrics import Metrics, Predictions, confusions, summarize
@@ -109,7 +110,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         f"loss     {s['loss']:.4f}",
         f"ECE      {s['ece']:.2%} (mean confidence {s['confidence']:.2%})",
         f"speed    {s['images_per_second']:,.0f} images/s at batch {s['batch_size']}, {s['seconds']:.1f} s in all "
-        f"({_where(s)}, {s['precision']}, BatchNorm folded)",
+        f"({describe_device(s['device'], s['threads'])}, {s['precision']}, BatchNorm folded)",
         *_latency(s["latency"]),
         *_classes(s),
         "",
@@ -119,18 +120,13 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _where(measured: Mapping[str, Any]) -> str:
-    device, threads = measured["device"], measured["threads"]
-    return f"{device}, {threads} thread{'s' * (threads > 1)}" if device == "cpu" else device
-
-
 def _latency(latency: Mapping[str, Any] | None) -> list[str]:
     if latency is None:
         return []
     low, middle, high = (1e3 * latency[key] for key in ("latency_q1", "latency", "latency_q3"))
     return [
         f"latency  {middle:.2f} ms at batch {latency['batch_size']} (quartiles {low:.2f} to {high:.2f}; "
-        f"{_where(latency)}, fp32, BatchNorm not folded)"
+        f"{describe_device(latency['device'], latency['threads'])}, fp32, BatchNorm not folded)"
     ]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from effnas.evaluate.arguments import as_list, check_threads
+from effnas.evaluate.arguments import as_list, check_threads, describe_device
 from effnas.evaluate.compare.job import run_compare
 from effnas.evaluate.data import ImageData
 from effnas.evaluate.machine.profile import profile
@@ -66,3 +66,10 @@ def test_threads_that_train_a_candidate_time_it_too(monkeypatch: pytest.MonkeyPa
     proxy = Proxy(ImageData(limit=200), Training(epochs=1), device="cpu", threads=2000, latency_batch=1)
     assert proxy(NET, seed=0, report=lambda *_: None).latency is not None
     assert 2000 in asked
+
+
+def test_where_something_runs() -> None:
+    assert describe_device("cpu", 1) == "cpu, 1 thread"
+    assert describe_device(torch.device("cpu"), 2) == "cpu, 2 threads"
+    assert describe_device("cpu", None) == "cpu"
+    assert describe_device("cuda:0 (GPU)", 4) == "cuda:0 (GPU)"
