@@ -32,7 +32,7 @@ def scale(architecture: N, coefficients: Coefficients, phi: float) -> N:
 
 
 def scale_by(architecture: N, rule: Rule, phi: float, *, depth_rounding: str = "up") -> N:
-    """As :func:`scale`, by any rule; ``depth_rounding`` as :func:`multiplied` takes it.
+    """As :func:`scale`, by any rule; ``depth_rounding`` as :func:`multiply_network` takes it.
 
     Raises:
         UserError: as :func:`scale`, or the rule says nothing of this φ.
@@ -40,7 +40,7 @@ def scale_by(architecture: N, rule: Rule, phi: float, *, depth_rounding: str = "
     check_number("phi", phi, -100, 100)
     multipliers = rule(phi)
     try:
-        scaled = multiplied(architecture, multipliers, depth_rounding=depth_rounding, keep_dropout=phi == 0)
+        scaled = multiply_network(architecture, multipliers, depth_rounding=depth_rounding, keep_dropout=phi == 0)
     except UserError as error:
         by = rule.coefficients if isinstance(rule, Compound) else f"rule {rule.name}"
         raise UserError(f"phi = {phi:g}, {by}: {error}") from None
@@ -48,7 +48,7 @@ def scale_by(architecture: N, rule: Rule, phi: float, *, depth_rounding: str = "
     return scaled.with_(name=f"{architecture.name or 'network'}"[:170] + f"{middle}_phi{phi:g}")
 
 
-def multiplied(
+def multiply_network(
     architecture: N,
     by: Multipliers,
     *,

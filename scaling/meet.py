@@ -13,7 +13,7 @@ from typing import NamedTuple
 from ..space.cost import cost
 from ..space.errors import UserError, check_number
 from ..space.network_spec import NetworkSpec
-from .compound import multiplied
+from .compound import multiply_network
 from .rules import Multipliers, Rule
 from .solve import STEPS
 
@@ -56,7 +56,7 @@ def meet(network: NetworkSpec, rule: Rule, macs: float, tolerance: float = 0.02,
         rule: how it grows.
         macs: to be met.
         tolerance: how far from 1 achieved MACs / ``macs`` may be.
-        depth_rounding: as :func:`~effnas.scaling.compound.multiplied`.
+        depth_rounding: as :func:`~effnas.scaling.compound.multiply_network`.
 
     Raises:
         UserError: a number out of range, or nothing within the tolerance: the message gives the nearest ratio.
@@ -146,7 +146,7 @@ class _Tries:
         try:
             by = self._rule(phi)
             by = by._replace(width=by.width * trim)
-            scaled = multiplied(
+            scaled = multiply_network(
                 self._base, by, divisor=divisor, depth_rounding=self._depth_rounding, keep_dropout=phi == 0
             )
             ratio = cost(scaled).macs / self._macs

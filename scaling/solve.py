@@ -46,7 +46,7 @@ def solve_phi(
         memory: most ``cost(...).peak_memory``, in bytes.
         latency: most seconds that ``measure`` may say of the network.
         measure: measures a network; each network once.
-        depth_rounding: as :func:`~effnas.scaling.compound.multiplied`.
+        depth_rounding: as :func:`~effnas.scaling.compound.multiply_network`.
 
     Raises:
         UserError: no target, a target that is not a positive number, one that no φ of the rule meets (the message

@@ -168,8 +168,7 @@ class Architecture:
         Raises:
             UserError: a field that does not exist, or a value out of range.
         """
-        copy: Self = copy_with(self, changes)
-        return copy
+        return copy_with(self, changes)
 
     def with_settings(self, padding: str | None, bn_eps: float | None) -> Self:
         """A copy with this padding and this BatchNorm eps; None: as they are.

@@ -256,8 +256,7 @@ class BuiltNetwork(BuilderCall):
         Raises:
             UserError: a field that does not exist, or a value out of range.
         """
-        copy: Self = copy_with(self, changes)
-        return copy
+        return copy_with(self, changes)
 
     def __str__(self) -> str:
         return (

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .architecture import Architecture
-from .formulas import MBCONV, Cost, stage_codes, walk_costs
+from .formulas import MBCONV, Cost, encode_stage, walk_costs
 from .network_spec import NetworkSpec
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class ArchitectureBatch:
         depth = max((len(a.stages) for a in architectures), default=1)
         columns: dict[str, list[list[float]]] = {name: [] for name in cls.STAGE_FIELDS}
         for a in architectures:
-            rows = [stage_codes(stage) for stage in a.stages]
+            rows = [encode_stage(stage) for stage in a.stages]
             last = a.stages[-1].channels
             rows += [(MBCONV, last, 0, 1, 1, 1, 0.0, 0)] * (depth - len(rows))
             for name, column in zip(cls.STAGE_FIELDS, zip(*rows, strict=True), strict=True):

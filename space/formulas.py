@@ -61,9 +61,9 @@ def compute_cost(
     num_classes: int,
 ) -> Cost:
     """The cost of the network with these fields of an :class:`~effnas.space.architecture.Architecture`."""
-    codes = [stage_codes(stage) for stage in stages]
+    codes = [encode_stage(stage) for stage in stages]
     rows = list(walk_costs(codes, stem, stem_stride, head, resolution, in_channels, num_classes))
-    names = ("stem", *(_label(s.block, s.expand_ratio, s.se_ratio, s.skip) for s in stages), "head")
+    names = ("stem", *(_label_stage(s.block, s.expand_ratio, s.se_ratio, s.skip) for s in stages), "head")
     _, _, params, macs, activations, peaks = zip(*rows, strict=True)
     table = tuple(StageCost(name, *row) for name, row in zip(names, rows, strict=True))
     return Cost(sum(params), sum(macs), sum(activations), max(peaks), table)
@@ -83,7 +83,7 @@ def format_cost(cost: Cost, stages: Sequence[Stage], stem_stride: int) -> str:
     return "\n".join([first, line, *body[:-1], line, body[-1]])
 
 
-def stage_codes(stage: Stage) -> tuple[Any, ...]:
+def encode_stage(stage: Stage) -> tuple[Any, ...]:
     """A stage as :func:`walk_costs` takes it: ``block`` and ``skip`` as their places in ``BLOCKS`` and ``SKIPS``."""
     return (
         BLOCKS.index(stage.block),
@@ -98,7 +98,7 @@ def stage_codes(stage: Stage) -> tuple[Any, ...]:
 
 
 @cache
-def _label(block: str, expand_ratio: int, se_ratio: float, skip: str) -> str:
+def _label_stage(block: str, expand_ratio: int, se_ratio: float, skip: str) -> str:
     text = block + (f" e{expand_ratio}" if block == "mbconv" else "")
     text += f" se{se_ratio:g}" if se_ratio else ""
     return text if skip == "identity" else f"{text} skip={skip}"
@@ -140,7 +140,7 @@ def walk_costs(
     channels = stem
     for block, width, repeats, kernel, stride, expand, se_ratio, skip in stages:
         after = (side + stride - 1) // stride
-        first = _block(block, channels, width, kernel, stride, expand, se_ratio, skip, side, after)
+        first = _compute_block(block, channels, width, kernel, stride, expand, se_ratio, skip, side, after)
         if isinstance(repeats, int):
             once, more = 1, repeats - 1
         else:  # repeats 0: a stage that this network of the batch does not have
@@ -148,7 +148,7 @@ def walk_costs(
         if isinstance(more, int) and not more:
             yield width, after, *first
         else:
-            rest = _block(block, width, width, kernel, 1, expand, se_ratio, skip, after, after)
+            rest = _compute_block(block, width, width, kernel, 1, expand, se_ratio, skip, after, after)
             peak = _max(first[3] * once, rest[3] * (more > 0))
             yield width, after, *(once * f + more * r for f, r in zip(first[:3], rest[:3], strict=True)), peak
         channels, side = width, after
@@ -161,7 +161,7 @@ def walk_costs(
     yield features, side, params, macs, head * area + num_classes, peak
 
 
-def _block(
+def _compute_block(
     block: Any,
     channels: Any,
     width: Any,

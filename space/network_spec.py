@@ -168,12 +168,14 @@ def check_shared_fields(network: NetworkSpec) -> None:
         raise UserError(f"name must be a string of at most 200 characters, got {network.name!r:.60}")
 
 
-def copy_with(network: Any, changes: Mapping[str, Any]) -> Any:
+def copy_with(network: N, changes: Mapping[str, Any]) -> N:
     """:meth:`NetworkSpec.with_` of a dataclass."""
-    names = [f.name for f in fields(network)]
+    data: Any = network
+    names = [f.name for f in fields(data)]
     for key in changes:
         check_choice(f"{type(network).__name__} field", key, names)
-    return replace(network, **changes)
+    copy: N = replace(data, **changes)
+    return copy
 
 
 def hash_plain(data: Mapping[str, Any]) -> str:

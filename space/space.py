@@ -149,8 +149,8 @@ class SearchSpace(Choices):
         first = self.build({name: labels[0] for name, labels in self.choices.items()})
         pairs = zip(stages, first.stages, self._stages, strict=True)
         replaced = architecture.with_(
-            stages=tuple(replace(stage, **_decided(row, like)) for stage, like, row in pairs),
-            **_decided(self._network, first),
+            stages=tuple(replace(stage, **_take_decided(row, like)) for stage, like, row in pairs),
+            **_take_decided(self._network, first),
         )
         return replaced.digest == first.digest
 
@@ -168,11 +168,11 @@ class SearchSpace(Choices):
         channels = self._values[stem][index[stem]] if stem else fixed
         for row in self._stages:
             data = {k: self._values[d][index[d]] if d else v for k, (d, v) in row.items()}
-            effective = _effective(data, channels)
+            effective = _drop_idle(data, channels)
             for key, (decision, _) in row.items():
                 if decision:
                     for i, value in enumerate(self._values[decision]):
-                        if i >= index[decision] or _effective({**data, key: value}, channels) == effective:
+                        if i >= index[decision] or _drop_idle({**data, key: value}, channels) == effective:
                             index[decision] = i
                             data[key] = value
                             break
@@ -193,7 +193,7 @@ class SearchSpace(Choices):
             after: dict[int, int] = {}
             for channels, ways in counts.items():
                 distinct = {
-                    tuple(sorted(_effective(dict(zip(row, values, strict=True)), channels).items()))
+                    tuple(sorted(_drop_idle(dict(zip(row, values, strict=True)), channels).items()))
                     for values in itertools.product(*options)
                 }
                 for item in distinct:
@@ -259,7 +259,7 @@ def _check_value(owner: type, key: str, value: Any, where: str) -> None:
         raise UserError(f"{where}: {error}") from None
 
 
-def _effective(stage: Mapping[str, Any], in_channels: int) -> dict[str, Any]:
+def _drop_idle(stage: Mapping[str, Any], in_channels: int) -> dict[str, Any]:
     """The stage with everything that has no effect set to its neutral value (see ``Stage.effective_skip``)."""
     data = dict(stage)
     if data.get("block") != "mbconv":
@@ -270,7 +270,7 @@ def _effective(stage: Mapping[str, Any], in_channels: int) -> dict[str, Any]:
     return data
 
 
-def _decided(row: Mapping[str, tuple[str, Any]], like: Stage | Architecture) -> dict[str, Any]:
+def _take_decided(row: Mapping[str, tuple[str, Any]], like: Stage | Architecture) -> dict[str, Any]:
     """The fields of a stage or the network that are decided, as ``like`` has them."""
     return {key: getattr(like, key) for key, (decision, _) in row.items() if decision}
 

@@ -45,7 +45,7 @@ def make_module(network: BuilderCall) -> nn.Module:
     Raises:
         UserError: it cannot be called so, fails, or returns something else than a module with its weights.
     """
-    function, options = _function(network)
+    function, options = _find_function(network)
     where = f"builder {network.code}"
     try:
         signature = inspect.signature(function)
@@ -163,7 +163,7 @@ def check_builder(network: BuilderCall, names: Sequence[str] = ("depth", "width"
             )
 
 
-def _function(network: BuilderCall) -> tuple[Callable[..., Any], dict[str, Any]]:
+def _find_function(network: BuilderCall) -> tuple[Callable[..., Any], dict[str, Any]]:
     """The builder and its options."""
     if network.function is not None:
         return network.function, network.options
