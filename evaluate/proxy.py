@@ -38,7 +38,7 @@ class Proxy:
     the evaluator does not.
 
     Args:
-        data: the images: ``ImageData``, or ``DatasetImages`` of what is there in Python.
+        data: the images: ``ImageData``, or ``DatasetImages`` for images from Python.
         training: the recipe.
         device: ``auto`` (the first GPU, else the CPU), ``cpu``, ``cuda``, ``cuda:1``, …
         latency_batch: batch size at which latency is measured on that device too; None: it is not.

@@ -14,7 +14,7 @@ from ...space.built import BuiltNetwork, configured_network
 from ...space.cost import cost
 from ...space.errors import UserError, check_choice
 from ..data.labelled_images import LabelledImages
-from ..data.normalization import for_channels
+from ..data.normalization import expand_to_channels
 from ..folder import folder_lock
 from ..machine.device import explain_out_of_memory, find_device, fit_batch
 from .figure import Column
@@ -140,7 +140,7 @@ def _look(
     """The maps of one network, the images as it sees them (uint8), and its part of ``cam.json``."""
     network, weights = member.architecture, member.weights
     channels, resolution = network.in_channels, network.resolution
-    normalization = for_channels(data.normalize, channels) or weights.normalization
+    normalization = expand_to_channels(data.normalize, channels) or weights.normalization
     if normalization is None:
         raise UserError(
             f"data.normalize: the weights {weights.path} do not say how images are normalised: set "

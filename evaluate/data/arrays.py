@@ -13,7 +13,7 @@ from .table import CHUNK, Encoded, Indices
 
 _CHANNELS = (1, 3, 4)
 _STACK = "arrays or tensors (N, H, W), (N, H, W, C) or (N, C, H, W) with 1, 3 or 4 channels"
-_IMAGE = "a picture of Pillow's, or an array or tensor (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels"
+_IMAGE = "a Pillow image, an array or tensor (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels"
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def _to_uint8(array: npt.NDArray[Any], what: str) -> npt.NDArray[np.uint8]:
     low, high = float(array.min()), float(array.max())
     if not (low >= 0 and high <= 1):
         raise UserError(
-            f"{rule}, got floats from {low:.4g} to {high:.4g}: divide by what is white, and leave normalisation to "
-            "data.normalize"
+            f"{rule}, got floats from {low:.4g} to {high:.4g}: scale them so that white is 1, and leave normalisation "
+            "to data.normalize"
         )
     return (array * 255).round().astype(np.uint8)

@@ -108,7 +108,7 @@ def _read_labels(
         raise UserError(f"{rule}, it holds {getattr(kind, 'dtype', type(kind).__name__)}")
     values = dataset.with_format("arrow")[:][column]
     if values.null_count:
-        raise UserError(f"{rule}; {values.null_count} of {len(values)} rows have none")
+        raise UserError(f"{rule}; {values.null_count} of {len(values)} rows have no label")
     labels: Indices = values.to_numpy().astype(np.int64)
     return labels, name_classes(labels, tuple(kind.names) if named else None, classes, part, rule, where)
 
@@ -136,7 +136,7 @@ def name_classes(
     """
     if own is not None and classes is not None and own != classes:
         raise UserError(
-            f"{where}: its classes ({', '.join(own):.60}) are not those of the training part or of data.classes "
+            f"{where}: its classes ({', '.join(own):.60}) differ from those of the training part or data.classes "
             f"({', '.join(classes):.60})"
         )
     names = classes if own is None else own

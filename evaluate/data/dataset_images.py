@@ -1,4 +1,4 @@
-"""Images that are there in Python: arrays, tensors, a ``torch.utils.data.Dataset`` or a ``datasets.Dataset``."""
+"""Images from Python: arrays, tensors, a ``torch.utils.data.Dataset`` or a ``datasets.Dataset``."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ class DatasetImages(LabelledImages):
         if isinstance(self.train, Mapping):
             splits = {part: find_split(self.train, part) for part in parts}
             if not any(splits.values()):
-                raise UserError(f"data.train: there is no split train or test; there are: {', '.join(self.train)}")
+                raise UserError(f"data.train has no split named train or test; it has: {', '.join(self.train)}")
             for part, split in splits.items():
                 if split is not None and (part == "train" or self.test is None):
                     parts[part] = self.train[split]
             if splits["train"] is None:
                 parts["train"] = None
         if parts["train"] is None and parts["test"] is None:
-            raise UserError("data.train and data.test: give at least one of them, (images, labels) or a data set")
+            raise UserError("give data.train or data.test: a pair (images, labels) or a data set")
         classes = _read_classes(self.classes)
         object.__setattr__(self, "classes", classes)
         for part, given in parts.items():
@@ -73,7 +73,7 @@ class DatasetImages(LabelledImages):
 def _read_classes(classes: Any) -> tuple[str, ...] | None:
     if classes is None:
         return None
-    rule = "data.classes must be the names of the classes, at least 2 different strings"
+    rule = "data.classes must be at least 2 different names"
     if isinstance(classes, str) or not isinstance(classes, Sequence):
         raise UserError(f"{rule}, got {classes!r}")
     names = tuple(classes)

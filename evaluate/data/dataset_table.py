@@ -75,7 +75,7 @@ def read_dataset(
     if is_dataset(given):
         if given.format["type"] == "custom":
             raise UserError(
-                f"{where}: the transform of a datasets.Dataset is not applied; bake it in with map(…), or remove it "
+                f"{where}: the transform of a datasets.Dataset is not applied; apply it with map(…), or remove it "
                 "with reset_format()"
             )
         table: ImageTable = columns_table(given, part, image, label, where, classes)
@@ -83,7 +83,9 @@ def read_dataset(
         return _hash_table(table, "datasets.Dataset", content)
     for column, value in (("image", image), ("label", label)):
         if value is not None:
-            raise UserError(f"data.{column}={value} names a column, which only a datasets.Dataset has; leave it out")
+            raise UserError(
+                f"data.{column}={value} names a column, but only a datasets.Dataset has columns; leave it out"
+            )
 
     def named(labels: Indices, own: tuple[str, ...] | None = None) -> tuple[str, ...]:
         if not len(labels):
@@ -122,11 +124,11 @@ def _read_labels(labels: Any, count: int, where: str) -> Indices:
     try:
         array = to_array(labels)
     except ValueError:  # lists of different lengths
-        raise UserError(f"{where}: {_LABELS}, one an image, got lists of different lengths") from None
+        raise UserError(f"{where}: {_LABELS}, one per image, got lists of different lengths") from None
     if array.ndim != 1:
-        raise UserError(f"{where}: {_LABELS}, one an image, got the shape {array.shape}")
+        raise UserError(f"{where}: {_LABELS}, one per image, got the shape {array.shape}")
     if len(array) != count:
-        raise UserError(f"{where}: there must be one label an image, got {count} images and {len(array)} labels")
+        raise UserError(f"{where}: there must be one label per image, got {count} images and {len(array)} labels")
     if array.dtype.kind not in "iu" and count:
         raise UserError(f"{where}: {_LABELS}, got {array.dtype}")
     return array.astype(np.int64)
@@ -161,8 +163,8 @@ def _read_items(dataset: Any, kind: str, where: str, named: _Named) -> DatasetTa
     some = range(0, count, max(1, count // READ_TWICE))
     if _digest(images(some)) != _digest(images(some)):
         raise UserError(
-            f"{where}: the data set gives other images each time it is read; leave its random augmentation out: "
-            "data.flip, data.crop and training.augment do it"
+            f"{where}: the data set returns different images each time it is read; remove its random augmentation and "
+            "use data.flip, data.crop and training.augment instead"
         )
     labels.clear()
     content = _digest(images(range(count)))

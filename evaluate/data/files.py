@@ -110,7 +110,7 @@ def _files_of_part(files: list[Path], root: Path, part: str) -> list[Path]:
     if not chosen:
         raise UserError(
             f"data.path: {root} has no training part (train*.parquet or train*.tar), only "
-            f"{', '.join(file.name for file in files[:5])}; name one file to train on all of it"
+            f"{', '.join(file.name for file in files[:5])}; give a single file to train on all of it"
         )
     return chosen
 
@@ -145,7 +145,7 @@ def _folder_table(
     names = classes or tuple(folder.name for folder in (folders if train is None else _folders(parts[train])))
     strange = [folder.name for folder in folders if folder.name not in names]
     if strange:
-        raise UserError(f"{top}: classes that the training part does not have: {', '.join(strange[:5])}")
+        raise UserError(f"{top} has classes that the training part lacks: {', '.join(strange[:5])}")
     found = {folder.name: _images_under(folder) for folder in folders}
     if not any(found.values()):
         flat = any(_is_image(child.name) for child in top.iterdir())

@@ -16,7 +16,7 @@ from ...space.weights.contents import Normalization
 from .decode import Unreadable, decode_table, shorter_side
 from .holdout import choose_rows, hold_out
 from .labelled_images import LabelledImages
-from .normalization import for_channels, measure_normalization, normalize_set
+from .normalization import expand_to_channels, measure_normalization, normalize_set
 from .pixels import Pixels
 from .renumber import check_number_of_classes, renumber
 from .sets import ImageSet, MemorySet, StreamSet
@@ -46,7 +46,7 @@ def load_split(data: LabelledImages, channels: int, normalization: Normalization
         UserError: the data is not there, not readable, or not what the fields say.
     """
     _check(data, channels)
-    given = for_channels(data.normalize, channels) or normalization
+    given = expand_to_channels(data.normalize, channels) or normalization
     return _load_split(replace(data, normalize=None), channels, given)
 
 
@@ -96,7 +96,7 @@ def load_part(
     _check(data, channels)
     plain = replace(data, normalize=None)
     found = _decode_part(plain, part, channels, resolution, num_classes, classes)
-    normalization = for_channels(data.normalize, channels) or normalization
+    normalization = expand_to_channels(data.normalize, channels) or normalization
     if normalization is None:
         try:
             normalization = _measure_training(plain, channels)

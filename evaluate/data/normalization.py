@@ -47,7 +47,7 @@ def _numbers(part: Any, value: Any) -> tuple[float, ...]:
     raise UserError(f"{_RULE}; got {value!r}")
 
 
-def for_channels(value: str | Normalization | None, channels: int) -> Normalization | None:
+def expand_to_channels(value: str | Normalization | None, channels: int) -> Normalization | None:
     """What was read, for images of so many channels.
 
     Raises:

@@ -54,7 +54,7 @@ def renumber(
     strange = [name for name in own if name not in classes]
     if strange:
         raise UserError(
-            f"{where}: classes that the weights do not have: {_few(strange)}; the weights have: {_few(classes)}"
+            f"{where} has classes that the weights lack: {_few(strange)}; the weights have: {_few(classes)}"
         )
     at = {name: i for i, name in enumerate(classes)}
     return _Renumbered(table, np.array([at[name] for name in own])[labels], classes)

@@ -53,15 +53,15 @@ class ImageSet(Protocol):
         ...
 
 
-class MemorySet:
-    """An :class:`ImageSet` held as one uint8 tensor; a copy stays on each device it was used on."""
-
-    def __init__(self, images: Tensor, labels: Tensor, num_classes: int, pixels: Pixels) -> None:
-        self.num_classes, self.pixels = num_classes, pixels
-        self._copies = {torch.device("cpu"): (images, labels)}
+class _Batched:
+    """What the sets have in common: which rows each batch has."""
 
     def __len__(self) -> int:
-        return len(self._copies[torch.device("cpu")][1])
+        raise NotImplementedError
+
+    def _read(self, batches: list[Tensor], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images and labels of each batch of rows."""
+        raise NotImplementedError
 
     def batches(
         self,
@@ -74,17 +74,37 @@ class MemorySet:
         shard: tuple[int, int] = (0, 1),
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """As :meth:`ImageSet.batches`."""
-        device = torch.device(device)
+        order = torch.arange(len(self))
+        if shuffle is not None:
+            order = torch.randperm(len(self), generator=torch.Generator().manual_seed(shuffle))
+        batches = list(torch.split(order, batch_size))
+        if drop_last and len(batches) > 1 and len(batches[-1]) < batch_size:
+            batches.pop()
+        mine, of = shard
+        return self._read([torch.tensor_split(batch, of)[mine] for batch in batches[start:]], torch.device(device))
+
+
+class MemorySet(_Batched):
+    """An :class:`ImageSet` held as one uint8 tensor; a copy stays on each device it was used on."""
+
+    def __init__(self, images: Tensor, labels: Tensor, num_classes: int, pixels: Pixels) -> None:
+        self.num_classes, self.pixels = num_classes, pixels
+        self._copies = {torch.device("cpu"): (images, labels)}
+
+    def __len__(self) -> int:
+        return len(self._copies[torch.device("cpu")][1])
+
+    def _read(self, batches: list[Tensor], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
         if device not in self._copies:
             images, labels = self._copies[torch.device("cpu")]
             self._copies[device] = images.to(device), labels.to(device)
         images, labels = self._copies[device]
-        for rows in _rows_of_batches(len(labels), batch_size, shuffle, drop_last, start, shard):
+        for rows in batches:
             chosen = rows.to(device)
             yield images.index_select(0, chosen), labels[chosen]
 
 
-class StreamSet:
+class StreamSet(_Batched):
     """An :class:`ImageSet` too large for memory: workers decode it anew each time, and stay between epochs.
 
     ``skipped`` grows as unreadable images are met; ``len`` counts them still.
@@ -120,19 +140,7 @@ class StreamSet:
         """Unreadable images met so far, in this set and in the one split off with it."""
         return tuple(self.unreadable.reasons)
 
-    def batches(
-        self,
-        batch_size: int,
-        *,
-        device: str | torch.device,
-        shuffle: int | None = None,
-        drop_last: bool = False,
-        start: int = 0,
-        shard: tuple[int, int] = (0, 1),
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """As :meth:`ImageSet.batches`."""
-        device = torch.device(device)
-        batches = _rows_of_batches(len(self), batch_size, shuffle, drop_last, start, shard)
+    def _read(self, batches: list[Tensor], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
         self._order[:] = [self._rows[rows.numpy()] for rows in batches]
         for images, labels, failures in self._start():
             self._note(failures)
@@ -165,17 +173,3 @@ class _Decoder(Dataset[Any]):
     def __getitem__(self, rows: Indices) -> tuple[Tensor, Tensor, list[Failure]]:
         images, good, failures = decode_rows(self.table, rows, self.pixels)
         return torch.from_numpy(images[good]), torch.from_numpy(self.table.labels[rows][good]), failures
-
-
-def _rows_of_batches(
-    count: int, size: int, shuffle: int | None, drop_last: bool, start: int, shard: tuple[int, int]
-) -> list[Tensor]:
-    if shuffle is None:
-        order = torch.arange(count)
-    else:
-        order = torch.randperm(count, generator=torch.Generator().manual_seed(shuffle))
-    batches = list(torch.split(order, size))
-    if drop_last and len(batches) > 1 and len(batches[-1]) < size:
-        batches.pop()
-    mine, of = shard
-    return [torch.tensor_split(batch, of)[mine] for batch in batches[start:]]

@@ -16,7 +16,7 @@ def check_data(data: object) -> None:
     if not isinstance(data, LabelledImages):
         raise UserError(
             "data must be of type ImageData (`_target_: effnas.evaluate.data.ImageData` in a config), or DatasetImages("
-            f"train, test) of arrays or a data set that is there in Python, got {type(data).__name__}"
+            f"train, test) around arrays or a data set in Python, got {type(data).__name__}"
         )
 
 

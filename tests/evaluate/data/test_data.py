@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import re
 import struct
+import subprocess
+import sys
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -389,7 +391,7 @@ def test_classes_are_numbered_as_the_network_does(tmp_path: Path) -> None:
     known = part(data, "test", num_classes=3, classes=("c", "b", "a"))
     assert (all_of(known.images)[1].tolist(), known.classes) == ([2, 2, 0, 0], ("c", "b", "a"))
     assert part(data, "test", num_classes=2, classes=("0", "1")).classes == ("a", "c")
-    with pytest.raises(UserError, match=r"classes that the weights do not have: c; the weights have: a, b$"):
+    with pytest.raises(UserError, match=r"has classes that the weights lack: c; the weights have: a, b$"):
         part(data, "test", num_classes=2, classes=("a", "b"))
     write_folder(tmp_path / "train", ("a", "b", "c"), 2)  # now it is the training part that numbers
     assert all_of(part(data, "test", num_classes=3).images)[1].tolist() == [0, 0, 2, 2]
@@ -668,7 +670,7 @@ def test_a_class_too_small_to_be_split(tmp_path: Path) -> None:
 def test_a_test_class_that_training_lacks(tmp_path: Path) -> None:
     write_folder(tmp_path / "train")
     write_folder(tmp_path / "test", ("cat", "emu"), 2)
-    with pytest.raises(UserError, match="classes that the training part does not have: emu"):
+    with pytest.raises(UserError, match="has classes that the training part lacks: emu"):
         load_test(files(tmp_path), 3)
 
 
@@ -683,7 +685,7 @@ def test_no_test_part(tmp_path: Path) -> None:
 
 def test_no_training_part(tmp_path: Path) -> None:
     write_parquet(tmp_path / "validation.parquet", [0, 1] * 3)
-    fails(files(tmp_path), "has no training part", "only validation.parquet; name one file to train on all of it")
+    fails(files(tmp_path), "has no training part", "only validation.parquet; give a single file to train on all of it")
 
 
 def test_few_corrupt_images_are_skipped_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -759,7 +761,7 @@ def test_a_file_without_rows(tmp_path: Path) -> None:
         ([0.0, 1.0] * 5, "it holds float64"),
         ([1, 2] * 5, "without gaps; it holds 2 values from 1 to 2"),
         ([0, 2] * 5, "without gaps; it holds 2 values from 0 to 2"),
-        ([0, 1, None] * 5, "5 of 15 rows have none"),
+        ([0, 1, None] * 5, "5 of 15 rows have no label"),
     ],
 )
 def test_labels_that_do_not_number_classes(tmp_path: Path, labels: list[Any], text: str) -> None:
@@ -813,6 +815,23 @@ def test_hub_splits_and_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(asked) == {("some/set", "small")}
     monkeypatch.setattr(datasets, "load_dataset", lambda *_: {"test": part})
     fails(ImageData(source="hub", path="other/set"), "'other/set' has no training part; it has: test")
+
+
+# -- fields --------------------------------------------------------------------------------------------
+
+
+def test_a_data_set_is_described_without_torch() -> None:
+    code = "import sys; from effnas.evaluate.data import DatasetImages, ImageData; ImageData(normalize='imagenet'); "
+    code += "sys.exit(bool({'torch', 'datasets', 'sklearn'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_what_checkpoints_know_a_data_set_by_stays_as_it_was() -> None:
+    assert repr(ImageData("files", "x", limit=20)) == (
+        "ImageData(source='files', path='x', subset=None, image=None, label=None, limit=20, holdout=0.2, split_seed=0, "
+        "num_classes=None, image_size=None, center_crop=1.0, interpolation='bilinear', normalize=None, flip=False, "
+        "crop=0, max_corrupt=0.01, memory_mb=2048, workers=2)"
+    )
 
 
 # -- configs -------------------------------------------------------------------------------------------

@@ -319,7 +319,7 @@ def test_a_training_on_other_images_is_refused(tmp_path: Path) -> None:
 
 
 def test_something_that_is_no_data_set_of_ours() -> None:
-    text = r"data must be of type ImageData .*, or DatasetImages\(train, test\) of arrays .*, got TensorDataset"
+    text = r"data must be of type ImageData .*, or DatasetImages\(train, test\) around arrays .*, got TensorDataset"
     given: Any = TensorDataset(torch.zeros(4, 1, 8, 8), torch.arange(4))
     for call in (lambda: Proxy(given, SHORT), lambda: load_split(given, 1), lambda: run_train(NET, given, SHORT)):
         with pytest.raises(UserError, match=text):
@@ -352,14 +352,14 @@ def one(image: Any = NOISE[0], label: Any = 0) -> list[Any]:
         ("folder", r"^data.train must be a pair .*, got str$"),
         (Stream(), r"^data.train must be a pair .* \(with __len__ and __getitem__\) .*, got Stream$"),
         (DataLoader(Items(pictures())), r"^data.train must be a pair .*, got DataLoader$"),
-        ({"extra": 3}, r"^data.train: there is no split train or test; there are: extra$"),
+        ({"extra": 3}, r"^data.train has no split named train or test; it has: extra$"),
         (NOISE, r"^data.train: labels are missing; give a pair \(images, labels\), got ndarray$"),
         (torch.tensor(NOISE), r"^data.train: labels are missing; .*, got Tensor$"),
-        ((NOISE, LABELS[:9]), r"^data.train: there must be one label an image, got 24 images and 9 labels$"),
-        ((list(NOISE), LABELS[:9]), r"^data.train: there must be one label an image, got 24 images and 9 labels$"),
+        ((NOISE, LABELS[:9]), r"^data.train: there must be one label per image, got 24 images and 9 labels$"),
+        ((list(NOISE), LABELS[:9]), r"^data.train: there must be one label per image, got 24 images and 9 labels$"),
         (
             (NOISE, np.eye(24)),
-            r"labels must be whole numbers .*, one an image, got the shape \(24, 24\)",
+            r"labels must be whole numbers .*, one per image, got the shape \(24, 24\)",
         ),
         ((NOISE, LABELS / 1), r"labels must be whole numbers from 0 to classes − 1, got float64"),
         ((NOISE, ["a", "b"] * 12), r"labels must be whole numbers from 0 to classes − 1, got <U1"),
@@ -372,15 +372,15 @@ def one(image: Any = NOISE[0], label: Any = 0) -> list[Any]:
         ((NOISE[..., :2], LABELS), r"images must be .* with 1, 3 or 4 channels, got the shape \(24, 6, 8, 2\)"),
         ((NOISE[:, :0], LABELS), r"images must be .*, got the shape \(24, 0, 8, 3\)"),
         ((NOISE.astype(np.int64), LABELS), r"^data.train: images must be uint8, or floats in 0 to 1, got int64$"),
-        ((NOISE / 1.0, LABELS), r"images must be uint8, or floats in 0 to 1, got floats from 0 to 255: divide by what"),
+        ((NOISE / 1.0, LABELS), r"images must be uint8, or floats in 0 to 1, got floats from 0 to 255: scale them so"),
         ((NOISE / 255 - 0.5, LABELS), r"got floats from -0.5 to 0.5: .* leave normalisation to data.normalize"),
         ((NOISE * np.nan, LABELS), r"got floats from nan to nan"),
         (("folder", LABELS), r"images must be arrays or tensors .*, got str"),
         (Items([NOISE[0], NOISE[1]]), r"^data.train, row 0: an item must be a pair \(image, label\), got ndarray$"),
         (Items([(NOISE[0], 0, 1)]), r"^data.train, row 0: an item must be a pair \(image, label\), got tuple of 3$"),
         (Items([{"image": NOISE[0]}]), r"^data.train, row 0: an item must be a pair \(image, label\), got dict$"),
-        (one("a.jpg"), r"^data.train, row 1: an image must be a picture of Pillow's, or .*, got str$"),
-        (one(NOISE), r"^data.train, row 1: an image must be a picture of Pillow's, .*, got the shape \(24, 6, 8, 3\)$"),
+        (one("a.jpg"), r"^data.train, row 1: an image must be a Pillow image, .*, got str$"),
+        (one(NOISE), r"^data.train, row 1: an image must be a Pillow image, .*, got the shape \(24, 6, 8, 3\)$"),
         (one(NOISE[0, ..., :2]), r"^data.train, row 1: an image must be .*, got the shape \(6, 8, 2\)$"),
         (one(NOISE[0] / 1.0), r"^data.train, row 1: an image must be uint8, or floats in 0 to 1, got floats from"),
         (one(label="cat"), r"^data.train, row 1: labels must be whole numbers from 0 to classes − 1, got 'cat'$"),
@@ -390,9 +390,9 @@ def one(image: Any = NOISE[0], label: Any = 0) -> list[Any]:
         (Broken([1, 2]), r"^data.train, row 0: cannot be read: OSError: disk gone$"),
         (
             Augmented([1, 2] * 20),
-            r"^data.train: the data set gives other images each time .*: data.flip, data",
+            r"^data.train: the data set returns different images each time .* and use data.flip, data",
         ),
-        (None, r"^data.train and data.test: give at least one of them, \(images, labels\) or a data set$"),
+        (None, r"^give data.train or data.test: a pair \(images, labels\) or a data set$"),
     ],
 )
 def test_what_cannot_be_a_data_set(given: Any, message: str) -> None:
@@ -403,13 +403,13 @@ def test_what_cannot_be_a_data_set(given: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"classes": "abc"}, r"data.classes must be the names of the classes, at least 2 different strings, got 'abc'"),
+        ({"classes": "abc"}, r"data.classes must be at least 2 different names, got 'abc'"),
         ({"classes": ["a"]}, r"data.classes must be .*, got \['a'\]"),
         ({"classes": ["a", "a", "b"]}, r"data.classes must be .*, got \['a', 'a', 'b'\]"),
         ({"classes": [1, 2, 3]}, r"data.classes must be .*, got \[1, 2, 3\]"),
         ({"classes": ["a", "b"]}, r"it holds 0 to 2, and there are 2 classes"),
-        ({"image": "img"}, r"data.image=img names a column, which only a datasets.Dataset has; leave it out"),
-        ({"label": "kind"}, r"data.label=kind names a column, which only a datasets.Dataset has; leave it out"),
+        ({"image": "img"}, r"data.image=img names a column, but only a datasets.Dataset has columns; leave it out"),
+        ({"label": "kind"}, r"data.label=kind names a column, but only a datasets.Dataset has columns; leave it out"),
         ({"test": (NOISE, LABELS + 1)}, r"data.test: labels must be .*; it holds 1 to 3, and there are 3 classes"),
         ({"test": NOISE}, r"data.test: labels are missing"),
         ({"holdout": 0}, r"data.holdout must be in \(0, 1\), got 0"),
@@ -435,9 +435,9 @@ def test_hugging_face_mistakes() -> None:
     whole = hugging_face()
     with pytest.raises(UserError, match=r"^data.image: data.train has no column 'photo'; it has: img, kind$"):
         DatasetImages(whole, image="photo")
-    with pytest.raises(UserError, match=r"^data.train: the transform of a datasets.Dataset is not applied; bake it in"):
+    with pytest.raises(UserError, match=r"^data.train: the transform of a datasets.Dataset is not applied; apply it"):
         DatasetImages(whole.with_transform(lambda rows: rows))
-    with pytest.raises(UserError, match=r"^data.train: its classes \(a, b, c\) are not those .* \(x, y, z\)$"):
+    with pytest.raises(UserError, match=r"^data.train: its classes \(a, b, c\) differ from .* \(x, y, z\)$"):
         DatasetImages(whole, classes=["x", "y", "z"])
     with pytest.raises(UserError, match=r"^data.train: no images in it$"):
         DatasetImages(whole.select([]))

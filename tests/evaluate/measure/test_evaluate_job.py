@@ -354,7 +354,7 @@ def test_class_counts_that_differ(tmp_path: Path) -> None:
 def test_classes_by_other_names(tmp_path: Path) -> None:
     file = weights(tmp_path, SMALL.with_(num_classes=2), classes=("cat", "dog"))
     data = ImageData("files", str(folder_of_images(tmp_path / "data" / "test", ("cat", "emu")).parent))
-    with pytest.raises(UserError, match=r"classes that the weights do not have: emu; the weights have: cat, dog$"):
+    with pytest.raises(UserError, match=r"has classes that the weights lack: emu; the weights have: cat, dog$"):
         evaluate(tmp_path, file, data)
 
 
