@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from ..space.errors import UserError
 from .arguments import HYDRA_FLAGS, SHORT_FLAGS, Arguments, parse, to_hydra
+from .commands import COMMANDS
 from .help import flags
 from .options import Options
+from .run import call_hydra, command_options
+
+_SHELLS = ("bash", "zsh", "fish")
 
 #: Hydra's answer for a command: the words before, as it wants them, and the word that is being typed.
 Query = Callable[[str, list[str], str], list[str]]
@@ -76,3 +83,39 @@ def _awaited(last: str, options: Options) -> str | None:
     key = last.lstrip("-").replace("-", "_")
     option = options.by_name().get(key)
     return "" if option is not None and isinstance(option.default, bool) else f"{key}="
+
+
+def answer_shell(words: Sequence[str]) -> None:
+    """``effnas -sc install=bash`` and what the installed function asks: ``effnas -sc query=bash``.
+
+    Raises:
+        UserError: neither of them.
+    """
+    action, _, shell = words[0].partition("=") if len(words) == 1 else ("", "", "")
+    if action not in ("install", "uninstall", "query") or shell not in _SHELLS:
+        raise UserError(f"-sc takes install=SHELL or uninstall=SHELL, SHELL one of {', '.join(_SHELLS)}")
+    if action != "query":
+        call_hydra(COMMANDS["scale"], ["-sc", f"{action}={shell}"])
+        return
+
+    def query(name: str, before: list[str], word: str) -> list[str]:
+        folders = [part for flag in ("--config-dir", "--config-path", "--config-name") for part in _pair(flag, before)]
+        overrides = [w for w in before if "=" in w and w not in folders]
+        os.environ["COMP_LINE"] = " ".join(["effnas", *overrides, word])
+        answer = io.StringIO()
+        with (
+            contextlib.redirect_stdout(answer),
+            contextlib.redirect_stderr(io.StringIO()),
+            contextlib.suppress(Exception, SystemExit),  # no traceback at the prompt: the command itself will tell
+        ):
+            call_hydra(COMMANDS[name], [*folders, "-sc", "query=bash"])
+        return answer.getvalue().split()
+
+    line = os.environ.get("COMP_LINE", "")
+    line = line[: int(os.environ.get("COMP_POINT") or len(line))]
+    print(*candidates(line, COMMANDS, command_options, query), sep="\n" if shell == "fish" else " ")
+
+
+def _pair(flag: str, words: Sequence[str]) -> list[str]:
+    """A flag and its value, where it is among the words."""
+    return [flag, words[words.index(flag) + 1]] if flag in words else []

@@ -5,17 +5,34 @@ Torch-free for Architectures, so that ``effnas scale`` starts at once.
 
 from __future__ import annotations
 
+from ..space.built import check_network
 from ..space.errors import UserError, check_number
 from ..space.multipliers import DIVISOR, round_filters, round_repeats
-from ..space.network_spec import N
+from ..space.network_spec import N, NetworkSpec
+from ..space.zoo import load_architecture
 from .coefficients import Coefficients
 from .rules import Compound, Multipliers, Rule
 
-__all__ = ["round_filters", "round_repeats", "scale", "scale_by"]
+__all__ = ["base_network", "round_filters", "round_repeats", "scale", "scale_by"]
 
+#: What is scaled where nothing is named: by ``effnas scale``, and by what follows a search.
+BASELINE, SEARCHED = "efficientnet_b0", "outputs/search/baseline.yaml"
 _HIGHEST_DROPOUT = 0.899
 #: Architecture's own limit, checked here to say which φ broke it.
 _HIGHEST_RESOLUTION = 100_000
+
+
+def base_network(baseline: NetworkSpec | str | None, network: object, default: str = BASELINE) -> NetworkSpec:
+    """The network that a job scales: itself, a file or zoo name, the user's own ``network``, or else the default.
+
+    Raises:
+        UserError: it cannot be read, ``network`` is none, or its builder ignores one of its arguments.
+    """
+    network, found = check_network(network), baseline
+    if found is None or isinstance(found, str):
+        found = load_architecture(found or (None if network else default), network)
+    found.check_scalable()
+    return found
 
 
 def scale(architecture: N, coefficients: Coefficients, phi: float) -> N:

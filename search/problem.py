@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from ..evaluate.evaluation import EvaluationError
-from ..space.errors import UserError
+from ..space.errors import UserError, check_int
 from ..space.network_spec import NetworkSpec
 from .feasible import Space, find_feasible_member
 from .objective import Objective
 from .seeded import derive_seed
+
+#: Seeds that each enqueued candidate may have.
+MAX_SEEDS = 100
 
 
 @dataclass(frozen=True)
@@ -87,3 +90,52 @@ class SpaceProblem:
 
     def _member(self, seed: int) -> Mapping[str, Any]:
         return find_feasible_member(self.space, self.objective, np.random.default_rng(seed))
+
+
+@dataclass(frozen=True)
+class Enqueued:
+    """Candidates that are all enqueued before the loop, each of them with every seed.
+
+    Args:
+        network: of the parameters of a trial.
+        parameters: all there are but the seed; wide enough for what is enqueued later, for Optuna keeps a study's.
+        seed: the first one.
+        seeds: how many; more may be asked for later.
+    """
+
+    network: Callable[[Mapping[str, Any]], NetworkSpec]
+    parameters: Mapping[str, BaseDistribution]
+    seed: int
+    seeds: int
+
+    @property
+    def distributions(self) -> Mapping[str, BaseDistribution]:
+        """The parameters, and the seed."""
+        return {**self.parameters, "seed": CategoricalDistribution(tuple(range(self.seed, self.seed + MAX_SEEDS)))}
+
+    def candidate(self, params: Mapping[str, Any]) -> Candidate:
+        """The network of these parameters, with their seed."""
+        try:
+            return Candidate(self.network(params), params["seed"])
+        except UserError as error:
+            raise EvaluationError(str(error)) from None
+
+    def feasible(self, number: int) -> dict[str, Any] | None:
+        """Nothing is limited."""
+        return None
+
+    @property
+    def enumerated(self) -> bool:
+        """So it is."""
+        return True
+
+    def trials(self, wanted: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """The parameters of all trials, seed by seed: those of ``wanted`` with every seed."""
+        wanted = list(wanted)
+        return [{**params, "seed": s} for s in range(self.seed, self.seed + self.seeds) for params in wanted]
+
+
+def check_seeds(seed: int, seeds: int) -> None:
+    """Raise :class:`~effnas.space.errors.UserError` unless they are the first seed and a number of seeds."""
+    check_int("seeds", seeds, 1, MAX_SEEDS)
+    check_int("seed", seed, 0, 2**32 - 1)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from optuna.pruners import BasePruner, NopPruner
-from optuna.samplers import BaseSampler
+from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study
 
 from ..evaluate.evaluation import Evaluator
 from ..evaluate.folder import folder_lock
 from ..evaluate.interrupt import Interrupts
 from ..space.errors import UserError, check_int, check_number
-from .objective import Objective
-from .problem import Problem
+from .objective import Accuracy, Objective
+from .problem import Enqueued, Problem
 from .processes import make_workers
 from .progress import Progress
 from .record import interrupt_running
@@ -26,30 +26,93 @@ from .study import Loop
 from .worker_count import count_workers
 
 
+class StudyOptions(TypedDict, total=False):
+    """How a study is run, whatever it searches; :data:`DEFAULTS` has what is left out.
+
+    Args:
+        workers: processes that evaluate at the same time, sharing this machine's cores; 1: this process; ``auto``: as
+            :func:`~effnas.search.worker_count.count_workers`. Where the evaluator's ``device`` is ``auto``, they take
+            turns with the GPUs.
+        workers_per_device: with ``workers="auto"``, processes that share a GPU.
+        timeout: seconds after which no new trial starts; None: no limit.
+        storage: URL of an Optuna storage, for several machines; None: a journal file in the output folder.
+        study: its name there; None: the command's.
+        pruner: Optuna's; None: every candidate is evaluated to its end.
+        quiet: no progress on standard error.
+    """
+
+    workers: int | str
+    workers_per_device: int
+    timeout: float | None
+    storage: str | None
+    study: str | None
+    pruner: BasePruner | None
+    quiet: bool
+
+
+DEFAULTS: StudyOptions = {
+    "workers": 1,
+    "workers_per_device": 1,
+    "timeout": None,
+    "storage": None,
+    "study": None,
+    "pruner": None,
+    "quiet": False,
+}
+
+
+def complete_options(given: StudyOptions) -> StudyOptions:
+    """The options with :data:`DEFAULTS` for those that are not given.
+
+    Raises:
+        TypeError: there is no such option.
+        UserError: the timeout is none.
+    """
+    for name in given:
+        if name not in DEFAULTS:
+            raise TypeError(f"a study has no option {name!r}; it takes: {', '.join(DEFAULTS)}")
+    options: StudyOptions = {**DEFAULTS, **given}
+    if options["timeout"] is not None:
+        check_number("timeout (seconds)", options["timeout"], 0, open_low=True)
+    return options
+
+
 def run_trials(
     problem: Problem,
     evaluator: Evaluator,
     objective: Objective,
     sampler: BaseSampler,
-    pruner: BasePruner | None,
     write: Callable[[Study, float], dict[str, Any]],
+    options: StudyOptions,
     *,
     name: str,
-    job: Mapping[str, Any],
+    job: Mapping[str, Any] | None,
+    facts: Mapping[str, Any],
     trials: int,
-    workers: int | str,
-    workers_per_device: int,
-    timeout: float | None,
     output: Path,
-    storage: str | None,
-    quiet: bool,
     confirm: int = 0,
     prepare: Callable[[Study], None] = lambda study: None,
 ) -> dict[str, Any]:
     """What every job over a study does: hold the folder, open or find the study, run the loop, write the results.
 
-    ``prepare`` is called with the study before the loop, ``write`` with it and this run's seconds at the end, also
-    after Ctrl-C or SIGTERM. Returns what ``write`` does.
+    Args:
+        problem: what is searched.
+        evaluator: evaluates candidates.
+        objective: turns evaluations into values.
+        sampler: chooses parameters.
+        write: called with the study and this run's seconds at the end, after Ctrl-C or SIGTERM too.
+        options: of :func:`complete_options`.
+        name: of the study where the options name none.
+        job: what the user chose, as plain data; with ``facts`` it identifies the study, and a folder that holds another
+            one is refused. None: ``facts`` and the evaluator do. Everything else may change between two runs.
+        facts: what else makes this study what it is.
+        trials: finished trials to reach.
+        output: the folder.
+        confirm: as :func:`~effnas.search.job.run_search`.
+        prepare: called with the study before the loop.
+
+    Returns:
+        What ``write`` does.
 
     Raises:
         UserError: as :func:`~effnas.search.job.run_search`.
@@ -59,24 +122,70 @@ def run_trials(
     check_int("confirm (less than trials)", confirm, 0, trials - 1)
     if confirm and len(objective.directions) > 1:
         raise UserError(f"confirm must be 0 with several objectives ({', '.join(objective.names)}), got {confirm}")
-    places, note = count_workers(workers, workers_per_device, evaluator)
-    if timeout is not None:
-        check_number("timeout (seconds)", timeout, 0, open_low=True)
+    places, note = count_workers(options["workers"], options["workers_per_device"], evaluator)
+    getattr(evaluator, "prepare", lambda: None)()
+    identity = {"evaluator": repr(evaluator), **facts, **(job or {})}
+    storage, pruner = options["storage"], options["pruner"] or NopPruner()
     owner = f"{platform.node()}:{output.resolve()}"
     start = time.perf_counter()
     with folder_lock(output), Interrupts() as interrupts:
         study = open_study(
-            storage, name, output, objective.directions, dict(job), sampler=sampler, pruner=pruner or NopPruner()
+            storage, options["study"] or name, output, objective.directions, identity, sampler=sampler, pruner=pruner
         )
         interrupt_running(study, owner, shared=storage is not None)
         prepare(study)
-        progress = Progress(study, objective, trials, note, quiet=quiet)
+        progress = Progress(study, objective, trials, note, quiet=options["quiet"])
         try:
             with progress as watcher, make_workers(evaluator, places, interrupts) as pool:
                 shared = storage is not None
                 loop = Loop(study, owner, problem, objective, pool, watcher, interrupts, shared=shared, confirm=confirm)
-                loop.run(trials, timeout)
+                loop.run(trials, options["timeout"])
         except KeyboardInterrupt:
             write(study, time.perf_counter() - start)
             raise
         return write(study, time.perf_counter() - start)
+
+
+def run_enqueued(
+    problem: Enqueued,
+    evaluator: Evaluator,
+    write: Callable[[Study, float], dict[str, Any]],
+    options: StudyOptions,
+    *,
+    name: str,
+    job: Mapping[str, Any] | None,
+    facts: Mapping[str, Any],
+    trials: int,
+    output: Path,
+    prepare: Callable[[Study], None],
+    lacking: str,
+) -> dict[str, Any]:
+    """:func:`run_trials` of candidates that ``prepare`` enqueues, for their accuracy; returns the summary.
+
+    Raises:
+        UserError: as there, or no trial is complete, which ``lacking`` says.
+        KeyboardInterrupt: as there.
+    """
+    summary = run_trials(
+        problem,
+        evaluator,
+        Accuracy(),
+        RandomSampler(0),  # never asked
+        write,
+        options,
+        name=name,
+        job=job,
+        facts=facts,
+        trials=trials,
+        output=output,
+        prepare=prepare,
+    )
+    if not summary["complete"]:
+        raise no_result(output, lacking, f"{summary['failed']} failed", summary["reasons"])
+    return summary
+
+
+def no_result(output: Path, lacking: str, counts: str, reasons: Sequence[str]) -> UserError:
+    """The error of a study without what it was run for: what is lacking, how many trials failed, the first reason."""
+    first = f"; the first reason: {reasons[0]}" if reasons else ""
+    return UserError(f"{output}: {lacking} ({counts}){first}")

@@ -282,19 +282,3 @@ def check_network(network: object, *, optional: bool = True) -> BuiltNetwork | N
 def find_built(*networks: object) -> BuiltNetwork | None:
     """The first of them that is a builder's; None where none is."""
     return next((network for network in networks if isinstance(network, BuiltNetwork)), None)
-
-
-def configured_network(config: Any) -> BuiltNetwork | None:
-    """What the group ``network`` of a job's configuration describes, made; None where it names none.
-
-    Raises:
-        UserError: it describes no BuiltNetwork, or the group has no such file.
-    """
-    if isinstance(config, str):
-        raise UserError(
-            f"network: there is no network/{config:.100}.yaml in your --config-dir (give --config-dir DIR, and in it "
-            "network/NAME.yaml with `_target_: effnas.space.built.BuiltNetwork`)"
-        )
-    from hydra.utils import instantiate
-
-    return check_network(instantiate(config, _convert_="all"))

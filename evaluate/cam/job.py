@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...space.built import BuiltNetwork, configured_network
+from ...space.built import BuiltNetwork
 from ...space.cost import cost
 from ...space.errors import UserError, check_choice
 from ..data.labelled_images import LabelledImages
@@ -23,31 +22,8 @@ from .maps import METHODS, Maps, cam, grad_cam
 from .networks import LoadedNetwork, load_networks
 from .report import column_title, write_cam
 
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
 #: Images per pass, at most; halved where that does not fit into memory.
 BATCH_SIZE = 8
-
-
-@dataclass
-class CamJob:
-    """The settings of activation maps that are not a choice of YAML; the group is checked by what it constructs."""
-
-    weights: Any = field(default_factory=list)
-    architecture: Any = field(default_factory=list)
-    images: Any = field(default_factory=list)
-    part: str = "test"
-    method: str = "cam"
-    layer: str | None = None
-    target: Any = None
-    resolution: int | None = None
-    padding: str | None = None
-    bn_eps: float | None = None
-    device: str = "auto"
-    json: bool = False
-    data: Any = None
-    network: Any = None
 
 
 def run_cam(
@@ -55,7 +31,7 @@ def run_cam(
     images: Any,
     data: LabelledImages,
     *,
-    architecture: Any = None,
+    architecture: Any = (),
     network: BuiltNetwork | None = None,
     method: str = "cam",
     layer: str | None = None,
@@ -211,28 +187,3 @@ def _predictions(maps: Maps, names: Sequence[str] | None) -> list[dict[str, Any]
 
 def _name(index: int, names: Sequence[str] | None) -> str:
     return names[index] if names else f"class {index}"
-
-
-def run_cam_job(config: DictConfig, output: Path, command: str) -> dict[str, Any]:
-    """Make the objects that the configuration names and run :func:`run_cam`."""
-    from hydra.utils import instantiate
-    from omegaconf import OmegaConf
-
-    plain: Any = OmegaConf.to_container(config, resolve=True)
-    return run_cam(
-        plain["weights"],
-        plain["images"],
-        instantiate(config.data, _convert_="all"),
-        architecture=plain["architecture"],
-        network=configured_network(config.network),
-        method=config.method,
-        layer=config.layer,
-        target=config.target,
-        part=config.part,
-        resolution=config.resolution,
-        padding=config.padding,
-        bn_eps=config.bn_eps,
-        device=config.device,
-        output=output,
-        command=command,
-    )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import glob
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...space.built import BuiltNetwork, check_network
 from ...space.errors import UserError, check_choice
@@ -22,30 +22,9 @@ from .reading import read_points, read_run
 from .references import SETS, published_points
 from .report import write_comparison
 
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
 AXES, SCALES = ("macs", "params", "latency"), ("log", "linear")
 #: The family of members that name none.
 YOURS = "yours"
-
-
-@dataclass
-class CompareJob:
-    """The settings of a comparison."""
-
-    members: Any = None
-    families: Any = None
-    references: Any = None
-    x: Any = None
-    scale: str = "log"
-    names: bool = True
-    latency: bool = False
-    latency_rounds: int = 5
-    threads: int | None = 1
-    device: str = "cpu"
-    json: bool = False
-    network: Any = None
 
 
 def run_compare(
@@ -261,14 +240,3 @@ def _measure_latencies(
     measured = {timed(point): by_digest[network.digest] for point, network in networks.items()}
     kept = {family: [timed(point) for point in points] for family, points in families.items()}
     return kept, [timed(point) for point in references], measured, unbuilt
-
-
-def run_compare_job(config: DictConfig, output: Path, command: str) -> dict[str, Any]:
-    """Run :func:`run_compare` as the configuration says."""
-    from hydra.utils import instantiate
-    from omegaconf import OmegaConf
-
-    given: Any = OmegaConf.to_container(config, resolve=True)
-    given.pop("json")
-    given["network"] = instantiate(config.network, _convert_="all")
-    return run_compare(given.pop("members"), **given, output=output, command=command)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
-from ...space.built import BuiltNetwork, configured_network
+from ...space.built import BuiltNetwork
 from ...space.cost import cost
 from ...space.errors import UserError, check_choice, check_int
 from ...space.network_spec import NetworkSpec
@@ -27,32 +27,9 @@ from ..progress_bar import progress_bar
 from .predict import predict
 from .report import write_evaluation
 
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
 PRECISIONS = ("fp32", "bf16")
 #: Timed passes of the latency, at most, and seconds that they may take together.
 REPEATS, LATENCY_SECONDS = 50, 5.0
-
-
-@dataclass
-class EvaluateJob:
-    """The settings of an evaluation that are not a choice of YAML; the groups are checked by what they construct."""
-
-    architecture: str | None = None
-    weights: str | None = None
-    part: str = "test"
-    resolution: int | None = None
-    padding: str | None = None
-    bn_eps: float | None = None
-    device: str = "auto"
-    threads: int | None = None
-    precision: str = "fp32"
-    batch_size: int = 64
-    latency_batch: int | None = 1
-    json: bool = False
-    data: Any = None
-    network: Any = None
 
 
 def run_evaluate(
@@ -193,26 +170,3 @@ def _latency(
         raise UserError(f"latency_batch={batch_size}: {error}; set a smaller one, or null") from error
     found = asdict(measured)
     return {key: value for key, value in found.items() if key != "fvcore"}
-
-
-def run_evaluate_job(config: DictConfig, output: Path, command: str) -> dict[str, Any]:
-    """Make the objects that the configuration names and run :func:`run_evaluate`."""
-    from hydra.utils import instantiate
-
-    return run_evaluate(
-        config.architecture,
-        config.weights,
-        instantiate(config.data, _convert_="all"),
-        network=configured_network(config.network),
-        part=config.part,
-        resolution=config.resolution,
-        padding=config.padding,
-        bn_eps=config.bn_eps,
-        device=config.device,
-        threads=config.threads,
-        precision=config.precision,
-        batch_size=config.batch_size,
-        latency_batch=config.latency_batch,
-        output=output,
-        command=command,
-    )

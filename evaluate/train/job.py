@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
-from ...space.built import BuiltNetwork, configured_network
+from ...space.built import BuiltNetwork
 from ...space.errors import UserError, check_int, check_number
 from ...space.network_spec import NetworkSpec
 from ...space.weights.contents import Weights
@@ -31,32 +31,6 @@ from .recipe import Training
 from .report import CHECKPOINT, write_training
 from .starting_point import StartingPoint, find_starting_point
 from .train import train
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
-
-@dataclass
-class TrainJob:
-    """The settings of a training that are not a choice of YAML; the groups are checked by what they construct."""
-
-    architecture: str | None = None
-    weights: str | None = None
-    grow: bool = False
-    num_classes: Any = "auto"
-    resolution: int | None = None
-    padding: str | None = None
-    bn_eps: float | None = None
-    seed: int = 0
-    device: str = "auto"
-    threads: int | None = None
-    test: bool = True
-    checkpoint_every: float = 1.0
-    tensorboard: bool = True
-    json: bool = False
-    data: Any = None
-    training: Any = None
-    network: Any = None
 
 
 def run_train(
@@ -225,29 +199,3 @@ def _test(
         group=group,
     )
     return {"test_accuracy": accuracy, "test_loss": loss, "test_images": len(images)}
-
-
-def run_train_job(config: DictConfig, output: Path, command: str) -> dict[str, Any]:
-    """Make the objects that the configuration names and run :func:`run_train`."""
-    from hydra.utils import instantiate
-
-    return run_train(
-        config.architecture,
-        instantiate(config.data, _convert_="all"),
-        instantiate(config.training, _convert_="all"),
-        network=configured_network(config.network),
-        weights=config.weights,
-        grow=config.grow,
-        num_classes=config.num_classes,
-        resolution=config.resolution,
-        padding=config.padding,
-        bn_eps=config.bn_eps,
-        seed=config.seed,
-        device=config.device,
-        threads=config.threads,
-        test=config.test,
-        checkpoint_every=config.checkpoint_every,
-        tensorboard=config.tensorboard,
-        output=output,
-        command=command,
-    )

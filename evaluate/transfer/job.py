@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...space.built import BuiltNetwork, check_network
 from ...space.errors import UserError, check_int
@@ -26,29 +26,8 @@ from ..train.recipe import Training
 from .datasets import named_data
 from .report import Run, write_transfer
 
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
 #: Beside a training's own files: what it was, and how many images it saw. Written when it has finished.
 RECORD = "run.json"
-
-
-@dataclass
-class TransferJob:
-    """The settings of a transfer that are not a choice of YAML; the recipe is checked by what it constructs."""
-
-    architecture: Any = None
-    weights: Any = None
-    datasets: Any = None
-    data: Any = None
-    resolution: int | None = None
-    seeds: int = 1
-    seed: int = 0
-    device: str = "auto"
-    threads: int | None = None
-    json: bool = False
-    training: Any = None
-    network: Any = None
 
 
 @dataclass(frozen=True)
@@ -63,9 +42,10 @@ class _Start:
 def run_transfer(
     architecture: Sequence[str | None] | str,
     weights: Sequence[str | None] | str,
-    datasets: Mapping[str, LabelledImages],
+    datasets: Mapping[str, LabelledImages] | Sequence[str] | str,
     training: Training,
     *,
+    data: Mapping[str, Any] | None = None,
     network: BuiltNetwork | None = None,
     resolution: int | None = None,
     seeds: int = 1,
@@ -85,8 +65,10 @@ def run_transfer(
         architecture: zoo names or files, one per network; empty or None: the one that its weights name, or else
             ``network``.
         weights: files that they start from, in the same order; empty or None: from scratch.
-        datasets: by name, in the order of the table.
+        datasets: by name, in the order of the table; or names alone, of choices of the group ``data``.
         training: the recipe, of all.
+        data: with names alone, changes to what they stand for
+            (:func:`~effnas.evaluate.transfer.datasets.named_data`).
         network: a network of the user's own builder; files of its networks need it.
         resolution: of the input in pixels; None: each network's own.
         seeds: trainings of each network on each data set.
@@ -108,6 +90,8 @@ def run_transfer(
     check_int("seed", seed, 0, 2**32 - 1 - seeds)
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise UserError("effnas transfer runs in one process; with torchrun use effnas train, one network at a time")
+    if not isinstance(datasets, Mapping):
+        datasets = named_data([str(name) for name in as_list(datasets)], data or {})
     starts, output = _starts(architecture, weights, network), Path(output)
     if resolution is not None:
         starts = [replace(start, network=start.network.with_(resolution=resolution)) for start in starts]
@@ -120,8 +104,8 @@ def run_transfer(
     with folder_lock(output):
         identities = [task.identity(training) for task in tasks]
         found = {i: run for i, task in enumerate(tasks) if (run := _read_finished(task, identities[i])) is not None}
-        for data in {tasks[i].data for i in range(len(tasks)) if i not in found}:
-            find_table(data, "train")  # what is not there is told before hours of training, not after
+        for images in {tasks[i].data for i in range(len(tasks)) if i not in found}:
+            find_table(images, "train")  # what is not there is told before hours of training, not after
         for i, task in enumerate(tasks):
             if i in found:
                 continue
@@ -258,25 +242,3 @@ def _told_apart(starts: Sequence[_Start]) -> Iterator[_Start]:
 def _safe(name: str) -> str:
     """As the name of a folder."""
     return re.sub(r"[^\w.+-]+", "_", name).strip("._") or "_"
-
-
-def run_transfer_job(config: DictConfig, output: Path, command: str) -> dict[str, Any]:
-    """Make the objects that the configuration names and run :func:`run_transfer`."""
-    from hydra.utils import instantiate
-    from omegaconf import OmegaConf
-
-    given: Any = OmegaConf.to_container(config, resolve=True)
-    return run_transfer(
-        given["architecture"],
-        given["weights"],
-        named_data([str(name) for name in as_list(given["datasets"])], given["data"] or {}),
-        instantiate(config.training, _convert_="all"),
-        network=instantiate(config.network, _convert_="all"),
-        resolution=config.resolution,
-        seeds=config.seeds,
-        seed=config.seed,
-        device=config.device,
-        threads=config.threads,
-        output=output,
-        command=command,
-    )

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-from optuna.study import Study
+from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-from ...search.problem import Candidate
-from ...search.record import enqueue_missing
+from ...search.problem import Enqueued
 from ...space.cost import cost
 from ...space.errors import UserError, check_choice, check_number
 from ...space.multipliers import DIVISOR
@@ -36,40 +33,11 @@ class Member(NamedTuple):
         return self.met.network
 
 
-@dataclass(frozen=True)
-class AblationProblem:
+def ablation_problem(members: Sequence[Member], seed: int, seeds: int) -> Enqueued:
     """The trainings as the search loop sees them: rule, factor and seed are the parameters of a trial."""
-
-    members: tuple[Member, ...]
-    seeds: tuple[int, ...]
-
-    @property
-    def distributions(self) -> Mapping[str, BaseDistribution]:
-        """Wide ranges: more seeds may be asked for later, and Optuna keeps a study's distributions."""
-        return {
-            "rule": CategoricalDistribution((BASE, *RULES)),
-            "factor": FloatDistribution(0, 1e6),
-            "seed": CategoricalDistribution(tuple(range(self.seeds[0], self.seeds[0] + 100))),
-        }
-
-    def candidate(self, params: Mapping[str, Any]) -> Candidate:
-        """The base as this rule scales it to this factor."""
-        wanted = params["rule"], params["factor"]
-        return Candidate(next(m.network for m in self.members if (m.rule, m.factor) == wanted), params["seed"])
-
-    def feasible(self, number: int) -> dict[str, Any] | None:
-        """Nothing is limited."""
-        return None
-
-    @property
-    def enumerated(self) -> bool:
-        """The members are the candidates."""
-        return True
-
-    def enqueue(self, study: Study) -> None:
-        """Every member and seed that is neither waiting nor finished, seed by seed."""
-        wanted = [{"rule": m.rule, "factor": m.factor, "seed": seed} for seed in self.seeds for m in self.members]
-        enqueue_missing(study, wanted)
+    networks = {(m.rule, m.factor): m.network for m in members}
+    parameters = {"rule": CategoricalDistribution((BASE, *RULES)), "factor": FloatDistribution(0, 1e6)}
+    return Enqueued(lambda params: networks[params["rule"], params["factor"]], parameters, seed, seeds)
 
 
 def checked_rules(rules: Any) -> tuple[str, ...]:

@@ -8,66 +8,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Unpack
 
-from optuna.pruners import BasePruner
-from optuna.samplers import RandomSampler
 from optuna.study import Study
 
 from ...evaluate.evaluation import Evaluator
-from ...search.objective import Accuracy
-from ...search.trials import run_trials
-from ...space.built import BuiltNetwork, configured_network
-from ...space.errors import UserError, check_choice, check_int, check_number
+from ...search.problem import check_seeds
+from ...search.trials import StudyOptions, complete_options, run_enqueued
+from ...space.built import BuiltNetwork
+from ...space.errors import check_choice, check_int
 from ...space.network_spec import NetworkSpec
-from ..scale.job import base_network
+from ..compound import SEARCHED, base_network
 from .latency import LatencyRatios
 from .points import Grid, Scaled, grid_points
 from .ranking import CHOICES
 from .report import write_grid
-from .study import GridPlan, GridProblem
+from .study import GridPlan, grid_problem
 
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
-__all__ = ["GridJob", "grid_points", "run_grid_job", "run_grid_search"]
-
-#: Where ``effnas search`` writes what is scaled.
-BASELINE = "outputs/search/baseline.yaml"
-
-
-@dataclass
-class GridJob:
-    """The settings of a grid search that are not a choice of YAML; the groups are checked by what they construct."""
-
-    baseline: str | None = None
-    network: Any = None
-    alpha: Any = (1.0, 1.4)
-    beta: Any = (1.0, 1.2)
-    gamma: Any = (1.0, 1.3)
-    step: float = 0.05
-    ratio: str = "nominal"
-    solve: str = "gamma"
-    tolerance: float | None = None
-    choose: str = "surface"
-    refine: int = 0
-    latency_batch: int = 1
-    latency_device: str = "cpu"
-    latency_threads: int | None = None
-    seeds: int = 1
-    seed: int = 0
-    workers: Any = 1
-    workers_per_device: int = 1
-    timeout: float | None = None
-    storage: str | None = None
-    study: str | None = None
-    json: bool = False
-    evaluator: Any = None
-    data: Any = None
-    training: Any = None
-    pruner: Any = None
+__all__ = ["grid_points", "run_grid_search"]
 
 
 def run_grid_search(
@@ -89,16 +48,10 @@ def run_grid_search(
     latency_threads: int | None = None,
     seeds: int = 1,
     seed: int = 0,
-    workers: int | str = 1,
-    workers_per_device: int = 1,
-    timeout: float | None = None,
-    pruner: BasePruner | None = None,
     output: str | Path = "outputs/grid",
-    storage: str | None = None,
-    study: str | None = None,
     job: Mapping[str, Any] | None = None,
     command: str = "",
-    quiet: bool = False,
+    **options: Unpack[StudyOptions],
 ) -> dict[str, Any]:
     """Train the baseline scaled by every point of the grid at φ = 1 and rank them; continues from what ``output`` has.
 
@@ -116,10 +69,10 @@ def run_grid_search(
             (:class:`~effnas.scaling.grid.latency.LatencyRatios`).
         seeds: trainings of each point; two or more tell whether the winner stands out from the noise.
         seed: the first of them.
-        workers, workers_per_device, timeout, pruner, storage, study, job, command, quiet: as for
-            :func:`~effnas.search.job.run_search`.
         output: folder of ``coefficients.yaml``, ``baseline.yaml``, ``points.csv``, ``trials.csv``, ``summary.json`` and
             ``grid.png``.
+        job, command: as :func:`~effnas.search.job.run_search`.
+        options: how the study is run, :class:`~effnas.search.trials.StudyOptions`.
 
     Returns:
         The content of ``summary.json``.
@@ -130,17 +83,12 @@ def run_grid_search(
     """
     check_choice("choose", choose, CHOICES)
     check_int("refine", refine, 0, 10)
-    check_int("seeds", seeds, 1, 100)
-    check_int("seed", seed, 0, 2**32 - 1)
-    if timeout is not None:
-        check_number("timeout (seconds)", timeout, 0, open_low=True)
-    output = Path(output)
-    architecture = base_network(baseline, network, BASELINE)
+    check_seeds(seed, seeds)
+    output, how = Path(output), complete_options(options)
+    architecture = base_network(baseline, network, SEARCHED)
     scaled = Scaled(architecture)
     grid = Grid(alpha, beta, gamma, step, ratio, solve, tolerance)
-    problem = GridProblem(scaled, tuple(range(seed, seed + seeds)))
-    job = {**(job or {"evaluator": repr(evaluator)}), **grid.settings()}
-    job |= {"baseline": architecture.digest, "seed": seed}
+    facts = {**grid.settings(), "baseline": architecture.digest, "seed": seed}
     latency = None
     if ratio == "latency":
         latency = LatencyRatios(
@@ -150,78 +98,48 @@ def run_grid_search(
             batch_size=latency_batch,
             device=latency_device,
             threads=latency_threads,
-            quiet=quiet,
+            quiet=how["quiet"],
         )
-        job |= latency.settings
-    plan = GridPlan(problem, grid, grid.points(scaled, latency), refine, latency, quiet=quiet)
-    getattr(evaluator, "prepare", lambda: None)()
+        facts |= latency.settings
+    problem = grid_problem(scaled, seed, seeds)
+    plan = GridPlan(problem, scaled, grid, grid.points(scaled, latency), refine, latency, quiet=how["quiet"])
 
     def write(optuna_study: Study, seconds: float) -> dict[str, Any]:
-        facts: dict[str, Any] = {"evaluator": type(evaluator).__name__, "command": command, "choose": choose}
-        facts["settings"] = grid.settings()
-        facts["latencies"] = {} if latency is None else latency.known
-        summary = write_grid(optuna_study, scaled, plan.rounds, output, seed=seed, seconds=seconds, **facts)
-        return {"summary": summary, "done": plan.done(optuna_study)}
+        plan.look(optuna_study)
+        return write_grid(
+            optuna_study,
+            scaled,
+            plan.rounds,
+            output,
+            choose=choose,
+            latencies={} if latency is None else latency.known,
+            settings=grid.settings(),
+            seed=seed,
+            seconds=seconds,
+            evaluator=type(evaluator).__name__,
+            command=command,
+        )
 
-    deadline = None if timeout is None else time.monotonic() + timeout
+    deadline = None if how["timeout"] is None else time.monotonic() + how["timeout"]
     while True:  # the grid, then each round of refinement
         asked = plan.trainings
-        result = run_trials(
+        if deadline is not None:
+            how = {**how, "timeout": max(deadline - time.monotonic(), 1e-3)}
+        summary = run_enqueued(
             problem,
             evaluator,
-            Accuracy(),
-            RandomSampler(seed),  # never asked: every trial was enqueued
-            pruner,
             write,
-            name=study or "grid",
+            how,
+            name="grid",
             job=job,
+            facts=facts,
             trials=asked,
-            workers=workers,
-            workers_per_device=workers_per_device,
-            timeout=None if deadline is None else max(deadline - time.monotonic(), 1e-3),
             output=output,
-            storage=storage,
-            quiet=quiet,
             prepare=plan.prepare,
+            lacking="no point of the grid has a result",
         )
-        summary: dict[str, Any] = result["summary"]
         late = deadline is not None and time.monotonic() >= deadline
         # what is not done though nothing is left to ask for is with another machine
-        if late or (plan.last if result["done"] else plan.trainings <= asked):
+        if late or (plan.last if plan.done else plan.trainings <= asked):
             break
-    if summary["best"] is None:
-        first = f"; the first reason: {summary['reasons'][0]}" if summary["reasons"] else ""
-        raise UserError(f"{output}: no point of the grid has a result ({summary['failed']} failed){first}")
     return summary
-
-
-def run_grid_job(config: DictConfig, output: Path, command: str) -> dict[str, Any]:
-    """Make the objects that the configuration names and run :func:`run_grid_search`."""
-    from hydra.utils import instantiate
-    from omegaconf import OmegaConf
-    from omegaconf.errors import InterpolationKeyError
-
-    try:
-        plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    except InterpolationKeyError as error:
-        raise UserError(
-            f"{error.full_key or 'the configuration'}: refers to an option that this command does not "
-            f"have ({str(error).splitlines()[0]}): set it yourself, like evaluator.space=mobile_cifar"
-        ) from None
-    return run_grid_search(
-        config.baseline,
-        instantiate(config.evaluator, _convert_="all"),
-        network=configured_network(config.network),
-        pruner=instantiate(config.pruner, _convert_="all"),
-        output=output,
-        job={key: plain[key] for key in ("evaluator", "data", "training", "pruner")},
-        command=command,
-        **{
-            key: plain[key]
-            for key in (
-                *("alpha", "beta", "gamma", "step", "ratio", "solve", "tolerance", "choose", "refine"),
-                *("latency_batch", "latency_device", "latency_threads"),
-                *("seeds", "seed", "workers", "workers_per_device", "timeout", "storage", "study"),
-            )
-        },
-    )

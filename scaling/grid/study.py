@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.distributions import FloatDistribution
 from optuna.study import Study
 
-from ...evaluate.evaluation import EvaluationError
-from ...search.problem import Candidate
+from ...search.problem import Enqueued
 from ...search.record import enqueue_missing, is_counted
 from ...space.errors import UserError
+from ...space.network_spec import NetworkSpec
 from ..coefficients import Coefficients
 from .latency import LatencyRatios
 from .points import NAMES, Grid, Measure, Scaled
@@ -29,38 +28,17 @@ ROUND = 8
 CENTERS = 3
 
 
-@dataclass(frozen=True)
-class GridProblem:
-    """The grid as the search loop sees it: a point and a seed are the parameters of a trial."""
+def grid_problem(scaled: Scaled, seed: int, seeds: int) -> Enqueued:
+    """The grid as the search loop sees it: a point and a seed are the parameters of a trial.
 
-    scaled: Scaled
-    seeds: tuple[int, ...]
+    A point's network is the baseline scaled by it at φ = 1.
+    """
 
-    @property
-    def distributions(self) -> Mapping[str, BaseDistribution]:
-        """Each coefficient, and the seeds.
-
-        Wide ranges: more seeds and a finer grid may be asked for later, and Optuna keeps a study's distributions.
-        """
-        found: dict[str, BaseDistribution] = {name: FloatDistribution(1, 10) for name in NAMES}
-        return {**found, "seed": CategoricalDistribution(tuple(range(self.seeds[0], self.seeds[0] + 100)))}
-
-    def candidate(self, params: Mapping[str, Any]) -> Candidate:
-        """The baseline scaled by the point at φ = 1."""
+    def network(params: Mapping[str, Any]) -> NetworkSpec:
         point = Coefficients(*(params[name] for name in NAMES))
-        try:
-            return Candidate(self.scaled.network(point) or self.scaled.make(point), params["seed"])
-        except UserError as error:
-            raise EvaluationError(str(error)) from None
+        return scaled.network(point) or scaled.make(point)
 
-    def feasible(self, number: int) -> dict[str, Any] | None:
-        """Nothing is limited."""
-        return None
-
-    @property
-    def enumerated(self) -> bool:
-        """The points are the candidates."""
-        return True
+    return Enqueued(network, {name: FloatDistribution(1, 10) for name in NAMES}, seed, seeds)
 
 
 class GridPlan:
@@ -71,7 +49,8 @@ class GridPlan:
     running settles it.
 
     Args:
-        problem: makes the candidates.
+        problem: of :func:`grid_problem`.
+        scaled: makes the networks.
         grid: the coarse one.
         points: of the grid.
         rounds: of refinement.
@@ -81,7 +60,8 @@ class GridPlan:
 
     def __init__(
         self,
-        problem: GridProblem,
+        problem: Enqueued,
+        scaled: Scaled,
         grid: Grid,
         points: Sequence[Coefficients],
         rounds: int,
@@ -89,10 +69,12 @@ class GridPlan:
         *,
         quiet: bool = False,
     ) -> None:
-        self._problem, self._grid, self._scaled, self._coarse = problem, grid, problem.scaled, tuple(points)
+        self._problem, self._grid, self._scaled, self._coarse = problem, grid, scaled, tuple(points)
         self._rounds, self._latency = rounds, latency
         self._told = quiet
         self._settled: list[list[Coefficients]] = []
+        #: Whether everything so far was trained when the study was last looked at.
+        self.done = False
 
     @property
     def rounds(self) -> list[Sequence[Coefficients]]:
@@ -113,11 +95,11 @@ class GridPlan:
     def trainings(self) -> int:
         """All there can be, duplicates of equal networks included."""
         most = len(self._coarse) + ROUND * self._rounds
-        return max(most, len(self.points)) * len(self._problem.seeds)
+        return max(most, len(self.points)) * self._problem.seeds
 
     def announcement(self) -> str:
         """How much there is to train."""
-        seeds = len(self._problem.seeds)
+        seeds = self._problem.seeds
         networks = [n for p in self._coarse if (n := self._scaled.network(p)) is not None]
         different = len({network.digest for network in networks})
         text = f"{len(self._coarse)} points, {different} different networks: {different * seeds} trainings"
@@ -128,11 +110,11 @@ class GridPlan:
             text += f"; then {rounds} of at most {ROUND} new networks: {most} more at most"
         return text
 
-    def done(self, study: Study) -> bool:
-        """Whether every point has its trainings, and nothing waits or runs."""
+    def look(self, study: Study) -> None:
+        """Set ``done``: whether every point has its trainings, and nothing waits or runs."""
         trials = study.get_trials(deepcopy=False)
         finished = {_key(trial.params) for trial in trials if is_counted(trial)}
-        return all(t.state.is_finished() for t in trials) and all(_key(params) in finished for params in self._all())
+        self.done = all(t.state.is_finished() for t in trials) and all(_key(p) in finished for p in self._all())
 
     def prepare(self, study: Study) -> None:
         """Settle the next round if it is its turn, and enqueue every point and seed that is not there yet."""
@@ -141,7 +123,8 @@ class GridPlan:
             self._told = True
         stored = study.user_attrs.get(ROUNDS, [])
         self._settled = [[Coefficients(*values) for values in points] for points in stored]
-        if not self.last and self.done(study):
+        self.look(study)
+        if not self.last and self.done:
             self._settled.append(self._next(study))
             rows = [[[getattr(p, name) for name in NAMES] for p in points] for points in self._settled]
             study.set_user_attr(ROUNDS, rows)
@@ -153,7 +136,7 @@ class GridPlan:
 
     def _all(self) -> list[dict[str, Any]]:
         """The parameters of every trial, seed by seed."""
-        return [{**{n: getattr(p, n) for n in NAMES}, "seed": s} for s in self._problem.seeds for p in self.points]
+        return self._problem.trials({name: getattr(p, name) for name in NAMES} for p in self.points)
 
 
 def _key(params: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -5,94 +5,35 @@ Torch-free but for ResNet-50, and without table libraries, so that the command s
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
-import json
 import math
-import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from ...evaluate.folder import write_json
 from ...space.cost import cost
 from ...space.errors import UserError, check_choice
-from ...space.files import write_text
 from ...space.network_spec import NetworkSpec
-from ...space.tables import text_table
 from ...space.zoo import PUBLISHED, load_architecture
+from .report import UNITS, write_reproduction
 from .tables import TABLES, PaperRow
 
-_UNITS = {"M": 10**6, "B": 10**9}
-_TITLES = {
-    "table2": "Table 2: EfficientNet-B0..B7; multipliers of the authors' code, the paper prints none",
-    "table3": "Table 3: scaling up MobileNets and ResNet-50",
-    "table7": "Table 7: EfficientNet-B0 scaled along one dimension and along all three",
-}
-_CONVENTIONS = (
-    "difference: ours against the printed number; agrees: ours, rounded to as many digits, is the printed number.",
-    "Ours are MACs of convolutions and linear layers. Repeats of every stage round up; all channels (stem and head "
-    "too) go to multiples of 8; the resolution is the nearest whole number of pixels.",
-    "The printed coefficients are rounded, too: the paper's Figure 4 calls 299 pixels r=1.3, which would be 291.",
-)
 #: Points tried in the interval that rounds to a printed coefficient: of one that is scaled alone, of each of three.
 _STEPS = (100, 10)
 
 
-@dataclass
-class ReproduceJob:
-    """Options of ``effnas reproduce``.
-
-    Args:
-        table: table2, table3 or table7.
-        json: print JSON instead of a table.
-    """
-
-    table: str | None = None
-    json: bool = False
-
-
-def run_reproduce(options: ReproduceJob, output: Path) -> list[dict[str, Any]]:
+def run_reproduce(table: str | None = None, *, output: str | Path = "outputs/reproduce") -> list[dict[str, Any]]:
     """:func:`reproduce` with ``reproduce.json`` and ``reproduce.csv`` written into ``output``.
 
     Raises:
         UserError: no table named, or none of that name.
     """
-    if options.table is None:
+    if table is None:
         raise UserError(f"name a table of the EfficientNet paper: {', '.join(TABLES)}, as in effnas reproduce table3")
-    rows = reproduce(options.table)
-    write_json(output / "reproduce.json", rows)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(output / "reproduce.csv", text.getvalue())
+    rows = reproduce(table)
+    write_reproduction(rows, Path(output))
     return rows
-
-
-def render(options: ReproduceJob, rows: list[dict[str, Any]]) -> str:
-    """The result of :func:`run_reproduce` as the text the command prints: JSON, or a table with its notes."""
-    if options.json:
-        return json.dumps(rows, indent=2)
-    with_params = any(row["paper_params"] for row in rows)
-    header = ["", "d", "w", "r", "pixels", "MACs: paper", "ours", "difference", "agrees"]
-    header += ["params: paper", "ours", "difference", "agrees"] if with_params else []
-    cells = []
-    for row in rows:
-        line = [row["name"], *(f"{row[key]:g}" for key in ("depth", "width", "resolution_ratio"))]
-        line += [str(row["resolution"]), *_compared(row, "macs", "B")]
-        cells.append(line + (_compared(row, "params", "M") if with_params else []))
-    notes = []
-    for note, same in itertools.groupby((row for row in rows if row["note"]), lambda row: row["note"]):
-        names = " and ".join(row["name"] for row in same)
-        notes.append(textwrap.fill(f"{names}: {note}", 118, initial_indent="- ", subsequent_indent="  "))
-    printed = any(row["coefficients"] == "printed" for row in rows)
-    closing = "\n".join(textwrap.fill(line, 118) for line in _CONVENTIONS[: 3 if printed else 2])
-    parts = [_TITLES[str(options.table)], text_table(header, cells), "\n".join(notes), closing]
-    return "\n\n".join(part for part in parts if part)
 
 
 def reproduce(table: str) -> list[dict[str, Any]]:
@@ -119,7 +60,7 @@ def scaled(network: str, depth: float, width: float, resolution: float) -> Netwo
 def interval(printed: str) -> tuple[float, float]:
     """What rounds to a printed number, "1.8B": half a unit of its last digit to either side."""
     number = Decimal(printed.rstrip("MB"))
-    unit, half = _UNITS.get(printed[-1], 1), Decimal(5).scaleb(int(number.as_tuple().exponent) - 1)
+    unit, half = UNITS.get(printed[-1], 1), Decimal(5).scaleb(int(number.as_tuple().exponent) - 1)
     return float((number - half) * unit), float((number + half) * unit)
 
 
@@ -160,12 +101,6 @@ def _comparison(what: str, printed: str, ours: int) -> dict[str, Any]:
         f"{what}_difference": round(200 * ours / (low + high) - 100, 2),
         f"{what}_agree": low <= ours < high,
     }
-
-
-def _compared(row: dict[str, Any], what: str, unit: str) -> list[str]:
-    ours = row[what] / _UNITS[unit]
-    agrees = "yes" if row[f"{what}_agree"] else "no"
-    return [row[f"paper_{what}"], f"{ours:#.4g}{unit}", f"{row[f'{what}_difference']:+.1f} %", agrees]
 
 
 def _why(row: PaperRow, macs: int) -> str:

@@ -1,4 +1,4 @@
-"""What ``effnas scale`` computes and prints: one network or a family of them, from φ, a preset or a budget.
+"""``effnas scale``: one network or a family of them, from φ, a preset or a budget.
 
 Torch-free and without table libraries, so that the command starts at once; a builder's network and a limit on latency
 need torch.
@@ -6,40 +6,58 @@ need torch.
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ...space.built import check_network
+from ...space.built import BuiltNetwork
 from ...space.cost import cost
 from ...space.errors import UserError, check_number, unknown
 from ...space.network_spec import NetworkSpec
 from ...space.quantity import parse_quantity
-from ...space.tables import text_table
-from ...space.zoo import load_architecture, zoo
+from ...space.zoo import zoo
 from ..coefficients import PAPER, PRESETS, load_coefficients
-from ..compound import scale_by
+from ..compound import BASELINE, base_network, scale_by
 from ..rules import Multipliers, Rule, load_shares, make_rule
 from ..solve import TARGETS, Latency, solve_phi
-from .explain import explain, explain_rows
+from .explain import explain_rows
+from .report import write_scale
 
 MAX_FAMILY = 1000
 #: Timed passes of a network when latency is a target: about a dozen networks are measured.
 LATENCY_REPEATS = 20
-_DEFAULT_BASELINE = "efficientnet_b0"
 _RANGE = re.compile(r"(-?[0-9]+)\.\.(-?[0-9]+)")
 
 
-@dataclass
-class ScaleJob:
-    """Options of ``effnas scale``; exactly one of phi, preset, family and the targets, or explain, says what to make.
+def run_scale(
+    *,
+    baseline: NetworkSpec | str | None = None,
+    network: BuiltNetwork | None = None,
+    rule: str = "compound",
+    coefficients: Any = None,
+    shares: Sequence[float] | str | None = None,
+    depth_rounding: str = "up",
+    phi: float | None = None,
+    preset: str | None = None,
+    family: Sequence[float] | float | str | None = None,
+    target_macs: float | str | None = None,
+    target_params: float | str | None = None,
+    target_activations: float | str | None = None,
+    target_memory: float | str | None = None,
+    target_latency: float | str | None = None,
+    latency_batch: int = 1,
+    latency_device: str = "cpu",
+    latency_threads: int | None = None,
+    explain: bool = False,
+    json: bool = False,
+    output: str | Path = "outputs/scale",
+) -> dict[str, Any] | list[dict[str, Any]]:
+    """Make one network or a family; exactly one of phi, preset, family and the targets, or explain, says what to make.
 
     Args:
-        baseline: zoo name or architecture file; None: ``network``, or else efficientnet_b0.
+        baseline: a network; a string is a zoo name or an architecture file; None: ``network``, or else efficientnet_b0.
         network: a network of the user's own builder; files of its networks need it, too.
         rule: how depth, width and resolution grow with φ: of :data:`~effnas.scaling.rules.RULES`.
         coefficients: of compound and lacs: "paper", three numbers ("1.2,1.1,1.15" or a list) or a coefficients file;
@@ -54,157 +72,92 @@ class ScaleJob:
         target_memory: the same for peak memory in bytes (see ``effnas.cost``); 6MB and 6M are 6·10^6.
         target_latency: the same for seconds per batch as measured here and now; a number or text such as 12ms.
         latency_batch, latency_device, latency_threads: of that measurement
-        (:func:`~effnas.evaluate.machine.profile.profile`).
+            (:func:`~effnas.evaluate.machine.profile.profile`).
         explain: why the published table is not the formula.
-        json: print JSON instead of a table.
-    """
+        json: one document is wanted: refuse explain beside networks.
+        output: folder of ``scale.json`` and of a YAML file for each network.
 
-    # Any: Hydra hands over numbers, texts and lists as the user wrote them
-    baseline: str | None = None
-    network: Any = None
-    rule: str = "compound"
-    coefficients: Any = None
-    shares: Any = None
-    depth_rounding: str = "up"
-    phi: float | None = None
-    preset: str | None = None
-    family: Any = None
-    target_macs: Any = None
-    target_params: Any = None
-    target_activations: Any = None
-    target_memory: Any = None
-    target_latency: Any = None
-    latency_batch: int = 1
-    latency_device: str = "cpu"
-    latency_threads: int | None = None
-    explain: bool = False
-    json: bool = False
-
-
-def run_scale(options: ScaleJob, output: Path) -> list[dict[str, Any]]:
-    """Make what the options ask for: one YAML file a network and ``scale.json`` in ``output``; returns the rows.
-
-    Rows are plain data: ``name rule phi depth width resolution params macs activations peak_memory macs_ratio
-    nominal_macs_ratio dropout file architecture``, and ``latency`` where it was a target. ``depth`` and ``width`` are
-    the multipliers; ``macs_ratio`` is what was achieved against the unscaled baseline, ``nominal_macs_ratio``
-    depth·width²·(resolution ratio)² before rounding: (α·β²·γ²)^φ. A preset's ``phi`` and ``rule`` are None. With
-    ``explain`` alone the rows are :func:`~effnas.scaling.scale.explain.explain_rows` and no network is written.
+    Returns:
+        The content of ``scale.json``: of one network a row, of a family or an explanation a list of them. Rows are
+        plain data: ``name rule phi depth width resolution params macs activations peak_memory macs_ratio
+        nominal_macs_ratio dropout file architecture``, and ``latency`` where it was a target. ``depth`` and ``width``
+        are the multipliers; ``macs_ratio`` is what was achieved against the unscaled baseline, ``nominal_macs_ratio``
+        depth·width²·(resolution ratio)² before rounding: (α·β²·γ²)^φ. A preset's ``phi`` and ``rule`` are None. With
+        ``explain`` alone they are :func:`~effnas.scaling.scale.explain.explain_rows`, and no network is written.
 
     Raises:
         UserError: options that contradict each other or say nothing, a bad value, an infeasible target.
     """
-    asked = _asked(options)
-    networks: list[NetworkSpec] = []
+    targets = {
+        "target_macs": target_macs,
+        "target_params": target_params,
+        "target_activations": target_activations,
+        "target_memory": target_memory,
+        "target_latency": target_latency,
+    }
+    asked = _asked({"phi": phi, "preset": preset, "family": family}, targets, explain=explain, json=json)
     if not asked:
-        rows = explain_rows()
-    elif options.preset is not None:
-        networks, rows = _preset(options)
+        return write_scale([], explain_rows(), Path(output), several=True)
+    if preset is not None:
+        if preset not in PRESETS:
+            raise unknown("preset", preset, PRESETS)
+        own = baseline not in (None, BASELINE) or network is not None or rule != "compound"
+        if own or (coefficients is not None and load_coefficients(coefficients) != PAPER):
+            raise UserError(
+                f"preset {preset} has its own baseline and multipliers: leave baseline, network, rule and "
+                "coefficients out, or use phi"
+            )
+        made, row = _preset(preset)
+        return write_scale([made], [row], Path(output))
+    base = base_network(baseline, network)
+    given = None if coefficients is None else load_coefficients(coefficients)
+    by = make_rule(rule, coefficients=given, shares=load_shares(shares), lite=base.fixed_ends)
+    base.check_scalable(depth_rounding)
+    measure = _latency(latency_batch, latency_device, latency_threads)
+    if phi is not None:
+        check_number("phi", phi, -100, 100)
+        phis = [float(phi)]
+    elif family is not None:
+        phis = _family(family)
     else:
-        networks, rows = _scaled(options)
-    output.mkdir(parents=True, exist_ok=True)
-    for row, network in zip(rows if asked else (), networks, strict=True):
-        row["file"] = str(output / (re.sub(r"[^\w.-]+", "_", row["name"], flags=re.ASCII) + ".yaml"))
-        network.save(row["file"])
-    (output / "scale.json").write_text(json.dumps(document(options, rows), indent=2) + "\n", encoding="utf-8")
-    return rows
+        phis = [_largest(base, by, targets, measure, depth_rounding)]
+    networks = [scale_by(base, by, phi, depth_rounding=depth_rounding) for phi in phis]
+    base_macs = cost(base).macs
+    rows = [_describe(n, by.name, phi, by(phi), base_macs) for n, phi in zip(networks, phis, strict=True)]
+    if target_latency is not None:
+        rows = [{**row, "latency": measure(made)} for row, made in zip(rows, networks, strict=True)]
+    return write_scale(networks, rows, Path(output), several=family is not None)
 
 
-def document(options: ScaleJob, rows: list[dict[str, Any]]) -> Any:
-    """What ``--json`` prints and ``scale.json`` holds: one object, or a list for a family or an explanation."""
-    return rows[0] if _asked(options) and options.family is None else rows
-
-
-def render(options: ScaleJob, rows: list[dict[str, Any]]) -> str:
-    """The result of :func:`run_scale` as the text the command prints: JSON, or tables."""
-    if options.json:
-        return json.dumps(document(options, rows), indent=2)
-    parts = [table(rows)] if _asked(options) else []
-    return "\n\n".join([*parts, explain()] if options.explain else parts)
-
-
-def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Rows of :func:`run_scale` as an aligned text table; MACs are of one image at the resolution beside them."""
-    header = ["name", "phi", "depth", "width", "resolution", "params", "MACs", "MACs ratio", "nominal", "activations"]
-    cells = [
-        [
-            row["name"],
-            "-" if row["phi"] is None else f"{row['phi']:g}",
-            f"{row['depth']:.3g}",
-            f"{row['width']:.3g}",
-            f"{row['resolution']} px",
-            *(f"{row[key]:,}" for key in ("params", "macs")),
-            *(f"{row[key]:.3f}" for key in ("macs_ratio", "nominal_macs_ratio")),
-            f"{row['activations']:,}",
-        ]
-        for row in rows
-    ]
-    if any("latency" in row for row in rows):
-        header.append("latency")
-        cells = [[*line, f"{1e3 * row['latency']:.3g} ms"] for line, row in zip(cells, rows, strict=True)]
-    return text_table(header, cells)
-
-
-def _asked(options: ScaleJob) -> list[str]:
+def _asked(ways: Mapping[str, object], targets: Mapping[str, object], *, explain: bool, json: bool) -> list[str]:
     """The option, or the targets, that say what to make; none with ``explain`` alone."""
-    targets = [f"target_{name}" for name in (*TARGETS, "latency") if getattr(options, f"target_{name}") is not None]
-    others = [name for name in ("phi", "preset", "family") if getattr(options, name) is not None]
-    if len(others) + bool(targets) > 1:
+    others = [name for name, value in ways.items() if value is not None]
+    limits = [name for name, value in targets.items() if value is not None]
+    if len(others) + bool(limits) > 1:
         raise UserError(
-            f"{' and '.join(others + targets)} exclude each other: give phi, preset, family or targets "
+            f"{' and '.join(others + limits)} exclude each other: give phi, preset, family or targets "
             "(several targets may go together)"
         )
-    if not others and not targets and not options.explain:
+    if not others and not limits and not explain:
         raise UserError(
             "nothing to make; give one of phi=3, preset=b3, family=0..7, target_macs=400M, target_params=5M, "
             "target_activations=4M, target_memory=6MB, target_latency=20ms, or explain=true"
         )
-    if options.json and options.explain and (others or targets):
-        raise UserError(f"json prints one document: give explain or {' and '.join(others + targets)}, not both")
-    return others + targets
+    if json and explain and (others or limits):
+        raise UserError(f"json prints one document: give explain or {' and '.join(others + limits)}, not both")
+    return others + limits
 
 
-def _scaled(options: ScaleJob) -> tuple[list[NetworkSpec], list[dict[str, Any]]]:
-    baseline = base_network(options.baseline, options.network)
-    given = None if options.coefficients is None else load_coefficients(options.coefficients)
-    rule = make_rule(options.rule, coefficients=given, shares=load_shares(options.shares), lite=baseline.fixed_ends)
-    baseline.check_scalable(options.depth_rounding)
-    measure = _latency(options)
-    phis = _phis(options, baseline, rule, measure)
-    networks = [scale_by(baseline, rule, phi, depth_rounding=options.depth_rounding) for phi in phis]
-    base_macs = cost(baseline).macs
-    rows = [_describe(n, rule.name, phi, rule(phi), base_macs) for n, phi in zip(networks, phis, strict=True)]
-    if options.target_latency is not None:
-        rows = [{**row, "latency": measure(network)} for row, network in zip(rows, networks, strict=True)]
-    return networks, rows
-
-
-def base_network(baseline: NetworkSpec | str | None, network: Any, default: str = _DEFAULT_BASELINE) -> NetworkSpec:
-    """The network that a job scales: itself, a file or zoo name, the user's own ``network``, or else the default.
-
-    Raises:
-        UserError: it cannot be read, ``network`` is none, or its builder ignores one of its arguments.
-    """
-    network, found = check_network(network), baseline
-    if found is None or isinstance(found, str):
-        found = load_architecture(found or (None if network else default), network)
-    found.check_scalable()
-    return found
-
-
-def _phis(options: ScaleJob, baseline: NetworkSpec, rule: Rule, measure: Latency) -> list[float]:
-    if options.phi is not None:
-        check_number("phi", options.phi, -100, 100)
-        return [float(options.phi)]
-    if options.family is not None:
-        return _family(options.family)
+def _largest(base: NetworkSpec, rule: Rule, targets: Mapping[str, Any], measure: Latency, depth_rounding: str) -> float:
+    """The φ of the largest network within the targets."""
     limits = {}
     for name in TARGETS:
-        value = getattr(options, f"target_{name}")
+        value = targets[f"target_{name}"]
         if name == "memory" and isinstance(value, str):
             value = value.strip().removesuffix("B")
         limits[name] = None if value is None else parse_quantity(f"target_{name}", value)
-    latency, rounding = _seconds(options.target_latency), options.depth_rounding
-    return [solve_phi(baseline, rule, **limits, latency=latency, measure=measure, depth_rounding=rounding)]
+    latency = _seconds(targets["target_latency"])
+    return solve_phi(base, rule, **limits, latency=latency, measure=measure, depth_rounding=depth_rounding)
 
 
 def _seconds(value: object) -> float | None:
@@ -219,7 +172,7 @@ def _seconds(value: object) -> float | None:
         raise UserError(f"target_latency must be seconds, like 0.012 or 12ms, got {value!r:.60}") from None
 
 
-def _latency(options: ScaleJob) -> Latency:
+def _latency(batch: int, device: str, threads: int | None) -> Latency:
     """Median seconds per batch, measured once for each network."""
 
     @cache
@@ -228,9 +181,9 @@ def _latency(options: ScaleJob) -> Latency:
 
         return profile(
             network,
-            batch_size=options.latency_batch,
-            threads=options.latency_threads,
-            device=options.latency_device,
+            batch_size=batch,
+            threads=threads,
+            device=device,
             repeats=LATENCY_REPEATS,
             warmup=3,
             fvcore=False,
@@ -239,21 +192,12 @@ def _latency(options: ScaleJob) -> Latency:
     return measure
 
 
-def _preset(options: ScaleJob) -> tuple[list[NetworkSpec], list[dict[str, Any]]]:
-    if options.preset not in PRESETS:
-        raise unknown("preset", options.preset, PRESETS)
-    own_coefficients = options.coefficients is not None and load_coefficients(options.coefficients) != PAPER
-    own_baseline = options.network is not None or options.baseline not in (None, _DEFAULT_BASELINE)
-    if own_baseline or own_coefficients or options.rule != "compound":
-        raise UserError(
-            f"preset {options.preset} has its own baseline and multipliers: leave baseline, network, rule and "
-            "coefficients out, or use phi"
-        )
-    published = PRESETS[options.preset]
-    base = zoo("efficientnet_lite0" if "lite" in options.preset else _DEFAULT_BASELINE)
-    network = zoo(f"efficientnet_{options.preset}")
+def _preset(name: str) -> tuple[NetworkSpec, dict[str, Any]]:
+    published = PRESETS[name]
+    base = zoo("efficientnet_lite0" if "lite" in name else BASELINE)
+    network = zoo(f"efficientnet_{name}")
     multipliers = Multipliers(published.depth, published.width, published.resolution / base.resolution)
-    return [network], [_describe(network, None, None, multipliers, cost(base).macs)]
+    return network, _describe(network, None, None, multipliers, cost(base).macs)
 
 
 def _describe(

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from effnas import __version__
-from effnas.cli import COMMANDS, main
+from effnas.cli import main
 from effnas.commandline.arguments import parse, scan, to_hydra
+from effnas.commandline.commands import COMMANDS
 from effnas.commandline.options import CONF, read_options
+from effnas.scaling.scale.job import run_scale
 
 MINE = """\
 # A primary configuration of one's own:
@@ -328,10 +332,11 @@ def test_arguments_and_environment_are_as_before(tmp_path: Path, monkeypatch: py
 
 
 def _instead(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
-    def run_scale(options: object, output: Path) -> None:
+    @functools.wraps(run_scale)
+    def fail(**options: object) -> None:
         raise error
 
-    monkeypatch.setattr("effnas.scaling.scale.job.run_scale", run_scale)
+    monkeypatch.setattr("effnas.scaling.scale.job.run_scale", fail)
 
 
 def test_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -365,15 +370,12 @@ def test_full_error_shows_the_traceback_of_a_mistake_too(
 def test_what_a_library_prints_stays_off_standard_output(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from effnas.scaling.scale import job as family
-
-    original = family.run_scale
-
-    def noisy(options: family.ScaleJob, output: Path) -> list[dict[str, object]]:
+    @functools.wraps(run_scale)
+    def noisy(**options: Any) -> object:
         print("chatter")
-        return original(options, output)
+        return run_scale(**options)
 
-    monkeypatch.setattr(family, "run_scale", noisy)
+    monkeypatch.setattr("effnas.scaling.scale.job.run_scale", noisy)
     assert main(["scale", "--phi", "1", "--json", f"hydra.run.dir={tmp_path}"]) == 0
     captured = capsys.readouterr()
     json.loads(captured.out)

@@ -1,3 +1,4 @@
+import inspect
 import json
 import math
 import subprocess
@@ -10,7 +11,8 @@ import yaml
 import effnas
 from effnas.scaling.coefficients import Coefficients
 from effnas.scaling.scale.explain import explain, explain_rows
-from effnas.scaling.scale.job import ScaleJob, document, render, run_scale, table
+from effnas.scaling.scale.job import run_scale
+from effnas.scaling.scale.report import summary_text, table
 from effnas.space.architecture import Architecture
 from effnas.space.cost import cost
 from effnas.space.errors import UserError
@@ -35,8 +37,7 @@ PUBLISHED = {
 
 
 def test_one_phi(tmp_path):
-    job = ScaleJob(phi=3)
-    [row] = run_scale(job, tmp_path)
+    row = run_scale(phi=3, output=tmp_path)
     assert row.keys() >= KEYS
     assert (row["name"], row["phi"], row["resolution"]) == ("efficientnet_b0_phi3", 3, 341)  # 224 · 1.15³ = 340.7
     assert row["depth"] == pytest.approx(1.728)
@@ -48,22 +49,21 @@ def test_one_phi(tmp_path):
     assert load_architecture(tmp_path / "efficientnet_b0_phi3.yaml") == network
     assert row["file"] == str(tmp_path / "efficientnet_b0_phi3.yaml")
     assert json.loads((tmp_path / "scale.json").read_text()) == row
-    assert json.loads(json.dumps(document(job, [row]))) == row
 
 
 @pytest.mark.parametrize("preset", PUBLISHED)
 def test_presets_are_exact(preset, tmp_path):
-    [row] = run_scale(ScaleJob(preset=preset), tmp_path)
+    row = run_scale(preset=preset, output=tmp_path)
     assert (row["params"], row["macs"]) == PUBLISHED[preset]
     assert row["phi"] is None
 
 
 def test_ratios_of_presets(tmp_path):
-    [b3] = run_scale(ScaleJob(preset="b3"), tmp_path)
+    b3 = run_scale(preset="b3", output=tmp_path)
     assert (b3["depth"], b3["width"], b3["resolution"], b3["dropout"]) == (1.4, 1.2, 300, 0.3)
     assert b3["nominal_macs_ratio"] == pytest.approx(1.4 * 1.44 * (300 / 224) ** 2)
     assert b3["macs_ratio"] == pytest.approx(1_827_141_392 / 385_814_752)
-    [lite2] = run_scale(ScaleJob(preset="lite2"), tmp_path)
+    lite2 = run_scale(preset="lite2", output=tmp_path)
     assert lite2["params"] == 6_092_072
     assert lite2["macs_ratio"] == lite2["macs"] / cost(zoo("efficientnet_lite0")).macs
 
@@ -81,11 +81,9 @@ def test_ratios_of_presets(tmp_path):
     ],
 )
 def test_families(family, phis, tmp_path):
-    job = ScaleJob(family=family)
-    rows = run_scale(job, tmp_path)
+    rows = run_scale(family=family, output=tmp_path)
     assert [row["phi"] for row in rows] == phis
     assert json.loads((tmp_path / "scale.json").read_text()) == rows
-    assert document(job, rows) == rows
     assert len(list(tmp_path.glob("*.yaml"))) == len(phis)
 
 
@@ -93,7 +91,7 @@ def test_own_baseline_and_coefficients(tmp_path):
     base = zoo("mobilenet_v2").with_(name="my net/../1", resolution=96, num_classes=10)
     path = base.save(tmp_path / "base.yaml")
     coefficients = Coefficients(1.3, 1.0, 1.2).save(tmp_path / "coefficients.yaml")
-    [row] = run_scale(ScaleJob(baseline=str(path), coefficients=str(coefficients), phi=2), tmp_path / "out")
+    row = run_scale(baseline=str(path), coefficients=str(coefficients), phi=2, output=tmp_path / "out")
     assert row["resolution"] == 138  # 96 · 1.44 = 138.24
     assert row["architecture"]["num_classes"] == 10
     assert row["macs_ratio"] == row["macs"] / cost(base).macs
@@ -109,7 +107,7 @@ def test_own_baseline_and_coefficients(tmp_path):
     ],
 )
 def test_targets(targets, limits, tmp_path):
-    [row] = run_scale(ScaleJob(**targets), tmp_path)
+    row = run_scale(**targets, output=tmp_path)
     assert all(row[key] <= limit for key, limit in limits.items())
     assert any(row[key] > 0.7 * limit for key, limit in limits.items())
 
@@ -150,35 +148,33 @@ def test_targets(targets, limits, tmp_path):
 )
 def test_mistakes(options, message, tmp_path):
     with pytest.raises(UserError, match=message):
-        run_scale(ScaleJob(**options), tmp_path)
+        run_scale(**options, output=tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_table_is_aligned_and_says_what_it_counts(tmp_path):
-    rows = run_scale(ScaleJob(family="0..2"), tmp_path)
+    rows = run_scale(family="0..2", output=tmp_path)
     header, rule, *lines = table(rows).splitlines()
     assert "MACs" in header
     assert "resolution" in header
     assert {len(line) for line in (header, rule, *lines)} == {len(header)}
     assert "385,814,752" in lines[0]
     assert "224 px" in lines[0]
-    assert table(run_scale(ScaleJob(preset="b1"), tmp_path)).splitlines()[2].split()[1] == "-"
+    assert table([run_scale(preset="b1", output=tmp_path)]).splitlines()[2].split()[1] == "-"
 
 
 def test_render(tmp_path):
-    one, family = ScaleJob(phi=1, json=True), ScaleJob(family="0..1", json=True)
-    assert isinstance(json.loads(render(one, run_scale(one, tmp_path))), dict)
-    assert isinstance(json.loads(render(family, run_scale(family, tmp_path))), list)
-    both = ScaleJob(phi=1, explain=True)
-    text = render(both, run_scale(both, tmp_path))
-    assert text == table(run_scale(ScaleJob(phi=1), tmp_path)) + "\n\n" + explain()
+    one = run_scale(phi=1, json=True, output=tmp_path)
+    assert isinstance(json.loads(json.dumps(one)), dict)
+    assert isinstance(json.loads(json.dumps(run_scale(family="0..1", json=True, output=tmp_path))), list)
+    text = summary_text(run_scale(phi=1, explain=True, output=tmp_path), explain=True)
+    assert text == table([run_scale(phi=1, output=tmp_path)]) + "\n\n" + explain()
 
 
 def test_explain_alone_writes_no_network(tmp_path):
-    job = ScaleJob(explain=True)
-    rows = run_scale(job, tmp_path)
+    rows = run_scale(explain=True, output=tmp_path)
     assert rows == explain_rows()
-    assert render(job, rows) == explain()
+    assert summary_text(rows, explain=True) == explain()
     assert [p.name for p in tmp_path.iterdir()] == ["scale.json"]
 
 
@@ -202,12 +198,13 @@ def test_explained_numbers():
     assert max(map(len, explain().splitlines())) <= 120
 
 
-def test_config_agrees_with_the_job():
+def test_config_agrees_with_the_function():
     text = Path(effnas.__path__[0], "conf", "scale.yaml").read_text(encoding="utf-8")
     values = yaml.safe_load(text)
     del values["defaults"]
-    assert ScaleJob(**values) == ScaleJob()
-    assert {*values, "network"} == set(ScaleJob.__dataclass_fields__)  # a group of its own
+    options = {name: parameter.default for name, parameter in inspect.signature(run_scale).parameters.items()}
+    del options["output"]
+    assert {**values, "network": None} == options  # a group of its own
     assert all("  # " in line for line in text.splitlines() if ": " in line and not line.startswith("#"))
 
 
@@ -221,13 +218,13 @@ def test_no_heavy_module_is_imported():
 
 
 def test_rules_and_every_target(tmp_path):
-    rows = run_scale(ScaleJob(rule="dwr", shares="0.2,0.6,0.2", phi=1), tmp_path)
-    assert (rows[0]["rule"], rows[0]["name"]) == ("dwr", "efficientnet_b0_dwr_phi1")
-    assert (rows[0]["depth"], rows[0]["width"]) == pytest.approx((2**0.2, 2**0.3))
-    assert Path(rows[0]["file"]).name == "efficientnet_b0_dwr_phi1.yaml"
+    row = run_scale(rule="dwr", shares="0.2,0.6,0.2", phi=1, output=tmp_path)
+    assert (row["rule"], row["name"]) == ("dwr", "efficientnet_b0_dwr_phi1")
+    assert (row["depth"], row["width"]) == pytest.approx((2**0.2, 2**0.3))
+    assert Path(row["file"]).name == "efficientnet_b0_dwr_phi1.yaml"
     limits = {"target_macs": "2G", "target_params": "9M", "target_activations": "12M", "target_memory": "10MB"}
-    (row,) = run_scale(ScaleJob(rule="width", **limits), tmp_path)
-    assert row["params"] <= 9e6 < run_scale(ScaleJob(rule="width", phi=row["phi"] + 1e-4), tmp_path)[0]["params"]
+    row = run_scale(rule="width", **limits, output=tmp_path)
+    assert row["params"] <= 9e6 < run_scale(rule="width", phi=row["phi"] + 1e-4, output=tmp_path)["params"]
     assert row["macs"] <= 2e9
     assert row["activations"] <= 12e6
     assert row["peak_memory"] <= 10e6
@@ -235,14 +232,14 @@ def test_rules_and_every_target(tmp_path):
 
 def test_a_target_in_seconds_is_measured(tmp_path):
     small = {"baseline": str(zoo("mobilenet_v2").with_(resolution=32, num_classes=10).save(tmp_path / "net.yaml"))}
-    (row,) = run_scale(ScaleJob(rule="width", target_latency="60ms", target_params="9M", **small), tmp_path)
+    row = run_scale(rule="width", target_latency="60ms", target_params="9M", **small, output=tmp_path)
     assert row["latency"] > 0
     assert row["params"] <= 9e6
     assert f"{1e3 * row['latency']:.3g} ms" in table([row])
 
 
 def test_a_network_of_the_zoo_that_a_builder_makes(tmp_path):
-    (row,) = run_scale(ScaleJob(baseline="resnet18", rule="depth", phi=1), tmp_path)
+    row = run_scale(baseline="resnet18", rule="depth", phi=1, output=tmp_path)
     assert (row["depth"], row["dropout"]) == (2, None)
     assert load_architecture(row["file"]).to_dict() == row["architecture"]
     assert row["macs"] == cost(load_architecture(row["file"])).macs
@@ -265,13 +262,13 @@ def test_a_network_of_the_zoo_that_a_builder_makes(tmp_path):
 )
 def test_mistakes_with_rules(options, message, tmp_path):
     with pytest.raises(UserError, match=message):
-        run_scale(ScaleJob(**options), tmp_path)
+        run_scale(**options, output=tmp_path)
 
 
 def test_blocks_rounded_to_the_nearest(tmp_path):
     base = str(zoo("mobilenet_v2").with_(resolution=32).save(tmp_path / "net.yaml"))
     up, nearest = (
-        run_scale(ScaleJob(baseline=base, target_macs="20M", depth_rounding=rounding), tmp_path)[0]
+        run_scale(baseline=base, target_macs="20M", depth_rounding=rounding, output=tmp_path)
         for rounding in ("up", "nearest")
     )
     assert up["phi"] < nearest["phi"]  # one block more a stage from the start leaves nothing for the other dimensions
@@ -279,4 +276,4 @@ def test_blocks_rounded_to_the_nearest(tmp_path):
     assert max(up["macs"], nearest["macs"]) <= 20e6
     message = "depth_rounding=nearest is for Architectures: the builder resnet18 rounds its own repeats"
     with pytest.raises(UserError, match=message):
-        run_scale(ScaleJob(baseline="resnet18", phi=1, depth_rounding="nearest"), tmp_path)
+        run_scale(baseline="resnet18", phi=1, depth_rounding="nearest", output=tmp_path)

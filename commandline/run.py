@@ -1,0 +1,185 @@
+"""Run a command: compose its configuration with Hydra, call its function, print the result."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import json
+import os
+import shlex
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from ..space.errors import UserError, unknown
+from .arguments import parse, scan, to_hydra
+from .commands import COMMANDS, Command
+from .options import CONF, Options, read_options
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+class _JobFailed(BaseException):
+    """Carries a job's exception past Hydra, which would print a line of its own about it."""
+
+
+def command_options(name: str, words: Sequence[str]) -> Options:
+    """The options of a command, of the configurations that the words after it choose."""
+    hydra, chosen = scan(words)
+    folders = [Path(folder) for folder in (hydra.get("--config-path") or CONF, hydra.get("--config-dir")) if folder]
+    command = COMMANDS[name]
+    return read_options(hydra.get("--config-name") or command.config, folders, chosen, command.positional)
+
+
+def run_command(name: str, words: Sequence[str], options: Options) -> None:
+    """Run a command with the words after it.
+
+    Raises:
+        UserError: a mistake of the user's.
+        KeyboardInterrupt: after Ctrl-C.
+    """
+    command, typed = COMMANDS[name], shlex.join(["effnas", name, *words])
+    arguments = parse(words, options)
+    multirun = "--multirun" in arguments.hydra
+    failed: dict[str, Exception] = {}
+
+    def job(config: DictConfig) -> None:
+        try:
+            _run_job(command, config, typed)
+        except Exception as error:
+            failed[_job_name() if multirun else ""] = error
+            if multirun:
+                raise  # the other jobs of the sweep still run
+            raise _JobFailed from error
+
+    composed = to_hydra(arguments, options)
+    if os.environ.get("RANK", "0") != "0":  # torchrun's: the folder is the first process's
+        composed.append("hydra.output_subdir=null")
+    call_hydra(command, composed, job, failed)
+
+
+def call_hydra(
+    command: Command,
+    words: Sequence[str],
+    job: Callable[[DictConfig], None] = lambda config: None,
+    failed: Mapping[str, Exception] | None = None,
+) -> None:
+    """Compose the configuration and run the job or the sweep; a mistake on the way becomes one message.
+
+    Args:
+        command: whose configuration it is.
+        words: for Hydra.
+        job: what runs with each configuration.
+        failed: filled by ``job``: what its runs raised, by name.
+
+    Raises:
+        UserError: a mistake of the user's, before the job or in it.
+    """
+    import hydra
+
+    from .errors import message
+
+    _store(command, complete="-sc" not in words)
+    traceback_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    start = hydra.main(config_path=str(CONF), config_name=command.config, version_base="1.3")(job)
+    try:
+        with _as_program(words):
+            start()
+    except (_JobFailed, Exception) as error:
+        causes: Mapping[str, BaseException] = failed or {"": error}
+        texts = []
+        for job_name, cause in causes.items():
+            text = message(cause, in_job=bool(failed))
+            if text is None:
+                raise cause from cause.__cause__
+            if traceback_wanted:
+                traceback.print_exception(cause)
+            texts.append(f"{job_name}: {text}" if job_name else text)
+        raise UserError("\n".join(texts)) from None
+
+
+def _run_job(command: Command, config: DictConfig, typed: str) -> None:
+    """Run one job of Hydra's; only its result reaches standard output, whatever a library prints."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+    from omegaconf import OmegaConf
+
+    from .schema import make_schema, read_arguments
+
+    run = command.load_run()
+    schema = make_schema(run)
+    names = [field.name for field in fields(schema)]
+    for key in map(str, config):
+        if key not in names:  # +key=value adds to a group's module, never to the job
+            raise unknown("option", f"+{key}", names)
+    if OmegaConf.get_type(config) is dict:  # a primary config of the user's that does not begin with the schema
+        config = cast("DictConfig", OmegaConf.merge(OmegaConf.structured(schema), config))
+    settings = HydraConfig.get()
+    output = Path(settings.runtime.output_dir)
+    if output.is_relative_to(Path.cwd()):  # messages and tables name it as the user would
+        output = output.relative_to(Path.cwd())
+    if settings.mode is RunMode.MULTIRUN:
+        print(f"job {settings.job.num}: {_job_name()} -> {output}", file=sys.stderr)
+    with contextlib.redirect_stdout(sys.stderr):
+        given = read_arguments(run, config, output=output, command=typed)
+        result = run(**given)
+        text = ""
+        if result:  # nothing comes from torchrun's processes but the first
+            text = json.dumps(result, indent=2) if config.json else _result_text(command, result, given)
+    if text:
+        print(text, flush=True)
+
+
+def _result_text(command: Command, result: Any, given: Mapping[str, Any]) -> str:
+    """The text of the command's report, which is told those options that it asks for."""
+    text = command.load_text()
+    _, *asked = inspect.signature(text).parameters
+    return text(result, **{name: given[name] for name in asked})
+
+
+def _store(command: Command, *, complete: bool) -> None:
+    """The job's schema, and Hydra's own settings under whichever primary config: fixed folders, so that the same
+    command continues where it stopped, a sweep's jobs named by what differs between them, and no logs on standard
+    output.
+    """
+    from hydra.conf import HydraConf, JobConf, RunDir, SweepDir
+    from hydra.core.config_store import ConfigStore
+
+    from .schema import make_schema
+
+    store = ConfigStore.instance()
+    store.store(name=f"{command.config}_job", node=make_schema(command.load_run()) if complete else {})
+    folder = f"outputs/{command.config}"
+    settings = HydraConf(
+        job=JobConf(name=command.config),
+        run=RunDir(folder),
+        sweep=SweepDir(f"{folder}-sweep", "${hydra.job.override_dirname}"),
+    )
+    for group in settings.defaults:
+        group.update((key, "none") for key in group if key in ("job_logging", "hydra_logging"))
+    store.store(group="hydra", name="config", node=settings, provider="effnas")
+
+
+def _job_name() -> str:
+    from hydra.core.hydra_config import HydraConfig
+
+    return HydraConfig.get().job.override_dirname
+
+
+@contextlib.contextmanager
+def _as_program(words: Sequence[str]) -> Iterator[None]:
+    """Hydra reads its words from ``sys.argv``, and hands over its exceptions where this variable says so."""
+    argv, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv, os.environ["HYDRA_FULL_ERROR"] = ["effnas", *words], "1"
+    try:
+        yield
+    finally:
+        sys.argv = argv
+        if full is None:
+            os.environ.pop("HYDRA_FULL_ERROR", None)
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = full
