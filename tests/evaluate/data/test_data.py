@@ -845,7 +845,7 @@ def test_configs_are_the_fields(name: str) -> None:
     if name == "digits":
         assert isinstance(load_split(ImageData(**body), 1), Split)
     else:
-        with pytest.raises(UserError, match=r"data.path: data.source=(files|hub) needs one"):
+        with pytest.raises(UserError, match=r"data.path: data.source=(files|hub) needs a path"):
             ImageData(**body)
     lines = text.splitlines()
     assert lines[0].startswith("# ")
