@@ -8,11 +8,18 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from .evaluate.cam.job import run_cam as run_cam
+    from .evaluate.compare.job import run_compare as run_compare
+    from .evaluate.measure.job import run_evaluate as run_evaluate
+    from .evaluate.train.job import run_train as run_train
+    from .evaluate.transfer.job import run_transfer as run_transfer
     from .scaling.ablate.job import run_ablation as run_ablation
     from .scaling.coefficients import Coefficients as Coefficients
     from .scaling.coefficients import load_coefficients as load_coefficients
     from .scaling.compound import scale as scale
     from .scaling.grid.job import run_grid_search as run_grid_search
+    from .scaling.reproduce.job import run_reproduce as run_reproduce
+    from .scaling.scale.job import run_scale as run_scale
     from .scaling.solve import solve_phi as solve_phi
     from .search.job import run_search as run_search
     from .space.architecture import Architecture as Architecture
@@ -41,8 +48,15 @@ _WHERE = {
     "load_coefficients": "scaling.coefficients",
     "load_space": "space.space",
     "run_ablation": "scaling.ablate.job",
+    "run_cam": "evaluate.cam.job",
+    "run_compare": "evaluate.compare.job",
+    "run_evaluate": "evaluate.measure.job",
     "run_grid_search": "scaling.grid.job",
+    "run_reproduce": "scaling.reproduce.job",
+    "run_scale": "scaling.scale.job",
     "run_search": "search.job",
+    "run_train": "evaluate.train.job",
+    "run_transfer": "evaluate.transfer.job",
     "scale": "scaling.compound",
     "solve_phi": "scaling.solve",
 }

@@ -31,6 +31,19 @@ _KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or 
 _CONVERT = re.compile(r"Value '(?P<value>.*)' of type '\w+' could not be converted to (?P<kind>\w+)", re.DOTALL)
 _BOOL = re.compile(r"Value '(?P<value>.*)' is not a valid (?P<kind>bool)", re.DOTALL)
 
+#: Modules whose classes a configuration of the user's may name, and where they are now.
+_MOVED = {
+    "effnas.evaluate.recipe": "effnas.evaluate.train.recipe",
+    **{
+        f"effnas.search.{name}": f"effnas.search.algorithms.{name}"
+        for name in ("evolution", "infeasible", "local", "nni", "ordinal", "predictor", "reinforce")
+    },
+    **{
+        f"effnas.space.{name}": f"effnas.space.builders.{name}"
+        for name in ("convnet", "googlenet", "mobilenet_v3", "resnet", "shufflenet_v2", "squeezenet")
+    },
+}
+
 
 def message(error: BaseException, *, in_job: bool) -> str | None:
     """The message for a mistake of the user's; None for anything else, which is a bug.
@@ -106,17 +119,23 @@ def _instantiation(error: InstantiationException) -> str | None:
         return place + _one_line(text)
     if text.startswith("Error locating target"):
         target = re.search(r"'(.+?)'", text)
+        name = target[1] if target else ""
+        if (new := find_moved(name)) is not None:
+            return f"{place}_target_: {name} is now {new}"
         reason = str(cause).splitlines()[1:2] or [str(cause)]
-        return (
-            f"{place}_target_: cannot import {target[1] if target else ''!r}: {reason[0]}"
-            "; a module of your own must be on PYTHONPATH"
-        )
+        return f"{place}_target_: cannot import {name!r}: {reason[0]}; a module of your own must be on PYTHONPATH"
     inner = message(cause, in_job=True)
     if inner is not None:
         return inner
     if isinstance(cause, TypeError):
         return _arguments(cause, text, place)
     return None
+
+
+def find_moved(target: str) -> str | None:
+    """Where what an earlier version called ``target`` is now; None where nothing is known of it."""
+    module, _, name = target.rpartition(".")
+    return f"{_MOVED[module]}.{name}" if module in _MOVED else None
 
 
 def _arguments(cause: TypeError, text: str, place: str) -> str | None:

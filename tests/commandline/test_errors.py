@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+from hydra.utils import get_object
 
 from effnas.cli import main
+from effnas.commandline.errors import find_moved
 from effnas.search.storage import open_study
 
 GRID = "grid-alpha-beta-gamma --baseline efficientnet_b0"
@@ -157,6 +160,49 @@ def test_mistake(
     for fragment in fragments:
         assert fragment in captured.err[position:], captured.err
         position = captured.err.index(fragment, position) + len(fragment)
+
+
+@pytest.mark.parametrize(
+    ("group", "old"),
+    [
+        ("algorithm", "effnas.search.evolution.Evolution"),
+        ("algorithm", "effnas.search.infeasible.CMAES"),
+        ("algorithm", "effnas.search.infeasible.GP"),
+        ("algorithm", "effnas.search.infeasible.NSGA2"),
+        ("algorithm", "effnas.search.infeasible.NSGA3"),
+        ("algorithm", "effnas.search.local.LocalSearch"),
+        ("algorithm", "effnas.search.nni.NNITPE"),
+        ("algorithm", "effnas.search.nni.NNIEvolution"),
+        ("algorithm", "effnas.search.nni.NNIRegularizedEvolution"),
+        ("algorithm", "effnas.search.ordinal.Ordinal"),
+        ("algorithm", "effnas.search.predictor.Predictor"),
+        ("algorithm", "effnas.search.reinforce.Reinforce"),
+        ("training", "effnas.evaluate.recipe.Training"),
+    ],
+)
+def test_a_class_that_has_moved(
+    group: str, old: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / group).mkdir()
+    (tmp_path / group / "mine.yaml").write_text(f"_target_: {old}\n")
+    monkeypatch.chdir(tmp_path)
+    assert main(["search", "--config-dir", str(tmp_path), f"{group}=mine"]) == 2
+    new = find_moved(old)
+    assert new is not None
+    assert new.endswith(f".{old.rpartition('.')[2]}")
+    where = "evaluator.training" if group == "training" else group
+    found = capsys.readouterr().err
+    assert found == f"effnas search: error: {where}: _target_: {old} is now {new}\n"
+    assert callable(get_object(new))
+
+
+def test_old_paths_of_builders() -> None:
+    for name in ("convnet", "googlenet", "mobilenet_v3", "resnet", "shufflenet_v2", "squeezenet"):
+        new = find_moved(f"effnas.space.{name}.anything")
+        assert new == f"effnas.space.builders.{name}.anything"
+        import_module(new.rpartition(".")[0])
+    assert find_moved("effnas.evaluate.data.ImageData") is None  # where it was
+    assert callable(get_object("effnas.evaluate.data.ImageData"))
 
 
 def test_a_class_of_ones_own_that_refuses_its_settings(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+import effnas
 from effnas.cli import main
 from effnas.commandline.commands import COMMANDS, Command
 from effnas.commandline.options import CONF
@@ -51,6 +52,15 @@ def test_types_and_defaults_of_the_schema(command: Command) -> None:
         if fields[name].default not in (None, "???"):
             default = fields[name].default
             assert value == ([*default] if isinstance(default, tuple) else default), name
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_every_command_is_a_public_function(command: Command) -> None:
+    run = command.load_run()
+    assert getattr(effnas, run.__name__) is run
+    assert run.__name__ in effnas.__all__
+    default = inspect.signature(run).parameters["output"].default
+    assert default == f"outputs/{command.config}"  # as the command line
 
 
 def test_a_primary_config_of_ones_own_begins_with_the_schema_or_not(
