@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 MEMORY_FORMATS = ("channels_last", "contiguous")
+PRECISIONS = ("fp32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,7 @@ class Settings:
 
     Args:
         memory_format: one of :data:`MEMORY_FORMATS`.
-        precision: ``fp32`` or ``bf16`` (autocast).
+        precision: one of :data:`PRECISIONS`; bf16 is autocast.
         compile: with ``torch.compile``.
         threads: of the CPU; None: PyTorch's default.
     """

@@ -21,13 +21,12 @@ from ..evaluation import EvaluationError
 from ..folder import folder_lock, versions
 from ..machine.device import explain_out_of_memory, find_device, torch_threads
 from ..machine.profile import profile
-from ..machine.settings import Settings
+from ..machine.settings import PRECISIONS, Settings
 from ..pretrained import read_pretrained
 from ..progress_bar import progress_bar
 from .predict import predict
 from .report import write_evaluation
 
-PRECISIONS = ("fp32", "bf16")
 #: Timed passes of the latency, at most, and seconds that they may take together.
 REPEATS, LATENCY_SECONDS = 50, 5.0
 

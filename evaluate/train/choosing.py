@@ -22,7 +22,7 @@ from ...space.torch_private import cpu_computes_bf16
 from ..folder import cache_folder
 from ..machine.device import finish_work, fork_random_state, free_memory, is_out_of_memory, torch_threads
 from ..machine.fast_layers import fast_layers
-from ..machine.settings import MEMORY_FORMATS, Settings
+from ..machine.settings import MEMORY_FORMATS, PRECISIONS, Settings
 from .distributed import ALONE
 from .optimizers import make_optimizer
 from .recipe import Training
@@ -277,5 +277,5 @@ def _choice(entry: Any) -> tuple[Settings, float] | None:
         settings = Settings(**fields)
     except (TypeError, ValueError, KeyError):
         return None
-    good = settings.memory_format in MEMORY_FORMATS and settings.precision in ("fp32", "bf16")
+    good = settings.memory_format in MEMORY_FORMATS and settings.precision in PRECISIONS
     return (settings, rate) if good else None

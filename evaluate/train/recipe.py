@@ -8,12 +8,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ...space.errors import UserError, check_choice, check_int, check_number, unknown
-from ..machine.settings import MEMORY_FORMATS
+from ..machine.settings import MEMORY_FORMATS, PRECISIONS
 from .policies import POLICIES
 
 OPTIMIZERS = ("sgd", "rmsprop", "adamw")
 SCHEDULES = ("cosine", "exponential")
-PRECISIONS = ("auto", "fp32", "bf16")
 FROZEN = ("none", "features")
 #: ``lr`` is stated for this many images per step.
 LR_BATCH = 256
@@ -119,7 +118,7 @@ class Training:
             check_number("clip_norm", self.clip_norm, 0, open_low=True)
         self._check_images()
         self._check_transfer()
-        check_choice("precision", self.precision, PRECISIONS)
+        check_choice("precision", self.precision, ("auto", *PRECISIONS))
         if self.bn_momentum is not None:
             check_number("bn_momentum", self.bn_momentum, 0, 1, open_low=True)
         check_choice("memory_format", self.memory_format, ("auto", *MEMORY_FORMATS))
