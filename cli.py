@@ -1,7 +1,7 @@
 """The command line, ``effnas COMMAND [--flag value ...] [key=value ...]``: words in, exit status out.
 
 Standard output carries the result and nothing else; progress, warnings and errors go to standard error. Exit status: 0;
-2 for a mistake of the user's, told in one message; 130 after Ctrl-C; 1 for a bug, with its traceback.
+2 for a mistake of the user's, reported in one message; 130 after Ctrl-C; 1 for a bug, with its traceback.
 """
 
 from __future__ import annotations

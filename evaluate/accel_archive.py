@@ -89,7 +89,7 @@ def read_archive(path: str | Path) -> Archive:
 
     Raises:
         UserError: no such file, truncated, not such an archive, a network without accuracy, with illegal decisions, or
-            with a number that is none; the message names the member.
+            with something that is not a number where one belongs; the message names the member.
     """
     file = _find(path)
     space = benchmark_space()

@@ -47,11 +47,11 @@ def features(indices: NDArray[np.int64]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class AccelNASBench:
-    """Predicted accuracy and, where asked for, predicted speed on one of the benchmark's devices.
+    """Predicted accuracy and, on request, predicted speed on one of the benchmark's devices.
 
     The accuracies are those of the benchmark's shortened training (about 10 points below a full one): they rank
-    networks, they are nobody's ImageNet accuracy. The archive is read, and the surrogates are fitted, at the first call
-    (some ten seconds); the fits are cached under :func:`cache_folder`, named by the archive's digest.
+    networks, but are not ImageNet accuracies. The archive is read, and the surrogates are fitted, at the first call
+    (about ten seconds); the fits are cached under :func:`cache_folder`, named by the archive's digest.
 
     Args:
         path: the archive as distributed, or its folder.

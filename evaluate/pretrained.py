@@ -82,7 +82,7 @@ def read_weights_of(
     """The weights of a file, which may be of a network of the user's own builder; what was read stays as it is.
 
     Raises:
-        UserError: as :func:`~effnas.space.weights.weights.read_weights`, or ``own`` is no network.
+        UserError: as :func:`~effnas.space.weights.weights.read_weights`, or ``own`` is not a network.
     """
     own = check_network(own)
     return weights if weights is None or isinstance(weights, Weights) else read_weights(weights, find_built(given, own))
@@ -91,7 +91,7 @@ def read_weights_of(
 def find_architecture(
     given: NetworkSpec | str | None, weights: Weights | None, own: BuiltNetwork | None = None
 ) -> NetworkSpec:
-    """The network that is asked for, or else the one that the weights name, or else the user's own.
+    """The requested network, else the one that the weights name, else the user's own.
 
     Args:
         given: itself, a name or a file.

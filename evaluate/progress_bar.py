@@ -15,7 +15,7 @@ def progress_bar(title: str, total: int, *, quiet: bool) -> Iterator[Callable[[i
 
     Args:
         title: before the bar.
-        total: of what is to be done.
+        total: how much there is to do.
         quiet: show nothing.
 
     Yields:

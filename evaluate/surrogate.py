@@ -83,7 +83,7 @@ class Surrogate:
         return members.mean(axis=1), members.std(axis=1) * np.sqrt(folds - 1)
 
     def save(self, path: Path) -> None:
-        """Write whole or not at all: arrays and numbers, nothing that runs when read."""
+        """Write the file whole or not at all: arrays and numbers, nothing that runs when read."""
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, suffix=".npz")
         try:

@@ -208,7 +208,7 @@ class Tabular:
         if not isinstance(self._space, SearchSpace):
             return name
         decisions = self._space.decisions_of(architecture)
-        return f"{name}, which is none of the space {self._space.name}" if decisions is None else _text(decisions)
+        return f"{name}, which is not in the space {self._space.name}" if decisions is None else _text(decisions)
 
 
 def _text(decisions: Mapping[str, Any]) -> str:

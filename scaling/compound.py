@@ -79,7 +79,7 @@ def multiply_network(
         architecture: the base.
         by: its multipliers.
         divisor: of the widths; a builder's network rounds its own.
-        depth_rounding: of the repeats, "up" as the official code or "nearest"; the same is true of it.
+        depth_rounding: of the repeats, "up", as in the official code, or "nearest"; the same is true of it.
         keep_dropout: leave the rate as it is.
 
     Raises:

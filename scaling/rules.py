@@ -201,7 +201,7 @@ def load_shares(value: Any) -> Any:
     """Shares from "0.2,0.6,0.2", as a list is written on the command line; anything else is :class:`Shares`' to check.
 
     Raises:
-        UserError: a string that is no numbers.
+        UserError: a string that does not hold numbers.
     """
     if not isinstance(value, str):
         return value

@@ -28,12 +28,12 @@ class Objective(Protocol):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """One name a value, for tables."""
+        """One name per value, for tables."""
         ...
 
     @property
     def directions(self) -> tuple[str, ...]:
-        """``"maximize"`` or ``"minimize"``, one a value."""
+        """``"maximize"`` or ``"minimize"``, one per value."""
         ...
 
     def __call__(self, evaluation: Evaluation) -> float | tuple[float, ...]:
@@ -54,7 +54,7 @@ class Limits:
     """Hard limits that every objective takes; None is no limit.
 
     Args:
-        max_macs, max_params, max_activations: numbers, or texts such as ``"400M"``.
+        max_macs, max_params, max_activations: numbers, or strings such as ``"400M"``.
         max_peak_memory: bytes of feature maps (:mod:`effnas.space.cost`), or a string such as ``"8M"``.
         max_latency: seconds per batch, as the evaluator measures it.
 

@@ -53,7 +53,7 @@ class Problem(Protocol):
 
     @property
     def enumerated(self) -> bool:
-        """Whether every candidate was enqueued beforehand, so that nothing else is to be asked for."""
+        """Whether every candidate was enqueued beforehand, so that no sampler proposes others."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Enqueued:
         network: of the parameters of a trial.
         parameters: all there are but the seed; wide enough for what is enqueued later, for Optuna keeps a study's.
         seed: the first one.
-        seeds: how many; more may be asked for later.
+        seeds: how many; can be raised later.
     """
 
     network: Callable[[Mapping[str, Any]], NetworkSpec]

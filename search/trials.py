@@ -66,7 +66,7 @@ def complete_options(given: StudyOptions) -> StudyOptions:
 
     Raises:
         TypeError: there is no such option.
-        UserError: the timeout is none.
+        UserError: the timeout is not a number above 0.
     """
     for name in given:
         if name not in DEFAULTS:

@@ -18,7 +18,7 @@ _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_b
 
 
 def count_workers(workers: Any, per_device: Any, evaluator: Evaluator) -> tuple[int, str]:
-    """Processes that evaluate at the same time, and what is to be said of them.
+    """Processes that evaluate at the same time, and what to tell the user about them.
 
     ``auto`` is ``per_device`` for each GPU that the evaluator's ``device`` allows: all of them where that is ``auto``.
     Without a GPU it is one per core, because candidates are small, but not more than there is memory for.
@@ -26,7 +26,7 @@ def count_workers(workers: Any, per_device: Any, evaluator: Evaluator) -> tuple[
     Args:
         workers: ``auto`` or a number.
         per_device: with ``auto``, processes that share a GPU.
-        evaluator: what is to be done; one without a ``device`` uses no GPU.
+        evaluator: what they run; one without a ``device`` uses no GPU.
 
     Raises:
         UserError: either is something else, or ``per_device`` would have no effect.

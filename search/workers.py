@@ -37,7 +37,7 @@ class Outcome:
 
 
 class Workers:
-    """Takes as many tasks as it has places, gives back outcomes in the order in which they end.
+    """Takes as many tasks as it has places, returns outcomes in the order in which they end.
 
     A context manager, closed at its end.
     """

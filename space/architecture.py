@@ -146,7 +146,7 @@ class Architecture:
 
     @property
     def digest(self) -> str:
-        """16 hexadecimal digits that identify the network; the name and skips that cannot act take no part."""
+        """16 hexadecimal digits that identify the network; the name and skips without effect do not count."""
         data = self.to_dict()
         del data["name"]
         if self.padding == "symmetric":  # records from before there was a choice refer to networks by this digest
@@ -171,7 +171,7 @@ class Architecture:
         return copy_with(self, changes)
 
     def with_settings(self, padding: str | None, bn_eps: float | None) -> Self:
-        """A copy with this padding and this BatchNorm eps; None: as they are.
+        """A copy with this padding and this BatchNorm eps; None: unchanged.
 
         Raises:
             UserError: a value out of range.
@@ -234,7 +234,7 @@ class Architecture:
     # -- scaling ------------------------------------------------------------------------------------
 
     def check_scalable(self, depth_rounding: str = "up") -> None:
-        """Raise :class:`UserError` unless ``depth_rounding`` is one."""
+        """Raise :class:`UserError` unless ``depth_rounding`` is a known one."""
         check_choice("depth_rounding", depth_rounding, ROUNDINGS)
 
     def scaled(

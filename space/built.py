@@ -69,7 +69,7 @@ class BuiltNetwork(BuilderCall):
         """A copy whose builder has these options; others that it has stay bound.
 
         Raises:
-            UserError: they are no plain data, or the builder is of the zoo, whose networks are fixed by their names.
+            UserError: they are not plain data, or the builder is of the zoo, whose networks are fixed by their names.
         """
         if not options:
             return self
@@ -81,7 +81,7 @@ class BuiltNetwork(BuilderCall):
         """Call the builder, with torch's current random state.
 
         Raises:
-            UserError: it cannot be called so, fails, or returns something else than a module with its weights.
+            UserError: it cannot be called so, fails, or returns something other than a module with its weights.
         """
         from .builders.module import make_module  # torch
 
@@ -142,7 +142,7 @@ class BuiltNetwork(BuilderCall):
     # -- scaling ------------------------------------------------------------------------------------
 
     def check_scalable(self, depth_rounding: str = "up") -> None:
-        """Raise :class:`UserError` unless the builder heeds its arguments, and is not told how to round repeats."""
+        """Raise :class:`UserError` unless the builder uses its arguments, and ``depth_rounding`` is left alone."""
         check_choice("depth_rounding", depth_rounding, ROUNDINGS)
         if depth_rounding != "up":
             raise UserError(
@@ -173,7 +173,7 @@ class BuiltNetwork(BuilderCall):
 
     @property
     def after_rounding(self) -> Hashable:
-        """Resolution and costs: what the builder rounds is not known, and equal ones are taken to be one network."""
+        """Resolution and costs: what the builder rounds is unknown, and equal ones count as one network."""
         cost = self.cost
         return self.resolution, cost.params, cost.macs, cost.activations
 
@@ -239,7 +239,7 @@ class BuiltNetwork(BuilderCall):
 
     @property
     def digest(self) -> str:
-        """16 hexadecimal digits that identify the network; the name takes no part."""
+        """16 hexadecimal digits that identify the network; the name does not count."""
         data = self.to_dict()
         del data["name"]
         return hash_plain(data)

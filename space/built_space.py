@@ -20,8 +20,8 @@ _SIZES = ("depth", "width", "resolution")
 class BuilderSpace(Choices):
     """Networks of one builder.
 
-    A list makes a decision, one value holds for all; what is not given is the network's. Choices of an option that are
-    no numbers or texts are named, as in a :class:`~effnas.space.space.SearchSpace`:
+    A list is a decision, a single value holds for all, and the rest comes from the network. Choices of an option that
+    are neither numbers nor strings have names, as in a :class:`~effnas.space.space.SearchSpace`:
     ``{repeats: {choices: {even: [2, 2], late: [1, 3]}}}``; an option that is a list for all is bound in the network.
 
     Args:

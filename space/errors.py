@@ -1,4 +1,4 @@
-"""The one kind of error that a user can mend, and the checks that raise it."""
+"""The one kind of error that a user can correct, and the checks that raise it."""
 
 from __future__ import annotations
 

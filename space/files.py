@@ -48,7 +48,7 @@ def load_yaml(text: str, source: str) -> Any:
     """Plain data from YAML text of unknown origin.
 
     Raises:
-        UserError: not YAML, an alias, a tag that names an object, too long a value or too deep a nesting.
+        UserError: not YAML, an alias, a tag that names an object, a value too long or nested too deeply.
     """
     try:
         return yaml.load(text, Loader=_Loader)  # a SafeLoader without aliases
@@ -61,7 +61,7 @@ def make_from_mapping(cls: type[T], data: object, source: str) -> T:
     """A dataclass from plain data with its fields.
 
     Raises:
-        UserError: no mapping, an unknown or a missing field, or a value that the class refuses; ``source`` opens the
+        UserError: not a mapping, an unknown or a missing field, or a value that the class refuses; ``source`` opens the
             message.
     """
     if not isinstance(data, Mapping):

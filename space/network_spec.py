@@ -1,4 +1,4 @@
-"""What every network is, whichever way it is described: what is searched, scaled, costed, built and trained."""
+"""What every network is, however it is described: what is searched, scaled, costed, built and trained."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class NetworkSpec(Protocol):
     """One network as frozen, validated plain data: an ``Architecture``, or a ``BuiltNetwork`` of a builder.
 
-    A builder rounds its widths and repeats itself, and knows its blocks and its dropout alone: where a member below
-    speaks of them it says what holds there.
+    A builder rounds its own widths and repeats, and alone knows its blocks and its dropout: the members below say what
+    holds for it.
     """
 
     @property
@@ -78,9 +78,9 @@ class NetworkSpec(Protocol):
 
     @property
     def after_rounding(self) -> Hashable:
-        """Equal for networks of one base that other multipliers were rounded to the same: its digest.
+        """Equal for networks of one base that rounding makes the same: the digest.
 
-        What a builder rounds is not known: its networks of equal resolution and costs are taken to be the same.
+        What a builder rounds is unknown: its networks of equal resolution and costs count as the same.
         """
 
     @property
@@ -115,7 +115,7 @@ class NetworkSpec(Protocol):
         Args:
             width, depth: multipliers.
             resolution: in pixels.
-            dropout: rate; None: as it is. A builder sets its own.
+            dropout: rate; None: unchanged. A builder sets its own.
             divisor: what widths become multiples of, one of :attr:`divisors`.
             depth_rounding: how repeats become whole, of :data:`~effnas.space.multipliers.ROUNDINGS`.
 
@@ -124,13 +124,13 @@ class NetworkSpec(Protocol):
         """
 
     def check_scalable(self, depth_rounding: str = "up") -> None:
-        """Raise :class:`UserError` unless it can be scaled so; a builder must heed its arguments, and rounds itself."""
+        """Raise :class:`UserError` unless it can be scaled so; a builder must use its arguments, and rounds itself."""
 
     def check_classes(self, count: int) -> None:
         """Raise :class:`UserError` unless its classifier has as many outputs as the data has classes."""
 
     def with_settings(self, padding: str | None, bn_eps: float | None) -> Self:
-        """With this padding of the convolutions and this eps of BatchNorm; None: as it is.
+        """With this padding of the convolutions and this eps of BatchNorm; None: unchanged.
 
         Raises:
             UserError: a value out of range, or a setting that a builder cannot be told.

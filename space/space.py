@@ -129,7 +129,7 @@ class SearchSpace(Choices):
         return architecture.with_(name=f"{self.name}_{architecture.digest[:8]}")
 
     def decisions_of(self, architecture: NetworkSpec) -> Decisions | None:
-        """The canonical decisions that build the network; None: it is none of the space."""
+        """The canonical decisions that build the network; None: it is not in the space."""
         stages = self._stages_of(architecture)
         if stages is None:
             return None

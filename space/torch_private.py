@@ -24,7 +24,7 @@ foreach_addcmul_, foreach_addcdiv_ = torch._foreach_addcmul_, torch._foreach_add
 
 
 class OperatorWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """A context that is told of every operator that runs in it, on any device, below autograd and autocast."""
+    """A context that sees every operator that runs in it, on any device, below autograd and autocast."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -37,8 +37,8 @@ class OperatorWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
         Args:
             operator: as ``torch.ops.aten`` has it, whatever its overload.
-            inputs: all that it was given: positional, and by name (None: nothing).
-            result: what it gave.
+            inputs: its arguments: positional, and by name (None: nothing).
+            result: what it returned.
         """
         raise NotImplementedError
 

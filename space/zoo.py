@@ -181,7 +181,7 @@ def parse_network(data: object, source: str = "architecture", network: BuiltNetw
     """The network that plain data (``to_dict``) describe; ``network`` as for :func:`load_architecture`.
 
     Raises:
-        UserError: it is none; ``source`` opens the message.
+        UserError: it is not a network; ``source`` opens the message.
     """
     if isinstance(data, Mapping) and "effnas_network" in data:
         return BuiltNetwork.from_dict(data, source, network)

@@ -46,7 +46,7 @@ class Picture:
 
 
 def find_pictures(images: Any, data: LabelledImages, part: str) -> tuple[list[Picture], tuple[str, ...]]:
-    """The images that are asked for, and the names of the data's classes, where it names them.
+    """The requested images, and the names of the data's classes, where it names them.
 
     Args:
         images: a file, a folder (all images in it and below, by name), a row of ``data``, or a list of these.

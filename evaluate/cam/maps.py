@@ -89,7 +89,7 @@ def grad_cam(model: nn.Module, images: Tensor, target: int | None = None, layer:
         layer: path of a module, ``stages.4``; None: the last one that gives a feature map of more than one position.
 
     Raises:
-        UserError: no such layer, or one whose output is no feature map or does not matter; or no such class.
+        UserError: no such layer, or one whose output is not a feature map or has no effect; or no such class.
     """
     modules = {name: module for name, module in model.named_modules() if name}
     if layer is not None and layer not in modules:

@@ -17,14 +17,14 @@ Families = Mapping[str, Sequence[Point]]
 
 @dataclass(frozen=True)
 class Pair:
-    """A network and the one it is compared with: a row of Table 2 of Tan & Le 2019.
+    """A network and what it is compared with: a row of Table 2 of Tan & Le 2019.
 
     Args:
         member: of a family.
         other: what the reference belongs to: a family's name, or ``published``.
         reference: the most accurate of the others whose accuracy is at most the member's, among equals the cheapest;
             None: all are better.
-        params_ratio, macs_ratio: reference over member; None: not known.
+        params_ratio, macs_ratio: reference over member; None: unknown.
     """
 
     member: Point

@@ -157,7 +157,7 @@ def _reference_points(entry: str) -> list[Point]:
 
 
 def _notes(families: Families, references: Sequence[Point]) -> list[str]:
-    """What keeps accuracies from being compared, as far as the summaries say it."""
+    """What makes accuracies incomparable, as far as the summaries say."""
     members = [point for points in families.values() for point in points]
     apart = [point for point in members if any(not comparable(point, other) for other in (*members, *references))]
     apart = [point for point in apart if not point.imagenet]

@@ -26,17 +26,17 @@ class Point:
         name: for people.
         family: what it is joined with by a line; empty: it stands alone.
         accuracy: fraction of 1.
-        params, macs: of the network, for one image; None: not known.
-        latency: seconds per batch; None: not known.
-        standard_error: of the accuracy, a fraction of 1; None: not known.
+        params, macs: of the network, for one image; None: unknown.
+        latency: seconds per batch; None: unknown.
+        standard_error: of the accuracy, a fraction of 1; None: unknown.
         runs: trainings whose mean it is.
-        resolution: of the input in pixels; None: not known.
+        resolution: of the input in pixels; None: unknown.
         digest: of the architecture, where a run tells it.
         architecture: a zoo name or a file to build it from, where a CSV file says it.
         summary: the file of a run it was read from; empty: none.
-        of: what the accuracy was measured on, for people; empty: not told.
-        imagenet: whether the accuracy is of ImageNet's validation images; None: not told.
-        latency_of: how the latency was measured, for people; empty: not told.
+        of: what the accuracy was measured on, for people; empty: unknown.
+        imagenet: whether the accuracy is of ImageNet's validation images; None: unknown.
+        latency_of: how the latency was measured, for people; empty: unknown.
         source: who published it.
     """
 

@@ -53,7 +53,7 @@ def write_comparison(
         axes, scale, names: of the figure.
         pairs, speed_ups: of :mod:`~effnas.evaluate.compare.equal_accuracy`.
         rounds: seconds per round of the latencies that were measured here.
-        notes: what keeps numbers from being compared.
+        notes: what makes numbers incomparable.
         output: folder.
         command: as the user typed it.
     """

@@ -25,7 +25,7 @@ def read_normalization(value: Any) -> str | Normalization | None:
     """What the field ``normalize`` holds, hashable: None, ``imagenet``, or the two tuples.
 
     Raises:
-        UserError: it is none of them.
+        UserError: it is anything else.
     """
     if value is None or value == "imagenet":
         return value  # type: ignore[no-any-return]

@@ -41,7 +41,7 @@ class ImageSet(Protocol):
 
         Args:
             batch_size: images per batch, all shards together.
-            device: where the tensors are to be.
+            device: where the tensors go.
             shuffle: seed of a random order; None: as they come.
             drop_last: leave out an incomplete last batch, unless it is the only one.
             start: batches to leave out at the beginning: where a pass continues that was interrupted.

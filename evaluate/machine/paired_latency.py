@@ -90,7 +90,7 @@ def paired_latency(
         batch_size: images per pass.
         threads: of the CPU; None: PyTorch's default.
         device: as :func:`~effnas.evaluate.machine.device.find_device`.
-        seen: told how many measurements, of ``(rounds + 1) × networks``, are done.
+        seen: called with the number of finished measurements, of ``(rounds + 1) × networks``.
 
     Raises:
         UserError: a number out of range, no such device, or a network for which memory runs out.

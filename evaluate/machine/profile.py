@@ -32,7 +32,7 @@ class Profile:
             allocator's peak above the weights, workspaces included; None on other devices.
         batch_size, resolution, threads, device, repeats: of the measurement.
         fvcore: fvcore's count for one image by operator (``conv``, ``linear``, ``batch_norm``, …) and their
-            ``total``; our MACs are ``conv + linear``. Empty where it was not asked for.
+            ``total``; our MACs are ``conv + linear``. Empty if not requested.
     """
 
     latency: float
@@ -65,7 +65,7 @@ def profile(
         architecture: what to build, with random weights; its resolution is the input's.
         module: the network where it is there already; it goes to the device, channels-last, in evaluation mode.
         batch_size: images per forward pass.
-        threads: of PyTorch on the CPU, restored afterwards; None: as they are.
+        threads: of PyTorch on the CPU, restored afterwards; None: unchanged.
         device: as :func:`~effnas.evaluate.machine.device.find_device`.
         repeats: timed passes.
         warmup: passes before them.

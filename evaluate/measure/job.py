@@ -56,7 +56,7 @@ def run_evaluate(
         architecture: a string is the name of a zoo network or a file; None: the one that ``weights`` name, or else
             ``network``.
         weights: a file (:func:`~effnas.space.weights.weights.read_weights`).
-        data: the images. Where they are not told how to be normalised, the weights' way is taken.
+        data: the images. If they do not say how to normalise, the weights decide.
         network: a network of the user's own builder; files of its networks need it.
         part: ``test``, ``heldout`` (of the training part), ``train`` (the rest of it) or ``all`` (of it).
         resolution: of the input in pixels; None: the architecture's.

@@ -36,7 +36,7 @@ def predict(
         resolution: side of the square input in pixels.
         device: where the model is.
         settings: memory format and precision.
-        seen: told after each batch how many images were looked at.
+        seen: called after each batch with the number of images so far.
 
     Raises:
         UserError: no images, or output that is not finite.

@@ -58,7 +58,7 @@ class Checkpoint:
         """What :meth:`save` was given, on the CPU; None where there is no file.
 
         Raises:
-            UserError: the file is no checkpoint, is damaged, or belongs to another training.
+            UserError: the file is not a checkpoint, is damaged, or belongs to another training.
         """
         if not self.path.is_file():
             return None

@@ -1,4 +1,4 @@
-"""What is known of a training: one row per epoch while it runs, who is told, and the result."""
+"""What is known about a training: one row per epoch while it runs, who follows it, and the result."""
 
 from __future__ import annotations
 
@@ -78,14 +78,14 @@ class Plan:
 
 
 class Watcher(Protocol):
-    """Told how a training goes."""
+    """Follows a training."""
 
     def begin(self, plan: Plan, history: Sequence[EpochRow]) -> None:
         """Before the first step; ``history`` has the rows of earlier runs."""
         ...
 
     def step(self, step: int, images: int, lr: float, loss: float | None) -> None:
-        """After each step; the loss is given now and then, for reading it would stall a GPU.
+        """After each step; the loss is given only now and then, because reading it stalls a GPU.
 
         May raise KeyboardInterrupt: the training then keeps a checkpoint.
         """
@@ -97,7 +97,7 @@ class Watcher(Protocol):
 
 
 class Unwatched:
-    """Nobody is told."""
+    """Does nothing."""
 
     def begin(self, plan: Plan, history: Sequence[EpochRow]) -> None:
         """As :meth:`Watcher.begin`."""

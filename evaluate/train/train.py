@@ -68,7 +68,7 @@ def train(
         report: called with (epochs done, held-out accuracy) after each measurement; may raise :class:`Stopped`.
         device: where to train.
         threads: of the CPU; None: chosen by timed steps, at most those torch has.
-        watcher: told of every step and epoch.
+        watcher: called at every step and epoch.
         checkpoint: where the training continues if it was stopped, and what it writes; None: neither.
         group: the processes that train this network together; each is given the same arguments.
 

@@ -144,7 +144,7 @@ class _Task:
 
 
 def _read_finished(task: _Task, identity: Mapping[str, Any]) -> Run | None:
-    """The result of a training that was made before with these settings; None: it is to be made."""
+    """The result of a training that was made before with these settings; None: it has yet to be made."""
     try:
         record = json.loads((task.output / RECORD).read_text(encoding="utf-8"))
         return Run(**record["run"]) if record["identity"] == identity else None

@@ -56,7 +56,7 @@ def run_ablation(
 ) -> dict[str, Any]:
     """Train a base and what each rule makes of it at each budget, and tell which differences stand.
 
-    Continues from what ``output`` has; more seeds may be asked for later.
+    Continues from what ``output`` has; ``seeds`` can be raised later.
 
     Args:
         baseline: the base; a string is a file or the name of a zoo network; None: ``network``, or else
@@ -65,11 +65,11 @@ def run_ablation(
         network: a network of the user's own builder; files of its networks need it.
         factors: budgets, as multiples of the base's MACs.
         rules: at least two of :data:`~effnas.scaling.rules.RULES`.
-        reference: the rule that the others are tested against; None: ``compound``, or else the first.
+        reference: the rule to test the others against; None: ``compound`` if it is among the rules, else the first.
         coefficients: of ``compound`` (``lacs`` keeps its own): "paper", three numbers or a file; None: the paper's.
         shares: of ``dwr``; None: 0.1, 0.8, 0.1.
-        tolerance: how far from 1 achieved MACs / budget may be.
-        depth_rounding: how depth · repeats becomes whole: "up" as the official code, or "nearest".
+        tolerance: how far achieved MACs / budget may be from 1.
+        depth_rounding: how depth · repeats becomes whole: "up", as in the official code, or "nearest".
         seeds: trainings of each network; one allows no test, five or more a useful one.
         seed: the first of them.
         latency: measure it here, in alternation (:func:`~effnas.evaluate.machine.paired_latency.paired_latency`), once

@@ -93,8 +93,8 @@ def make_members(
         depth_rounding: of the repeats, "up" or "nearest".
 
     Raises:
-        UserError: coefficients or shares that are none, or are of a rule that is not there; a budget that a rule cannot
-            meet.
+        UserError: invalid coefficients or shares, or some for a rule that is not among ``names``; a budget that a rule
+            cannot meet.
     """
     base.check_scalable(depth_rounding)
     given = None if coefficients is None else load_coefficients(coefficients)

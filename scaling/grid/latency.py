@@ -35,11 +35,12 @@ class LatencyRatios:
         within: tolerance of the ratio.
         batch_size: images per pass.
         device: as :func:`~effnas.evaluate.machine.device.find_device`.
-        threads: of PyTorch on the CPU; None: as they are.
+        threads: of PyTorch on the CPU; None: unchanged.
         quiet: no progress on standard error.
 
     Raises:
-        UserError: the folder has latencies of another baseline or of other settings, or a file that is none.
+        UserError: the folder has latencies of another baseline or of other settings, or a file that is no record of
+            them.
     """
 
     def __init__(
@@ -97,8 +98,8 @@ class LatencyRatios:
         if differing:
             changes = ", ".join(f"{name}: {document.get(name)!r} → {wanted[name]!r}" for name in differing)
             raise UserError(
-                f"{self._path}: holds latencies of another search ({changes}). Continue it with the settings it was "
-                "begun with, or choose another folder with hydra.run.dir=DIR"
+                f"{self._path}: holds latencies of another search ({changes}). Continue it with its original "
+                "settings, or choose another folder with hydra.run.dir=DIR"
             )
         return networks
 

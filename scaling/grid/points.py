@@ -18,7 +18,7 @@ from ..compound import scale
 NAMES = ("alpha", "beta", "gamma")
 #: Power of each coefficient in the MACs ratio (equation 3).
 POWERS = {"alpha": 1, "beta": 2, "gamma": 2}
-#: What is to be 2, and how far from it a point may be by default. Whole blocks and channels are coarse: within 0.1 of
+#: What should be 2, and how far from it a point may be by default. Whole blocks and channels are coarse: within 0.1 of
 #: an achieved ratio of 2 EfficientNet-B0 has 9 different networks in the paper's ranges, within 0.2 it has 24.
 RATIOS = {"nominal": 0.1, "achieved": 0.2, "solved": 0.2, "latency": 0.2}
 #: Combinations that are looked at, with and without making their networks.
@@ -85,7 +85,7 @@ class Grid:
     Args:
         alpha, beta, gamma: lowest and highest value of each.
         step: between neighbours.
-        ratio: what is to be about 2: ``nominal``, α·β²·γ² before rounding, as in the paper; ``achieved``, the MACs
+        ratio: what should be about 2: ``nominal``, α·β²·γ² before rounding, as in the paper; ``achieved``, the MACs
             of the rounded network in the baseline's; ``solved``, the same, reached by solving one coefficient from
             each pair of the other two; ``latency``, the latency in the baseline's as measured (the constraint of LACS:
             Li et al. 2021, *Searching for Fast Model Families on Datacenter Accelerators*).

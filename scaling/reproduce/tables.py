@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class PaperRow(NamedTuple):
-    """One row: numbers are texts, so that the digits they were rounded to are known.
+    """One row: numbers are strings, so that the digits they were rounded to are known.
 
     ``depth``, ``width`` and ``resolution`` multiply the network's. ``origin`` says where they are from: "printed" in
     the table, "code" (the authors'; the network's name already stands for them) or "fitted" by us (see ``remark``).

@@ -1,4 +1,4 @@
-"""Which member to evaluate next: far from the others at first, then where most is to be gained."""
+"""Which member to evaluate next: far from the others at first, then where most can be gained."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def make_module(network: BuilderCall) -> nn.Module:
     """Call the builder, on torch's current default device and with its current random state.
 
     Raises:
-        UserError: it cannot be called so, fails, or returns something else than a module with its weights.
+        UserError: it cannot be called so, fails, or returns something other than a module with its weights.
     """
     function, options = _find_function(network)
     where = f"builder {network.code}"
@@ -78,15 +78,15 @@ def measure_network(network: BuilderCall) -> Measured:
     """Costs of one image at the network's resolution, without computing anything.
 
     Raises:
-        UserError: as :func:`make_module`, or the module cannot take such images or gives something else than
-            (n, num_classes); a resolution too small for it is told as that.
+        UserError: as :func:`make_module`, or the module does not accept such images or returns something other than
+            (n, num_classes); if the resolution is too small for it, the message says so.
     """
     return _measure(network, network.function)
 
 
 @lru_cache(maxsize=4096)
 def _measure(network: BuilderCall, function: object) -> Measured:
-    """``function`` tells one that was defined anew, as in a notebook, from an earlier one of the same name."""
+    """``function`` tells a redefined function, as in a notebook, from an earlier one of the same name."""
     where = f"builder {network.code}"
     module = make_on_meta(partial(make_module, network)).eval()
     params = sum(p.numel() for p in module.parameters())

@@ -186,7 +186,7 @@ def test_a_network_of_another_space(tmp_path: Path) -> None:
     table = Tabular(write(tmp_path / "t.csv"), FOUR)
     other = FOUR.build({K: 3, R: 1}).with_(resolution=32)
     for network in (other, load_space("tiny").build(load_space("tiny").sample(np.random.default_rng(0)))):
-        with pytest.raises(EvaluationError, match=r"no row for the network \w+, which is none of the space four$"):
+        with pytest.raises(EvaluationError, match=r"no row for the network \w+, which is not in the space four$"):
             table(network, seed=0, report=lambda step, accuracy: None)
 
 
