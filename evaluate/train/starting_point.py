@@ -71,8 +71,9 @@ class StartingPoint:
         if not self.keep_classifier:
             # random logits of trained features are large, and what they send back undoes the features before the
             # classifier has learnt anything (so Kolesnikov et al. 2020, section 3.3, begin at zero)
+            fresh = self.architecture.classifier_names
             for name, tensor in module.state_dict().items():
-                if name in self.architecture.classifier_names and tensor.ndim > 1:
+                if name in fresh and tensor.ndim > 1:
                     nn.init.zeros_(tensor)
         return module
 
