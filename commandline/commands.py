@@ -1,4 +1,4 @@
-"""The commands, a row each: what it is called, what it runs, what it is for, and how it is typed."""
+"""The commands, one row each: name, function, purpose and examples."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ _ROWS = (
     Command(
         "reproduce",
         "scaling.reproduce.job.run_reproduce",
-        "compute the EfficientNet paper's tables of scaled networks anew",
+        "recompute the EfficientNet paper's tables of scaled networks",
         ("effnas reproduce table2", "effnas reproduce table3", "effnas reproduce table7 --json"),
         Positional("table", ("table2", "table3", "table7")),
     ),

@@ -135,7 +135,7 @@ def _run_job(command: Command, config: DictConfig, typed: str) -> None:
 
 
 def _result_text(command: Command, result: Any, given: Mapping[str, Any]) -> str:
-    """The text of the command's report, which is told those options that it asks for."""
+    """The text of the command's report, which receives the options that it asks for."""
     text = command.load_text()
     _, *asked = inspect.signature(text).parameters
     return text(result, **{name: given[name] for name in asked})

@@ -83,7 +83,7 @@ def _kinds(parameter: inspect.Parameter) -> tuple[Any, ...]:
 
 
 def _checked(name: str, parameter: inspect.Parameter) -> Any:
-    """What Hydra checks: a number, text or truth value where the type allows one kind alone, else anything.
+    """What Hydra checks: a number, string or truth value where the type allows one kind alone, else anything.
 
     An object is nothing that can be typed, but for the groups, whose YAML makes one.
     """

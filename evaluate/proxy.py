@@ -41,7 +41,7 @@ class Proxy:
         data: the images: ``ImageData``, or ``DatasetImages`` for images from Python.
         training: the recipe.
         device: ``auto`` (the first GPU, else the CPU), ``cpu``, ``cuda``, ``cuda:1``, …
-        latency_batch: batch size at which latency is measured on that device too; None: it is not.
+        latency_batch: batch size at which latency is measured on that device too; None: not measured.
         threads: of the CPU; None: chosen by timed steps, at most those torch has.
         initial: file of the weights (``weights.safetensors`` of ``effnas train``) of a smaller member of the family
             that each candidate starts from, grown by :func:`~effnas.space.weights.grow.grow`; None: from random

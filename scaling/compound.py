@@ -26,7 +26,7 @@ def base_network(baseline: NetworkSpec | str | None, network: object, default: s
     """The network that a job scales: itself, a file or zoo name, the user's own ``network``, or else the default.
 
     Raises:
-        UserError: it cannot be read, ``network`` is none, or its builder ignores one of its arguments.
+        UserError: it cannot be read, ``network`` is not a network, or its builder ignores one of its arguments.
     """
     network, found = check_network(network), baseline
     if found is None or isinstance(found, str):
@@ -52,7 +52,7 @@ def scale_by(architecture: N, rule: Rule, phi: float, *, depth_rounding: str = "
     """As :func:`scale`, by any rule; ``depth_rounding`` as :func:`multiply_network` takes it.
 
     Raises:
-        UserError: as :func:`scale`, or the rule says nothing of this φ.
+        UserError: as :func:`scale`, or the rule is not defined at this φ.
     """
     check_number("phi", phi, -100, 100)
     multipliers = rule(phi)

@@ -49,7 +49,7 @@ def meet(network: NetworkSpec, rule: Rule, macs: float, tolerance: float = 0.02,
     The φ on both sides of the budget come first. Where neither network is within the tolerance, one of them is
     trimmed: its width takes an extra factor within 1 ± 0.1, the nearest to 1 that does it; and where that fails, too,
     the same with widths in multiples of 4, 2 and 1. For a rule that leaves the width alone this is a small departure
-    from it, which the result tells.
+    from it, which the result reports.
 
     Args:
         network: the base; its widths take each of its ``divisors`` in turn.

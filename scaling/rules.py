@@ -58,7 +58,7 @@ class Rule(Protocol):
         """The multipliers at φ.
 
         Raises:
-            UserError: the rule says nothing of this φ.
+            UserError: the rule is not defined at this φ.
         """
 
 

@@ -38,13 +38,13 @@ def run_search(
     command: str = "",
     **options: Unpack[StudyOptions],
 ) -> dict[str, Any]:
-    """Search ``space`` for the network that ``objective`` likes best, or go on with the search in ``output``.
+    """Search ``space`` for the network that ``objective`` likes best; continues the search in ``output``.
 
     Args:
         space: where to search: anything with a name, distributions and build; a string names a shipped one or a file.
         evaluator: trains or looks up candidates; with several workers it must pickle.
         objective: score or scores of an evaluation, and hard limits; None: the MnasNet reward, T = 400 M, w = −0.07.
-        algorithm: called as ``algorithm(seed=…)``, gives an Optuna sampler: the class itself, or a partial of it.
+        algorithm: called as ``algorithm(seed=…)``, returns an Optuna sampler: the class itself, or a partial of it.
         trials: finished trials to reach, those of earlier runs included.
         confirm: how many of them, the last ones, evaluate the best networks so far again, with other seeds; the winner
             is then named by the sampler's model, where it has one, or by the mean of a network's scores. For
@@ -61,8 +61,8 @@ def run_search(
         The content of ``summary.json``.
 
     Raises:
-        UserError: a setting is wrong, the limits are out of reach, another search is in the folder, or no trial gave
-            a network.
+        UserError: a setting is wrong, the limits are out of reach, another search is in the folder, or no trial
+            produced a network.
         KeyboardInterrupt: after Ctrl-C, when everything is written.
     """
     check_int("seed", seed, 0, 2**32 - 1)

@@ -50,7 +50,7 @@ def run_cam(
         weights: a file (:func:`~effnas.space.weights.weights.read_weights`), or a list of them.
         images: a file, a folder, a row of ``data``, or a list of these (at most 32).
         data: where rows come from; its ``center_crop``, ``interpolation``, ``image_size`` and ``normalize`` are for
-            files, too. Where it says no normalisation, each network's weights' is taken.
+            files, too. Without a normalisation in it, each network's weights decide.
         architecture: zoo name, file or Architecture of each of the weights, None for those that name it; None or an
             empty list: they all do.
         network: a network of the user's own builder; files of its networks need it.
@@ -59,7 +59,7 @@ def run_cam(
         target: class whose evidence is shown, by number or name; None: the one that each network predicts.
         part: of the data, ``test`` or ``train``.
         resolution: of all networks' input in pixels; None: each architecture's.
-        padding, bn_eps: of the networks, where the weights need others than their format says.
+        padding, bn_eps: of the networks, if the weights need other values than their format implies.
         device: as :func:`~effnas.evaluate.machine.device.find_device`.
         output: folder of ``cam.png``, ``cam.json`` and ``maps.npz`` (``maps_0``, ``raw_0``, … by network).
         command: as the user typed it, for the record.

@@ -60,12 +60,12 @@ def run_evaluate(
         network: a network of the user's own builder; files of its networks need it.
         part: ``test``, ``heldout`` (of the training part), ``train`` (the rest of it) or ``all`` (of it).
         resolution: of the input in pixels; None: the architecture's.
-        padding, bn_eps: of the network, where the weights need others than their format says.
+        padding, bn_eps: of the network, if the weights need other values than their format implies.
         device: as :func:`~effnas.evaluate.machine.device.find_device`.
         threads: of the CPU; None: PyTorch's default.
         precision: ``fp32`` or ``bf16``.
         batch_size: images per forward pass; halved where that does not fit into memory.
-        latency_batch: batch size at which latency is measured; None: it is not.
+        latency_batch: batch size at which latency is measured; None: not measured.
         output: folder of ``summary.json``, ``classes.csv``, ``confusion.csv``, ``predictions.csv``, ``evaluation.png``
             and ``evaluation.svg``.
         command: as the user typed it, for the record.

@@ -142,7 +142,7 @@ def _classes(s: Mapping[str, Any]) -> list[str]:
         lines.append(f"  and {s['as_bad']:,} more as bad as the last one")
     if s["empty_classes"]:
         have = "class has" if s["empty_classes"] == 1 else "classes have"
-        lines.append(f"  {s['empty_classes']:,} {have} no image here, and no part in any mean")
+        lines.append(f"  {s['empty_classes']:,} {have} no image here: left out of all means")
     if s["confusions"]:
         lines += ["", "most frequent confusions:"]
         lines += [

@@ -71,7 +71,7 @@ def run_train(
             (:func:`~effnas.space.weights.grow.grow`).
         num_classes: of the classifier; ``auto``: as many as the data has.
         resolution: of the input in pixels; None: the architecture's.
-        padding, bn_eps: of the network, where a weights file needs others than its format says.
+        padding, bn_eps: of the network, if a weights file needs other values than its format implies.
         seed: of the first weights and of everything random in the training.
         device: as :func:`~effnas.evaluate.machine.device.find_device`.
         threads: of the CPU; None: chosen by timed steps.

@@ -72,8 +72,8 @@ def run_ablation(
         depth_rounding: how depth · repeats becomes whole: "up", as in the official code, or "nearest".
         seeds: trainings of each network; one allows no test, five or more a useful one.
         seed: the first of them.
-        latency: measure it here, in alternation (:func:`~effnas.evaluate.machine.paired_latency.paired_latency`), once
-            and before the trainings.
+        latency: measure it here, in alternation (:func:`~effnas.evaluate.machine.paired_latency.paired_latency`), once,
+            before training.
         latency_rounds, latency_batch, latency_device, latency_threads: of that measurement.
         output: folder of ``summary.json``, ``ablation.csv``, ``comparisons.csv``, ``trials.csv``, ``ablation.png``,
             ``ablation.svg`` and ``networks/``.

@@ -62,7 +62,7 @@ def run_grid_search(
         network: a network of the user's own builder; files of its networks need it.
         alpha, beta, gamma, step, ratio, solve, tolerance: the grid (:class:`~effnas.scaling.grid.points.Grid`).
         choose: what the coefficients are: the ``surface``'s highest point (:mod:`~effnas.scaling.grid.response`), or
-            the ``point`` of the highest mean accuracy, which they are too where there are too few points for a surface.
+            the ``point`` of the highest mean accuracy, also used where there are too few points for a surface.
         refine: rounds of finer points around the best ones, at half the step each time, after the grid
             (:func:`~effnas.scaling.grid.study.finer_points`).
         latency_batch, latency_device, latency_threads: how latency is measured, with ``ratio="latency"``

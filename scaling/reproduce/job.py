@@ -1,4 +1,4 @@
-"""``effnas reproduce``: tables of the EfficientNet paper computed anew, ours beside the printed numbers.
+"""``effnas reproduce``: tables of the EfficientNet paper recomputed, our numbers beside the printed ones.
 
 Torch-free but for ResNet-50, and without table libraries, so that the command starts at once.
 """

@@ -67,10 +67,10 @@ def run_scale(
         phi: one network at this φ.
         preset: one published network: b0…b8, l2, lite0…lite4.
         family: a network for each φ of a range ("0..7", both ends), of "0,0.5,1", or of a list.
-        target_macs, target_params, target_activations: the largest network within; a number or text such as 400M or
+        target_macs, target_params, target_activations: the largest network within; a number or string such as 400M or
             1.5G (M = 10^6).
         target_memory: the same for peak memory in bytes (see ``effnas.cost``); 6MB and 6M are 6·10^6.
-        target_latency: the same for seconds per batch as measured here and now; a number or text such as 12ms.
+        target_latency: the same for seconds per batch as measured here and now; a number or string such as 12ms.
         latency_batch, latency_device, latency_threads: of that measurement
             (:func:`~effnas.evaluate.machine.profile.profile`).
         explain: why the published table is not the formula.

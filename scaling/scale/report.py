@@ -22,7 +22,7 @@ def write_scale(
         networks: one of each row; none where the rows are of no networks.
         rows: plain data, which get the file's name.
         output: the folder.
-        several: a list is asked for, however many there are.
+        several: write a list, however many there are.
     """
     output.mkdir(parents=True, exist_ok=True)
     for row, network in zip(rows if networks else (), networks, strict=True):

@@ -245,7 +245,7 @@ def test_empty_classes_are_blank_in_the_table_and_told(tmp_path: Path) -> None:
     assert "NaN" not in (tmp_path / "out" / "summary.json").read_text(encoding="utf-8")
     text = summary_text(summary)
     assert "worst of 2 classes:" in text
-    assert "1 class has no image here, and no part in any mean" in text
+    assert "1 class has no image here: left out of all means" in text
     assert "top-5" not in text
 
 
