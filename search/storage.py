@@ -14,6 +14,7 @@ from optuna.storages import BaseStorage
 from optuna.study import Study, StudyDirection
 from optuna.trial import TrialState
 
+from ..evaluate.folder import describe_changes
 from ..space.errors import UserError
 from .journal import Journal, JournalFile
 from .seeded import INTERRUPTED
@@ -104,7 +105,7 @@ def open_study(
     elif stored != job:
         place = folder if storage is None else storage
         raise UserError(
-            f"{place}: holds another search ({_describe_difference(stored, job)}). Continue it "
+            f"{place}: holds another search ({describe_changes(stored, job)}). Continue it "
             "with its original settings, or choose another folder with hydra.run.dir=DIR"
         )
     return study
@@ -115,18 +116,3 @@ def _is_without_result(study: Study, shared: bool) -> bool:
     trials = study.get_trials(deepcopy=False)
     running = shared and any(t.state == TrialState.RUNNING for t in trials)
     return not running and all(t.user_attrs.get(INTERRUPTED) for t in trials if t.state.is_finished())
-
-
-def _describe_difference(old: Any, new: Any, path: str = "") -> str:
-    """The first few settings that differ, as ``name: old → new``."""
-    found: list[str] = []
-
-    def walk(a: Any, b: Any, path: str) -> None:
-        if isinstance(a, dict) and isinstance(b, dict):
-            for key in [*a, *(k for k in b if k not in a)]:
-                walk(a.get(key), b.get(key), f"{path}.{key}" if path else str(key))
-        elif a != b:
-            found.append(f"{path}: {a!r:.60} → {b!r:.60}")
-
-    walk(old, new, path)
-    return ", ".join(found[:4]) + (f" and {len(found) - 4} more" if len(found) > 4 else "")

@@ -14,6 +14,7 @@ import torch
 
 from ...space.errors import UserError
 from ...space.files import replacing
+from ..folder import describe_changes
 
 log = logging.getLogger(__name__)
 
@@ -83,23 +84,10 @@ class Checkpoint:
             raise UserError(
                 f"{self.path}: not a checkpoint of effnas train (format {FORMAT}); delete it to start again"
             )
-        different = _differences(found["identity"], self.identity)
-        if different:
+        if changes := describe_changes(found["identity"], self.identity):
             raise UserError(
-                f"{self.path.parent}: another training is in this folder ({'; '.join(different[:6])}"
-                f"{'; …' if len(different) > 6 else ''}); choose another with hydra.run.dir=DIR, or delete "
-                f"{self.path.name}"
+                f"{self.path.parent}: another training is in this folder ({changes}); choose another with "
+                f"hydra.run.dir=DIR, or delete {self.path.name}"
             )
         state: dict[str, Any] = found["state"]
         return state
-
-
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    found = []
-    for key in dict.fromkeys([*old, *new]):
-        before, now = old.get(key), new.get(key)
-        if isinstance(before, Mapping) and isinstance(now, Mapping):
-            found += _differences(before, now, f"{prefix}{key}.")
-        elif before != now:
-            found.append(f"{prefix}{key}: {before!r:.60} there, {now!r:.60} here")
-    return found

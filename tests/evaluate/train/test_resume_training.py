@@ -143,7 +143,7 @@ def test_the_history_of_earlier_runs_is_told(tmp_path: Path) -> None:
 def test_a_checkpoint_of_another_training_is_refused_with_what_differs(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     Checkpoint(path, {"seed": 0, "training": {"lr": 0.1, "epochs": 3}}).save({"epoch": 1})
-    with pytest.raises(UserError, match=r"another training is in this folder \(training.lr: 0.1 there, 0.2 here\)"):
+    with pytest.raises(UserError, match=r"another training is in this folder \(training.lr: 0.1 → 0.2\)"):
         Checkpoint(path, {"seed": 0, "training": {"lr": 0.2, "epochs": 3}}).load()
     assert Checkpoint(path, {"seed": 0, "training": {"lr": 0.1, "epochs": 3}}).load() == {"epoch": 1}
 

@@ -192,9 +192,9 @@ def test_two_runs_in_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_another_training_in_the_folder_is_refused_and_nothing_is_lost(done: Path) -> None:
     before = (done / "checkpoint.pt").read_bytes()
-    with pytest.raises(UserError, match=r"another training is in this folder \(seed: 0 there, 1 here\)"):
+    with pytest.raises(UserError, match=r"another training is in this folder \(seed: 0 → 1\)"):
         trained(done, seed=1)
-    with pytest.raises(UserError, match=r"training.lr: 0.8 there, 0.1 here"):
+    with pytest.raises(UserError, match=r"training.lr: 0.8 → 0.1"):
         trained(done, Training(**{**SHORT.to_dict(), "lr": 0.1}))
     assert (done / "checkpoint.pt").read_bytes() == before
     assert load_architecture(done / "architecture.yaml") == NET
@@ -229,7 +229,7 @@ def test_the_command_prints_the_result(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(words) == 0
     assert f"test accuracy {summary['test_accuracy']:.2%}" in capsys.readouterr().out
     assert main([*words, "seed=3"]) == 2
-    assert "another training is in this folder (seed: 0 there, 3 here)" in capsys.readouterr().err
+    assert "another training is in this folder (seed: 0 → 3)" in capsys.readouterr().err
 
 
 @pytest.mark.slow

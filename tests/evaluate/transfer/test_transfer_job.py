@@ -165,7 +165,7 @@ def test_finished_trainings_are_not_made_again(
 
 def test_other_settings_are_not_mixed_with_what_is_there(tmp_path: Path, files: list[str]) -> None:
     transfer(tmp_path, files[0])
-    rule = r"^small on digits, seed 0: .*another training is in this folder \(training\.lr: .* there, 0\.5 here\)"
+    rule = r"^small on digits, seed 0: .*another training is in this folder \(training\.lr: .* → 0\.5\)"
     with pytest.raises(UserError, match=rule):
         transfer(tmp_path, files[0], training=replace(QUICK, lr=0.5))
 
