@@ -63,7 +63,7 @@ def read_dataset(
     Args:
         given: the part; a table that was read before stays as it is.
         part: ``train`` or ``test``.
-        classes: names that are asked for, or those of the training part; None: the part's own.
+        classes: the requested names, or those of the training part; None: the part's own.
         image, label: columns of a ``datasets.Dataset``; None finds them.
 
     Raises:

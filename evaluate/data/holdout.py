@@ -1,4 +1,4 @@
-"""Which rows of the training part are used, and which of them are held out: the same ones for ever."""
+"""Which rows of the training part are used, and which of them are held out: always the same ones."""
 
 from __future__ import annotations
 

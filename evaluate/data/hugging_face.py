@@ -1,4 +1,4 @@
-"""All that is asked of Hugging Face ``datasets`` and its hub: the one file that names what they do not document."""
+"""Everything that uses Hugging Face ``datasets`` and its hub: the one file with names that they do not document."""
 
 from __future__ import annotations
 

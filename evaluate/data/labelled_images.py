@@ -1,4 +1,4 @@
-"""What every data set is told: which images are taken, how they are stored, normalised and read."""
+"""The fields of every data set: which images are taken, and how they are stored, normalised and read."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class LabelledImages:
         limit: at most this many images of the training part, by class; smaller limits are within larger ones.
         holdout: fraction of the training part, of each class, that measures candidates.
         split_seed: of the choices made for ``limit`` and ``holdout``: one for all candidates, whatever their seed.
-        num_classes: how many there should be; None takes what there are.
+        num_classes: how many the data must have; None: any.
         image_size: side of the stored square in pixels; None takes the median shorter side, at most 256, and where a
             trained network is evaluated what its resolution needs.
         center_crop: side of the centre square that a network is measured on, as a fraction of the stored one's.
         interpolation: ``bilinear`` or ``bicubic``, always antialiased.
         normalize: ``imagenet``, or mean and standard deviation in units of 0 to 255, each one number or one per
-            channel; None takes those of the weights where there are some, else those of the training images.
+            channel; None: those of the weights if there are any, else those of the training images.
         flip: mirror training images left to right with probability 1/2.
         crop: shift training images by up to this many stored pixels each way.
         max_corrupt: fraction of unreadable images that is skipped; more is an error.

@@ -83,7 +83,7 @@ def load_part(
             that the centre crop has it.
         num_classes: of the network. A part that only numbers its classes has as many, or those its labels need.
         classes: of the network, by name, where that is known: labels are numbered as its outputs.
-        normalization: of the weights; ``data.normalize`` goes before it, and where there is neither the training
+        normalization: of the weights; ``data.normalize`` overrides it, and without either the training
             images are measured.
 
     Returns:

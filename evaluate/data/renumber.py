@@ -61,7 +61,7 @@ def renumber(
 
 
 def check_number_of_classes(data: LabelledImages, names: Sequence[str]) -> None:
-    """Raise :class:`UserError` unless there are as many classes as ``data.num_classes`` says, where it says so."""
+    """Raise :class:`UserError` unless there are as many classes as ``data.num_classes`` requires."""
     if data.num_classes not in (None, len(names)):
         raise UserError(
             f"data.num_classes={data.num_classes}, but {data.title} has {len(names)} classes: {_few(names)}"

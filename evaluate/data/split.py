@@ -37,7 +37,7 @@ class Part:
     """Some of a data set's images, to measure a network on.
 
     Args:
-        images: normalised as the network wants them.
+        images: normalised as the network needs.
         classes: names, in the order of the labels; there may be some without an image.
         table, rows: where the images come from.
         unreadable: those that were left out; a streamed set meets them as it goes.

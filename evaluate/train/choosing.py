@@ -236,8 +236,8 @@ class _Timer:
 def recall_choice(key: str, measure: Callable[[], tuple[Settings, float]]) -> tuple[Settings, float, bool]:
     """The choice of ``key``: what the file says, or what ``measure`` finds and the file keeps from then on.
 
-    The first choice stays; processes that want one at the same time wait for the first of them, for two that time at
-    once would find each other's noise.
+    The first choice stays; processes that need one at the same time wait for the first of them, because two that time
+    at once would find each other's noise.
 
     Returns:
         Settings, images per second, and whether they were known.

@@ -28,7 +28,7 @@ class Training:
         epochs: passes over the training images.
         batch_size: images per step, all processes together; a smaller set is one batch.
         accumulate: parts of a batch that go through the network one after the other; their gradients are summed. A
-            batch that does not fit into memory is parted further by itself. BatchNorm sees the parts.
+            batch that does not fit into memory is split further automatically. BatchNorm sees the parts.
         optimizer: ``sgd`` (Nesterov), ``rmsprop`` (TensorFlow's, decay 0.9, eps 1e-3) or ``adamw``.
         lr: peak learning rate for 256 images per step; scaled linearly to the batch in use (Goyal et al., 2017).
         momentum: of sgd and rmsprop; beta1 of adamw.

@@ -1,4 +1,4 @@
-"""What a training begins with: the network, the images, and the weights where there are some."""
+"""What a training starts with: the network, the images and, if given, the weights."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class StartingPoint:
 
     Args:
         architecture: with the data's classes, at the resolution of the training.
-        split: the images, normalised as the weights want them.
+        split: the images, normalised as the weights need.
         weights: None: from scratch.
         smaller: of the weights, where the network is grown from them; None: they are its own.
         keep_classifier: the weights' classes are the data's.

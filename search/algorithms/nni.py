@@ -35,7 +35,7 @@ _LOCK = threading.Lock()
 
 @dataclass(frozen=True)
 class NNIHistory:
-    """What an algorithm of NNI is told.
+    """What an algorithm of NNI receives.
 
     Args:
         sizes: number of choices of each parameter.
@@ -59,7 +59,7 @@ class NNIHistory:
 class NNI(SharedSpaceSampler, ABC):
     """What the adapters share: the way between Optuna and NNI.
 
-    NNI's algorithms know one value; those used here compare values and do no more. So they are told minus the place
+    NNI's algorithms handle one value, and those used here only compare values. So they get minus the place
     of a trial: by violation of Optuna's constraints, then by value or, of several objectives, by front and crowding
     distance. Failed, pruned and running trials have no value; but as long as no trial has completed, the pruned ones
     that violate constraints do. Numeric parameters are searched on 33 levels at most.
