@@ -98,7 +98,7 @@ class Surrogate:
     def load(cls, path: Path) -> Surrogate | None:
         """What :meth:`save` wrote; None where there is no such file or it is not one."""
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
                 values: dict[str, Any] = {field.name: stored[field.name] for field in fields(cls)}
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None

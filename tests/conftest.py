@@ -33,8 +33,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def pytest_collection_finish() -> None:
-    """What the modules hold stays: the collector need not look through it at each of the tests' collections."""
+@pytest.fixture(scope="module", autouse=True)
+def frozen() -> None:
+    """What modules hold stays: the collector need not look through all of it whenever a test frees memory."""
     gc.collect()
     gc.freeze()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +13,10 @@ from scipy.special import ndtr
 from ..encoding import Rows
 from ..feasible import descend_to_limits
 from ..objective import non_dominated
-from .gaussian import GaussianProcess
 from .members import Members, MemberView, PastTrials
+
+if TYPE_CHECKING:
+    from .gaussian import GaussianProcess
 
 Array = NDArray[np.float64]
 

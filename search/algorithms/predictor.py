@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,14 +12,15 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from ...evaluate.machine.device import torch_threads
 from ...space.errors import check_int, check_number
 from .acquisition import Model, propose_best, propose_spread
-from .gaussian import GaussianProcess, Kernel, learn_kernel
 from .history import read_history
 from .member_facts import Known
 from .members import Members, PastTrials
 from .ranked_sampler import SharedSpaceSampler
+
+if TYPE_CHECKING:
+    from .gaussian import GaussianProcess, Kernel
 
 Array = NDArray[np.float64]
 
@@ -87,9 +88,11 @@ class Predictor(SharedSpaceSampler):
         """The member that maximises the acquisition; at first, one far from the others."""
         members = self._make_members(search_space, study)
         past = members.past(read_history(study, trial))
+        if len(past.values) < self._startup:
+            return members.encoding.params(propose_spread(members, past, rng))
+        from ...evaluate.machine.device import torch_threads  # a search starts without torch
+
         with torch_threads(1):
-            if len(past.values) < self._startup:
-                return members.encoding.params(propose_spread(members, past, rng))
             model = self._fit_model(study, past, members)
             return members.encoding.params(propose_best(members, past, model, self._exploration, rng))
 
@@ -107,6 +110,8 @@ class Predictor(SharedSpaceSampler):
         members = self._make_members(space, study)
         past = members.past(trials)
         past = replace(past, pending=past.pending[:0])  # what runs tells nothing
+        from ...evaluate.machine.device import torch_threads
+
         with torch_threads(1):
             model = self._fit_model(study, past, members, active=len(past.values))
             means = model.bounds(members.look(past.rows), 0.0)[:, 0] * members.signs[0]
@@ -157,6 +162,8 @@ class Predictor(SharedSpaceSampler):
         values: Array,
         keep: NDArray[np.int64],
     ) -> GaussianProcess:
+        from .gaussian import GaussianProcess, learn_kernel
+
         count = _find_milestone(len(values), self._startup)
         bends = np.zeros(features.shape[1], np.bool_)
         bends[: len(members.encoding.bends)] = members.encoding.bends

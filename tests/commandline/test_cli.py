@@ -384,15 +384,15 @@ def test_what_a_library_prints_stays_off_standard_output(
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes close otherwise elsewhere")
 def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", "from effnas.cli import main; raise SystemExit(main())", "scale", "--phi", "1"],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    assert process.stdout is not None
-    process.stdout.close()
-    assert process.stderr is not None
-    assert process.stderr.read() == ""
-    assert process.wait() == 141
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+        assert process.wait() == 141

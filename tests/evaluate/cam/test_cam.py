@@ -288,7 +288,8 @@ def test_what_it_leaves(tmp_path: Path) -> None:
         large_pixels = nn.functional.interpolate(pixels, size=(16, 16), mode="bilinear", antialias=True)
         batch = (large_pixels.float() - 60) / 90
         assert np.allclose(arrays["raw_0"], cam(model, batch).raw, atol=1e-4)
-    width, height = Image.open(out / "cam.png").size
+    with Image.open(out / "cam.png") as image:
+        width, height = image.size
     assert (width > 700, height > 700) == (True, True)
 
 

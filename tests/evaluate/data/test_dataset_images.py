@@ -188,9 +188,11 @@ def test_a_streamed_set_reads_the_items_anew() -> None:
 def test_a_broken_picture_is_counted(tmp_path: Path) -> None:
     Image.fromarray(NOISE[0]).save(tmp_path / "a.png")
     (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:-150])
-    items = [*pictures(), (Image.open(tmp_path / "a.png"), 0)]
-    with pytest.raises(UserError, match=r"the given list: 1 of 25 images cannot be read .*: row 24: "):
-        load_split(DatasetImages(items, max_corrupt=0), 3)
+    with (
+        Image.open(tmp_path / "a.png") as broken,
+        pytest.raises(UserError, match=r"the given list: 1 of 25 images cannot be read .*: row 24: "),
+    ):
+        load_split(DatasetImages([*pictures(), (broken, 0)], max_corrupt=0), 3)
 
 
 # -- what it is known by -----------------------------------------------------------------------------------

@@ -208,7 +208,8 @@ def test_files(tmp_path: Path) -> None:
     assert 0 < latency["latency_q1"] <= latency["latency"] <= latency["latency_q3"]
     assert (latency["batch_size"], latency["resolution"], latency["device"]) == (2, 16, "cpu")
     assert summary["images_per_second"] == pytest.approx(summary["images"] / summary["seconds"])
-    assert Image.open(out / "evaluation.png").size[0] > 1000
+    with Image.open(out / "evaluation.png") as image:
+        assert image.size[0] > 1000
     assert "<svg" in (out / "evaluation.svg").read_text(encoding="utf-8")
 
 

@@ -174,7 +174,7 @@ class Evil:
 
 def test_a_pickle_that_would_run_code_is_not_loaded(tmp_path: Path) -> None:
     path, trap = tmp_path / "checkpoint.pt", tmp_path / "trap"
-    for write in (lambda: torch.save(Evil(trap), path), lambda: path.write_bytes(pickle.dumps(Evil(trap)))):
+    for write in (lambda: torch.save(Evil(trap), path), lambda: path.write_bytes(pickle.dumps(Evil(trap), 2))):
         write()
         with pytest.raises(UserError, match=r"cannot be read: it holds more than data, which is never loaded. Delete"):
             Checkpoint(path, {}).load()
