@@ -42,7 +42,7 @@ class Checkpoint:
         return steps % each == 0
 
     def save(self, state: Mapping[str, Any]) -> bool:
-        """Write the file; where that fails (a full disk) the old one stays, a warning says so, and False is returned."""
+        """Write the file; if that fails (a full disk), keep the old one, warn and return False."""
         try:
             with replacing(self.path) as file:
                 torch.save({"effnas_checkpoint": FORMAT, "identity": dict(self.identity), "state": state}, file)
