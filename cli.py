@@ -13,8 +13,8 @@ import traceback
 from collections.abc import Sequence
 
 from .commandline.commands import COMMANDS
-from .commandline.help import command_help, overview
-from .commandline.run import command_options, run_command
+from .commandline.help import write_command_help, write_overview
+from .commandline.run import find_options, run_command
 from .space.errors import UserError, unknown
 
 _COMPLETION = ("-sc", "--shell-completion")
@@ -50,7 +50,7 @@ def _main(words: list[str]) -> None:
         raise UserError(f"a command is needed: {', '.join(COMMANDS)}; see effnas --help")
     first, rest = words[0], words[1:]
     if first in ("-h", "--help", "help"):
-        print(overview({name: command.summary for name, command in COMMANDS.items()}))
+        print(write_overview({name: command.summary for name, command in COMMANDS.items()}))
     elif first == "--version":
         from . import __version__
 
@@ -68,9 +68,9 @@ def _main(words: list[str]) -> None:
 def _main_command(name: str, words: list[str]) -> None:
     if any(word in _COMPLETION for word in words):
         return _complete([word for word in words if "=" in word])
-    command, options = COMMANDS[name], command_options(name, words)
+    command, options = COMMANDS[name], find_options(name, words)
     if "-h" in words or "--help" in words:
-        print(command_help(name, options, command.examples, f"default outputs/{command.config}"))
+        print(write_command_help(name, options, command.examples, f"default outputs/{command.config}"))
     else:
         run_command(name, words, options)
 

@@ -40,7 +40,7 @@ class Arguments:
     overrides: list[tuple[str, str | None]] = field(default_factory=list)
 
 
-def scan(words: Sequence[str]) -> tuple[dict[str, str | None], dict[str, str]]:
+def scan_words(words: Sequence[str]) -> tuple[dict[str, str | None], dict[str, str]]:
     """Hydra's flags and whatever looks like a choice of a group, before it is known which flags take a value.
 
     Raises:
@@ -63,7 +63,7 @@ def scan(words: Sequence[str]) -> tuple[dict[str, str | None], dict[str, str]]:
     return hydra, chosen
 
 
-def parse(words: Sequence[str], options: Options) -> Arguments:
+def parse_words(words: Sequence[str], options: Options) -> Arguments:
     """Sort the words after the command.
 
     Raises:
@@ -135,7 +135,7 @@ def _hydra_value(flag: str, value: str | None, rest: list[str]) -> str | None:
     return value
 
 
-def to_hydra(arguments: Arguments, options: Options) -> list[str]:
+def write_hydra_words(arguments: Arguments, options: Options) -> list[str]:
     """The words for Hydra's own parser: flags first, because it takes no flag after an override.
 
     A value that Hydra's grammar cannot read (``a=b``, parentheses, ``~``, accents) is quoted, so that it means itself.

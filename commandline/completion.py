@@ -9,11 +9,11 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 
 from ..space.errors import UserError
-from .arguments import HYDRA_FLAGS, SHORT_FLAGS, Arguments, parse, to_hydra
+from .arguments import HYDRA_FLAGS, SHORT_FLAGS, Arguments, parse_words, write_hydra_words
 from .commands import COMMANDS
-from .help import flags
+from .help import list_flags
 from .options import Options
-from .run import call_hydra, command_options
+from .run import call_hydra, find_options
 
 _SHELLS = ("bash", "zsh", "fish")
 
@@ -21,7 +21,7 @@ _SHELLS = ("bash", "zsh", "fish")
 Query = Callable[[str, list[str], str], list[str]]
 
 
-def candidates(
+def list_candidates(
     line: str, commands: Iterable[str], options_of: Callable[[str, list[str]], Options], query: Query
 ) -> list[str]:
     """The words that may stand where ``line`` ends.
@@ -42,12 +42,12 @@ def candidates(
     try:
         options = options_of(name, before)
         if word.startswith("-"):
-            return _starting(word, flags(options))
+            return _starting(word, list_flags(options))
         prefix = _awaited(before[-1], options) if before else ""
         if prefix is None:
             return []
-        arguments = parse(before[:-1] if prefix else before, options)
-        hydra = [w for w in to_hydra(arguments, options) if not any(c.isspace() for c in w)]
+        arguments = parse_words(before[:-1] if prefix else before, options)
+        hydra = [w for w in write_hydra_words(arguments, options) if not any(c.isspace() for c in w)]
     except UserError:  # something before the cursor is wrong; the command itself will say what
         return []
     ours = {name.partition(".")[0] for name in options.names()} | {"hydra"}
@@ -113,7 +113,7 @@ def answer_shell(words: Sequence[str]) -> None:
 
     line = os.environ.get("COMP_LINE", "")
     line = line[: int(os.environ.get("COMP_POINT") or len(line))]
-    print(*candidates(line, COMMANDS, command_options, query), sep="\n" if shell == "fish" else " ")
+    print(*list_candidates(line, COMMANDS, find_options, query), sep="\n" if shell == "fish" else " ")
 
 
 def _pair(flag: str, words: Sequence[str]) -> list[str]:

@@ -25,7 +25,7 @@ from omegaconf.errors import (
 )
 
 from ..space.errors import UserError, unknown
-from .options import yaml_problem
+from .options import describe_yaml_problem
 
 _KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false", "String": "a string"}
 _CONVERT = re.compile(r"Value '(?P<value>.*)' of type '\w+' could not be converted to (?P<kind>\w+)", re.DOTALL)
@@ -45,7 +45,7 @@ _MOVED = {
 }
 
 
-def message(error: BaseException, *, in_job: bool) -> str | None:
+def explain_error(error: BaseException, *, in_job: bool) -> str | None:
     """The message for a mistake of the user's; None for anything else, which is a bug.
 
     Args:
@@ -61,7 +61,7 @@ def message(error: BaseException, *, in_job: bool) -> str | None:
     if isinstance(error, MissingConfigException):
         return _missing_config(error)
     if isinstance(error, HydraException):
-        if error.__cause__ is not None and (text := message(error.__cause__, in_job=in_job)) is not None:
+        if error.__cause__ is not None and (text := explain_error(error.__cause__, in_job=in_job)) is not None:
             return text
         return _one_line(str(error)) or type(error).__name__
     if isinstance(error, OmegaConfBaseException):
@@ -70,7 +70,7 @@ def message(error: BaseException, *, in_job: bool) -> str | None:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, yaml.YAMLError) and not in_job:
         mark = getattr(error, "problem_mark", None)
-        return f"{mark.name if mark else 'a config file'}: not valid YAML: {yaml_problem(error)}"
+        return f"{mark.name if mark else 'a config file'}: not valid YAML: {describe_yaml_problem(error)}"
     return None
 
 
@@ -124,7 +124,7 @@ def _instantiation(error: InstantiationException) -> str | None:
             return f"{place}_target_: {name} is now {new}"
         reason = str(cause).splitlines()[1:2] or [str(cause)]
         return f"{place}_target_: cannot import {name!r}: {reason[0]}; a module of your own must be on PYTHONPATH"
-    inner = message(cause, in_job=True)
+    inner = explain_error(cause, in_job=True)
     if inner is not None:
         return inner
     if isinstance(cause, TypeError):

@@ -26,7 +26,7 @@ _HYDRA_HELP = (
 )
 
 
-def overview(commands: Mapping[str, str]) -> str:
+def write_overview(commands: Mapping[str, str]) -> str:
     """The text of ``effnas --help``: ``commands`` maps names to one line each."""
     rows = _rows([*commands.items()], indent=2)
     return "\n".join(
@@ -44,7 +44,7 @@ def overview(commands: Mapping[str, str]) -> str:
     )
 
 
-def command_help(name: str, options: Options, examples: Iterable[str], output: str) -> str:
+def write_command_help(name: str, options: Options, examples: Iterable[str], output: str) -> str:
     """The text of ``effnas COMMAND --help``.
 
     Args:
@@ -67,7 +67,7 @@ def command_help(name: str, options: Options, examples: Iterable[str], output: s
     return "\n".join(lines)
 
 
-def flags(options: Options) -> list[str]:
+def list_flags(options: Options) -> list[str]:
     """Everything that may follow ``--``, for completion."""
     return ["--help", *(f"--{name.replace('_', '-')}" for name in options.names()), *HYDRA_FLAGS]
 

@@ -82,7 +82,7 @@ def read_options(
     """
     path = _find(config, folders)
     if path is None:
-        raise unknown("--config-name", config, choices("", folders))
+        raise unknown("--config-name", config, list_choices("", folders))
     own: dict[str, Option] = {}
     groups: dict[str, tuple[str | None, str]] = {}
     _read_primary(path, folders, own, groups)
@@ -94,7 +94,7 @@ def read_options(
     )
 
 
-def choices(group: str, folders: Sequence[Path]) -> tuple[str, ...]:
+def list_choices(group: str, folders: Sequence[Path]) -> tuple[str, ...]:
     """What ``group=`` accepts: the YAML files of that name's folders."""
     return tuple(sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")}))
 
@@ -134,7 +134,7 @@ def _group(name: str, choice: str | None, comment: str, folders: Sequence[Path],
     if path is not None:
         lines, root = _compose(path)
         options = tuple(_options(lines, root, name.replace("/", ".") + ".", skip=("defaults",)))
-    return Group(name, wanted, choices(name, folders), comment, options)
+    return Group(name, wanted, list_choices(name, folders), comment, options)
 
 
 def _options(
@@ -164,10 +164,10 @@ def _compose(path: Path) -> tuple[list[str], yaml.Node | None]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from error
     except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {yaml_problem(error)}") from error
+        raise UserError(f"{path}: not valid YAML: {describe_yaml_problem(error)}") from error
 
 
-def yaml_problem(error: yaml.YAMLError) -> str:
+def describe_yaml_problem(error: yaml.YAMLError) -> str:
     """What is wrong and where, in one line."""
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or str(error).splitlines()[0]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from ..space.errors import UserError, unknown
-from .arguments import parse, scan, to_hydra
+from .arguments import parse_words, scan_words, write_hydra_words
 from .commands import COMMANDS, Command
 from .options import CONF, Options, read_options
 
@@ -27,9 +27,9 @@ class _JobFailed(BaseException):
     """Carries a job's exception past Hydra, which would print a line of its own about it."""
 
 
-def command_options(name: str, words: Sequence[str]) -> Options:
+def find_options(name: str, words: Sequence[str]) -> Options:
     """The options of a command, of the configurations that the words after it choose."""
-    hydra, chosen = scan(words)
+    hydra, chosen = scan_words(words)
     folders = [Path(folder) for folder in (hydra.get("--config-path") or CONF, hydra.get("--config-dir")) if folder]
     command = COMMANDS[name]
     return read_options(hydra.get("--config-name") or command.config, folders, chosen, command.positional)
@@ -43,7 +43,7 @@ def run_command(name: str, words: Sequence[str], options: Options) -> None:
         KeyboardInterrupt: after Ctrl-C.
     """
     command, typed = COMMANDS[name], shlex.join(["effnas", name, *words])
-    arguments = parse(words, options)
+    arguments = parse_words(words, options)
     multirun = "--multirun" in arguments.hydra
     failed: dict[str, Exception] = {}
 
@@ -56,7 +56,7 @@ def run_command(name: str, words: Sequence[str], options: Options) -> None:
                 raise  # the other jobs of the sweep still run
             raise _JobFailed from error
 
-    composed = to_hydra(arguments, options)
+    composed = write_hydra_words(arguments, options)
     if os.environ.get("RANK", "0") != "0":  # torchrun's: the folder is the first process's
         composed.append("hydra.output_subdir=null")
     call_hydra(command, composed, job, failed)
@@ -81,7 +81,7 @@ def call_hydra(
     """
     import hydra
 
-    from .errors import message
+    from .errors import explain_error
 
     _store(command, complete="-sc" not in words)
     traceback_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
@@ -93,7 +93,7 @@ def call_hydra(
         causes: Mapping[str, BaseException] = failed or {"": error}
         texts = []
         for job_name, cause in causes.items():
-            text = message(cause, in_job=bool(failed))
+            text = explain_error(cause, in_job=bool(failed))
             if text is None:
                 raise cause from cause.__cause__
             if traceback_wanted:

@@ -25,7 +25,7 @@ INGREDIENTS = {"evaluator": ("data", "training")}
 _SCALARS = (bool, int, float, str)
 
 
-def parameters(run: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+def read_parameters(run: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """The parameters that are options, by name; ``**options`` are spelled out."""
     found: dict[str, inspect.Parameter] = {}
     for parameter in inspect.signature(run, eval_str=True).parameters.values():
@@ -46,7 +46,7 @@ def _study_options() -> dict[str, inspect.Parameter]:
 
 def make_schema(run: Callable[..., Any]) -> type:
     """The structured config of a command: its function's parameters, their ingredients, and ``json``."""
-    options = parameters(run)
+    options = read_parameters(run)
     fields: dict[str, tuple[Any, Any]] = {name: (_checked(name, p), _default(p)) for name, p in options.items()}
     fields |= {name: (Any, None) for owner in INGREDIENTS if owner in options for name in INGREDIENTS[owner]}
     fields |= {"json": (bool, False)}
@@ -68,7 +68,7 @@ def read_arguments(run: Callable[..., Any], config: DictConfig, **own: Any) -> d
     found = {name: value for name, value in own.items() if name in taken}
     if "job" in taken:  # before the objects: what is lacking is told better as data
         found["job"] = dict(_chosen(config))
-    for name, parameter in parameters(run).items():
+    for name, parameter in read_parameters(run).items():
         value = config[name]
         if value is None and _is_made(parameter) and parameter.default is not parameter.empty:
             continue

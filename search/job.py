@@ -21,7 +21,7 @@ from .objective import MnasNetReward, Objective
 from .problem import SpaceProblem
 from .report import write_search
 from .seeded import Seeded
-from .trials import StudyOptions, complete_options, no_result, run_trials
+from .trials import StudyOptions, complete_options, make_no_result_error, run_trials
 
 
 def run_search(
@@ -105,7 +105,7 @@ def run_search(
     )
     if summary["best"] is None:
         counts = f"{summary['failed']} of {summary['trials']} failed"
-        raise no_result(output, "no trial produced a network to keep", counts, summary["reasons"])
+        raise make_no_result_error(output, "no trial produced a network to keep", counts, summary["reasons"])
     return summary
 
 

@@ -181,11 +181,11 @@ def run_enqueued(
         prepare=prepare,
     )
     if not summary["complete"]:
-        raise no_result(output, lacking, f"{summary['failed']} failed", summary["reasons"])
+        raise make_no_result_error(output, lacking, f"{summary['failed']} failed", summary["reasons"])
     return summary
 
 
-def no_result(output: Path, lacking: str, counts: str, reasons: Sequence[str]) -> UserError:
+def make_no_result_error(output: Path, lacking: str, counts: str, reasons: Sequence[str]) -> UserError:
     """The error of a study without what it was run for: what is lacking, how many trials failed, the first reason."""
     first = f"; the first reason: {reasons[0]}" if reasons else ""
     return UserError(f"{output}: {lacking} ({counts}){first}")

@@ -10,7 +10,7 @@ from ...space.errors import UserError, unknown
 from ..data.labelled_images import LabelledImages
 
 
-def named_data(names: Sequence[str], settings: Mapping[str, Any]) -> dict[str, LabelledImages]:
+def make_named_data(names: Sequence[str], settings: Mapping[str, Any]) -> dict[str, LabelledImages]:
     """The data set of each name.
 
     Args:

@@ -23,7 +23,7 @@ from ..folder import folder_lock
 from ..pretrained import find_architecture, read_weights_of
 from ..train.job import run_train
 from ..train.recipe import Training
-from .datasets import named_data
+from .datasets import make_named_data
 from .report import Run, write_transfer
 
 #: Beside a training's own files: what it was, and how many images it saw. Written when it has finished.
@@ -68,7 +68,7 @@ def run_transfer(
         datasets: by name, in the order of the table; or names alone, of choices of the group ``data``.
         training: the recipe, of all.
         data: with names alone, changes to what they stand for
-            (:func:`~effnas.evaluate.transfer.datasets.named_data`).
+            (:func:`~effnas.evaluate.transfer.datasets.make_named_data`).
         network: a network of the user's own builder; files of its networks need it.
         resolution: of the input in pixels; None: each network's own.
         seeds: trainings of each network on each data set.
@@ -91,7 +91,7 @@ def run_transfer(
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise UserError("effnas transfer runs in one process; with torchrun use effnas train, one network at a time")
     if not isinstance(datasets, Mapping):
-        datasets = named_data([str(name) for name in as_list(datasets)], data or {})
+        datasets = make_named_data([str(name) for name in as_list(datasets)], data or {})
     starts, output = _starts(architecture, weights, network), Path(output)
     if resolution is not None:
         starts = [replace(start, network=start.network.with_(resolution=resolution)) for start in starts]

@@ -24,7 +24,7 @@ from ...space.network_spec import NetworkSpec
 from ..compound import SEARCHED, base_network
 from ..rules import load_shares
 from .report import write_ablation
-from .study import Member, ablation_problem, checked_factors, checked_rules, make_members
+from .study import Member, checked_factors, checked_rules, make_ablation_problem, make_members
 
 #: Study attribute: seconds per batch by network and round.
 LATENCY = "latency"
@@ -99,7 +99,7 @@ def run_ablation(
     output, how = Path(output), complete_options(options)
     base = base_network(baseline, network, SEARCHED)
     members = make_members(base, names, budgets, coefficients, load_shares(shares), tolerance, depth_rounding)
-    problem = ablation_problem(members, seed, seeds)
+    problem = make_ablation_problem(members, seed, seeds)
 
     def prepare(optuna_study: Study) -> None:
         if not how["quiet"]:

@@ -33,7 +33,7 @@ class Member(NamedTuple):
         return self.met.network
 
 
-def ablation_problem(members: Sequence[Member], seed: int, seeds: int) -> Enqueued:
+def make_ablation_problem(members: Sequence[Member], seed: int, seeds: int) -> Enqueued:
     """The trainings as the search loop sees them: rule, factor and seed are the parameters of a trial."""
     networks = {(m.rule, m.factor): m.network for m in members}
     parameters = {"rule": CategoricalDistribution((BASE, *RULES)), "factor": FloatDistribution(0, 1e6)}

@@ -24,7 +24,7 @@ from .latency import LatencyRatios
 from .points import Grid, Scaled, grid_points
 from .ranking import CHOICES
 from .report import write_grid
-from .study import GridPlan, grid_problem
+from .study import GridPlan, make_grid_problem
 
 __all__ = ["grid_points", "run_grid_search"]
 
@@ -101,11 +101,11 @@ def run_grid_search(
             quiet=how["quiet"],
         )
         facts |= latency.settings
-    problem = grid_problem(scaled, seed, seeds)
+    problem = make_grid_problem(scaled, seed, seeds)
     plan = GridPlan(problem, scaled, grid, grid.points(scaled, latency), refine, latency, quiet=how["quiet"])
 
     def write(optuna_study: Study, seconds: float) -> dict[str, Any]:
-        plan.look(optuna_study)
+        plan.look_at(optuna_study)
         return write_grid(
             optuna_study,
             scaled,

@@ -28,7 +28,7 @@ ROUND = 8
 CENTERS = 3
 
 
-def grid_problem(scaled: Scaled, seed: int, seeds: int) -> Enqueued:
+def make_grid_problem(scaled: Scaled, seed: int, seeds: int) -> Enqueued:
     """The grid as the search loop sees it: a point and a seed are the parameters of a trial.
 
     A point's network is the baseline scaled by it at φ = 1.
@@ -49,7 +49,7 @@ class GridPlan:
     running settles it.
 
     Args:
-        problem: of :func:`grid_problem`.
+        problem: of :func:`make_grid_problem`.
         scaled: makes the networks.
         grid: the coarse one.
         points: of the grid.
@@ -110,7 +110,7 @@ class GridPlan:
             text += f"; then {rounds} of at most {ROUND} new networks: {most} more at most"
         return text
 
-    def look(self, study: Study) -> None:
+    def look_at(self, study: Study) -> None:
         """Set ``done``: whether every point has its trainings, and nothing waits or runs."""
         trials = study.get_trials(deepcopy=False)
         finished = {_key(trial.params) for trial in trials if is_counted(trial)}
@@ -123,7 +123,7 @@ class GridPlan:
             self._told = True
         stored = study.user_attrs.get(ROUNDS, [])
         self._settled = [[Coefficients(*values) for values in points] for points in stored]
-        self.look(study)
+        self.look_at(study)
         if not self.last and self.done:
             self._settled.append(self._next(study))
             rows = [[[getattr(p, name) for name in NAMES] for p in points] for points in self._settled]

@@ -51,13 +51,13 @@ def reproduce(table: str) -> list[dict[str, Any]]:
     return [_row(row) for row in TABLES[table]]
 
 
-def scaled(network: str, depth: float, width: float, resolution: float) -> NetworkSpec:
+def scale_zoo_network(network: str, depth: float, width: float, resolution: float) -> NetworkSpec:
     """A network of the zoo with its repeats and channels multiplied, at ``resolution`` times its pixels, rounded."""
     base = load_architecture(network)
     return base.scaled(width, depth, round(base.resolution * resolution))
 
 
-def interval(printed: str) -> tuple[float, float]:
+def find_interval(printed: str) -> tuple[float, float]:
     """What rounds to a printed number, "1.8B": half a unit of its last digit to either side."""
     number = Decimal(printed.rstrip("MB"))
     unit, half = UNITS.get(printed[-1], 1), Decimal(5).scaleb(int(number.as_tuple().exponent) - 1)
@@ -69,7 +69,7 @@ def interval(printed: str) -> tuple[float, float]:
 
 def _row(row: PaperRow) -> dict[str, Any]:
     depth, width, ratio = float(row.depth), float(row.width), float(row.resolution)
-    network = scaled(row.network, depth, width, ratio)
+    network = scale_zoo_network(row.network, depth, width, ratio)
     if row.origin == "code":
         depth, width = PUBLISHED[row.network].depth, PUBLISHED[row.network].width
         ratio = network.resolution / load_architecture("efficientnet_b0").resolution
@@ -94,7 +94,7 @@ def _row(row: PaperRow) -> dict[str, Any]:
 def _comparison(what: str, printed: str, ours: int) -> dict[str, Any]:
     if not printed:
         return {f"paper_{what}": None, what: ours, f"{what}_difference": None, f"{what}_agree": None}
-    low, high = interval(printed)
+    low, high = find_interval(printed)
     return {
         f"paper_{what}": printed,
         what: ours,
@@ -105,10 +105,12 @@ def _comparison(what: str, printed: str, ours: int) -> dict[str, Any]:
 
 def _why(row: PaperRow, macs: int) -> str:
     """What would make our MACs the printed ones: rounded coefficients, a cut instead of rounding, or nothing known."""
-    low, high = interval(row.macs)
+    low, high = find_interval(row.macs)
     reasons = []
     if row.origin == "printed":
-        fits = [triple for triple in _rounding_to(row) if low <= cost(scaled(row.network, *triple)).macs < high]
+        fits = [
+            triple for triple in _rounding_to(row) if low <= cost(scale_zoo_network(row.network, *triple)).macs < high
+        ]
         reasons += [_explained_by(row, fits)] if fits else []
     half = (high - low) / 2
     if low + half <= macs < high + half:
@@ -120,7 +122,7 @@ def _rounding_to(row: PaperRow) -> Iterator[tuple[float, float, float]]:
     """Triples d, w, r on a grid that all round to the printed ones; a printed 1 stays."""
     printed = (row.depth, row.width, row.resolution)
     steps = _STEPS[sum(one != "1" for one in printed) > 1]
-    axes = [_grid(*interval(one), steps) if one != "1" else [1.0] for one in printed]
+    axes = [_grid(*find_interval(one), steps) if one != "1" else [1.0] for one in printed]
     return itertools.product(*axes)  # type: ignore[return-value]
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from effnas import __version__
 from effnas.cli import main
-from effnas.commandline.arguments import parse, scan, to_hydra
+from effnas.commandline.arguments import parse_words, scan_words, write_hydra_words
 from effnas.commandline.commands import COMMANDS
 from effnas.commandline.options import CONF, read_options
 from effnas.scaling.scale.job import run_scale
@@ -52,9 +52,9 @@ def mine(tmp_path: Path) -> Path:
 
 def words(mine: Path, *typed: str) -> list[str]:
     """What Hydra gets for what was typed after the command, with the configuration of the fixture."""
-    _hydra, chosen = scan(typed)
+    _hydra, chosen = scan_words(typed)
     options = read_options("mine", [CONF, mine], chosen)
-    return to_hydra(parse(typed, options), options)
+    return write_hydra_words(parse_words(typed, options), options)
 
 
 # -- options from the comments of YAML files ---------------------------------------------------------

@@ -13,7 +13,7 @@ import effnas
 from effnas.cli import main
 from effnas.commandline.commands import COMMANDS, Command
 from effnas.commandline.options import CONF
-from effnas.commandline.schema import INGREDIENTS, make_schema, parameters
+from effnas.commandline.schema import INGREDIENTS, make_schema, read_parameters
 
 
 def groups_and_values(command: Command) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -28,7 +28,7 @@ def groups_and_values(command: Command) -> tuple[dict[str, Any], dict[str, Any]]
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
 def test_yaml_has_the_parameters_and_their_defaults(command: Command) -> None:
     groups, values = groups_and_values(command)
-    options = parameters(command.load_run())
+    options = read_parameters(command.load_run())
     ingredients = {name for owner in INGREDIENTS if owner in options for name in INGREDIENTS[owner]}
     assert {*groups, *values} == {*options, *ingredients, "json"}
     assert ingredients <= {*groups}

@@ -17,7 +17,7 @@ from effnas.evaluate import pretrained
 from effnas.evaluate.data import ImageData
 from effnas.evaluate.train.recipe import Training
 from effnas.evaluate.transfer import job as transfer_job
-from effnas.evaluate.transfer.datasets import named_data
+from effnas.evaluate.transfer.datasets import make_named_data
 from effnas.evaluate.transfer.job import run_transfer
 from effnas.evaluate.transfer.report import Run, summary_text, write_transfer
 from effnas.space.architecture import Architecture
@@ -262,10 +262,10 @@ def test_mistakes_in_naming_data(
 
 def test_data_sets_by_name_from_python() -> None:
     settings = {"digits": {"limit": 60}, "small": {"_target_": "effnas.evaluate.data.ImageData", "limit": 30}}
-    found = named_data(["small", "digits"], settings)
+    found = make_named_data(["small", "digits"], settings)
     assert [*found.items()] == [
         ("small", ImageData(limit=30)),
         ("digits", replace(found["digits"], limit=60)),
     ]
     with pytest.raises(UserError, match=r"datasets: unknown 'digit'\. Did you mean 'digits'"):
-        named_data(["digit"], {})
+        make_named_data(["digit"], {})

@@ -14,7 +14,7 @@ import pytest
 
 from effnas.cli import main
 from effnas.commandline.commands import COMMANDS
-from effnas.scaling.reproduce.job import interval, reproduce, run_reproduce, scaled
+from effnas.scaling.reproduce.job import find_interval, reproduce, run_reproduce, scale_zoo_network
 from effnas.scaling.reproduce.report import summary_text
 from effnas.scaling.reproduce.tables import TABLES
 from effnas.space.cost import cost
@@ -84,7 +84,7 @@ def test_table_3_resnet50() -> None:
     assert depth["macs"] == pytest.approx(14.7e9, rel=0.01)  # printed for the width
     assert width["macs"] == pytest.approx(16.2e9, rel=0.01)  # printed for the depth
     # ⌈d·n⌉ of 3, 4, 6, 3 blocks steps over 16.2B
-    low, high = (cost(scaled("resnet50", d, 1, 1)).macs for d in (4.333, 4.334))
+    low, high = (cost(scale_zoo_network("resnet50", d, 1, 1)).macs for d in (4.333, 4.334))
     assert (low < 15.9e9, high > 16.5e9) == (True, True)
 
 
@@ -100,10 +100,10 @@ def test_fitted_coefficients_are_said_to_be() -> None:
     assert row["note"].endswith("of the 3,375 triples of 1.1, 1.2, .. 2.5, 26")
     axis = [i / 10 for i in range(11, 26)]
     triples = itertools.product(axis, axis, axis)
-    assert sum(1.25e9 <= cost(scaled("mobilenet_v2", *triple)).macs < 1.35e9 for triple in triples) == 26
-    assert cost(scaled("mobilenet_v2", 1.4, 1.2, 1.29)).macs >= 1.35e9  # a hundredth nearer is too much
-    assert cost(scaled("resnet50", 1.4, 1.21, 1.3)).macs < 16.65e9
-    assert cost(scaled("resnet50", 1.1, 1.5, 1.2)).macs == pytest.approx(16.7e9, rel=0.003)
+    assert sum(1.25e9 <= cost(scale_zoo_network("mobilenet_v2", *triple)).macs < 1.35e9 for triple in triples) == 26
+    assert cost(scale_zoo_network("mobilenet_v2", 1.4, 1.2, 1.29)).macs >= 1.35e9  # a hundredth nearer is too much
+    assert cost(scale_zoo_network("resnet50", 1.4, 1.21, 1.3)).macs < 16.65e9
+    assert cost(scale_zoo_network("resnet50", 1.1, 1.5, 1.2)).macs == pytest.approx(16.7e9, rel=0.003)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_fitted_coefficients_are_said_to_be() -> None:
     ],
 )
 def test_interval_of_a_printed_number(printed: str, low: float, high: float) -> None:
-    assert interval(printed) == pytest.approx((low, high))
+    assert find_interval(printed) == pytest.approx((low, high))
 
 
 def test_files_and_text(tmp_path: Path) -> None:
