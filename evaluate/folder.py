@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from ..space.errors import UserError
-from ..space.files import replacing, write_text
+from ..space.files import remove_leftovers, replacing, write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,23 +24,33 @@ if TYPE_CHECKING:
 #: What a result depends on; those that are not installed are left out.
 PACKAGES = ("effnas", "torch", "optuna", "hydra-core", "numpy", "datasets", "scikit-learn")
 
+#: Folders inside a run's that its files are written to; others have a lock of their own.
+SUBFOLDERS = ("networks",)
+
 
 @contextlib.contextmanager
 def folder_lock(folder: Path) -> Iterator[None]:
-    """Hold a run's output folder; it is free again when the process ends, however it ends.
+    """Hold a run's output folder, and tidy up after a killed one; free again when the process ends, however it ends.
 
     Raises:
-        UserError: another process holds it.
+        UserError: another process holds it, or it cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(str(folder / ".lock"))
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=5)  # a run killed a moment ago may still be going
     except Timeout:
         raise UserError(
             f"{folder}: another effnas process is running in this folder; wait for it, or choose another with "
             "hydra.run.dir=DIR"
         ) from None
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or folder}: cannot be used ({error.strerror or error}), but results are to be written to "
+            f"{folder}; choose another folder with hydra.run.dir=DIR"
+        ) from None
+    for place in (folder, *(folder / name for name in SUBFOLDERS)):
+        remove_leftovers(place, held=True)
     try:
         yield
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
@@ -111,15 +111,52 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[BinaryIO]:
-    """A file to write, in its folder, that takes the place of ``path`` when all is well and on the disk."""
+    """A file to write, in its folder, that takes the place of ``path`` when all is well and on the disk.
+
+    A link in its place is replaced, and what it points to stays. A kill leaves ``.NAME.PID.tmp``, which
+    :func:`remove_leftovers` finds.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with scratch.open("wb") as file:
+        scratch.unlink(missing_ok=True)  # of a killed process with the same number; nothing is written through a link
+        with scratch.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+_LEFTOVER = re.compile(r"\..+\.(\d+)\.tmp")
+
+
+def remove_leftovers(folder: Path, *, held: bool) -> None:
+    """Remove what :func:`replacing` left in a folder when it was killed.
+
+    Args:
+        folder: only its own files are looked at.
+        held: no other process writes there; else what a living one of this machine may be writing stays.
+    """
+    with suppress(OSError):  # no folder, or not ours: they take room and do no harm
+        for file in list(folder.iterdir()):
+            match = _LEFTOVER.fullmatch(file.name)
+            if match and (file.is_symlink() or file.is_file()) and (held or not _is_running(int(match[1]))):
+                file.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    """Whether it is another living process of this machine."""
+    if process == os.getpid():
+        return False
+    if os.name != "posix":  # asking would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # somebody else's; or no number of a process
+        return True
+    return True

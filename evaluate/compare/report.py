@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ...space.files import remove_leftovers
 from ...space.tables import text_table
 from ..folder import versions, write_csv, write_json
 from .equal_accuracy import PUBLISHED, Families, Pair, SpeedUp
@@ -58,8 +59,6 @@ def write_comparison(
         command: as the user typed it.
     """
     shown = (*(p for points in families.values() for p in points), *references)
-    write_csv(output / "compare.csv", COLUMNS, map(asdict, shown))
-    compare_figure(families, references, axes=axes, scale=scale, names=names, notes=notes, output=output)
     summary: dict[str, Any] = {
         "x": list(axes),
         "families": {name: [asdict(point) for point in points] for name, points in families.items()},
@@ -72,6 +71,9 @@ def write_comparison(
         "command": command,
         "output": str(output),
     }
+    remove_leftovers(output, held=False)
+    write_csv(output / "compare.csv", COLUMNS, map(asdict, shown))
+    compare_figure(families, references, axes=axes, scale=scale, names=names, notes=notes, output=output)
     write_json(output / "compare.json", summary)
     return summary
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from ...space.weights.contents import Weights
 from ..arguments import check_threads
 from ..data.labelled_images import LabelledImages
 from ..data.load import load_test
+from ..data.sources import find_table
 from ..evaluation import EvaluationError
 from ..folder import folder_lock
 from ..interrupt import Interrupts
@@ -28,9 +30,11 @@ from .distributed import Group, torchrun_group
 from .history import EpochRow, Plan, Unwatched, Watcher
 from .log import TrainingLog
 from .recipe import Training
-from .report import CHECKPOINT, write_training
+from .report import CHECKPOINT, write_training, write_weights
 from .starting_point import StartingPoint, find_starting_point
 from .train import train
+
+log = logging.getLogger(__name__)
 
 
 def run_train(
@@ -75,7 +79,8 @@ def run_train(
         seed: of the first weights and of everything random in the training.
         device: as :func:`~effnas.evaluate.machine.device.find_device`.
         threads: of the CPU; None: chosen by timed steps.
-        test: measure the test part at the end, once, where the data has one.
+        test: measure the test part at the end, once, where the data has one; one that cannot be used is left out, and
+            the summary's ``test_note`` says why.
         checkpoint_every: epochs between two checkpoints; may be a fraction.
         tensorboard: write event files too.
         output: folder of ``weights.safetensors``, ``architecture.yaml``, ``checkpoint.pt``, ``log.csv``,
@@ -110,9 +115,9 @@ def run_train(
             bn_eps=bn_eps,
         )
         model = start.build(seed)
+        lacking = _look_at_test(data, start) if test else ""
         if group.main:
             stack.enter_context(folder_lock(output))
-            start.architecture.save(output / "architecture.yaml")
         identity = {
             **start.identity,
             "training": training.to_dict(),
@@ -121,7 +126,11 @@ def run_train(
             "processes": group.size,
         }
         checkpoint = Checkpoint(output / CHECKPOINT, identity, checkpoint_every)
-        watcher = _watcher(stack, output, start.note, group, tensorboard=tensorboard, quiet=quiet)
+        checkpoint.load()  # another training in the folder is refused before anything is written
+        if group.main:
+            start.architecture.save(output / "architecture.yaml")
+        note = "\n".join(filter(None, (start.note, lacking)))
+        watcher = _watcher(stack, output, note, group, tensorboard=tensorboard, quiet=quiet)
         try:
             result = train(
                 model,
@@ -139,11 +148,15 @@ def run_train(
             )
         except EvaluationError as error:
             raise UserError(f"the training failed: {error}{_advice(str(error))}") from error
-        tested = _test(model, start, data, training, place, group) if test else {}
+        if group.main:
+            write_weights(model, start, output)  # first: nothing that goes wrong after the training costs it
+        tested = {"test_note": lacking or None}
+        if test and not lacking:
+            tested = _test(model, start, data, training, place, group)
         if not group.main:
             return {}
         facts = {"seed": seed, "device": str(place), "processes": group.size, "command": command}
-        return write_training(model, result, start, {**tested, **facts}, output)
+        return write_training(result, start, {**tested, **facts}, output)
 
 
 def _watcher(stack: ExitStack, output: Path, note: str, group: Group, *, tensorboard: bool, quiet: bool) -> Watcher:
@@ -178,6 +191,20 @@ def _advice(reason: str) -> str:
     return "; a smaller training.batch_size or resolution may help" if reason.startswith("out of memory") else ""
 
 
+def _look_at_test(data: LabelledImages, start: StartingPoint) -> str:
+    """What keeps the test part from being used, as far as its files and labels say; "" where nothing does."""
+    try:
+        find_table(data, "test", start.split.classes)
+    except Exception as error:  # whatever is wrong with it, the training does not need it
+        return _without_test(error)
+    return ""
+
+
+def _without_test(error: Exception) -> str:
+    reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    return f"the test part is left out: {' '.join(reason.split())}"
+
+
 def _test(
     network: nn.Module,
     start: StartingPoint,
@@ -185,17 +212,22 @@ def _test(
     training: Training,
     device: torch.device,
     group: Group,
-) -> dict[str, float]:
-    """Accuracy and loss on the test part, and its number of images; nothing where there is none."""
-    images = load_test(data, start.architecture.in_channels, start.normalization)
-    if images is None:
-        return {}
-    accuracy, loss = measure_accuracy(
-        network,
-        images,
-        batch_size=training.batch_size,
-        resolution=start.architecture.resolution,
-        device=device,
-        group=group,
-    )
+) -> dict[str, Any]:
+    """Accuracy and loss on the test part, and its number of images; why not, where it cannot be measured."""
+    try:
+        images = load_test(data, start.architecture.in_channels, start.normalization)
+        if images is None:
+            return {}
+        accuracy, loss = measure_accuracy(
+            network,
+            images,
+            batch_size=training.batch_size,
+            resolution=start.architecture.resolution,
+            device=device,
+            group=group,
+        )
+    except Exception as error:  # the training is done: its weights are written, and its report is to come
+        note = _without_test(error)
+        log.warning("%s", note)
+        return {"test_note": note}
     return {"test_accuracy": accuracy, "test_loss": loss, "test_images": len(images)}

@@ -22,6 +22,13 @@ from ...space.torch_private import (
 )
 from .recipe import Training
 
+#: By the name of an optimizer's class: what it keeps of each weight.
+STATES = {
+    "SGD": {"momentum_buffer"},
+    "AdamW": {"step", "exp_avg", "exp_avg_sq"},
+    "RMSpropTF": {"mean_square", "momentum"},
+}
+
 
 class RMSpropTF(Optimizer):
     """RMSProp as TensorFlow computes it, which the EfficientNet and MnasNet recipes are written for.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +18,49 @@ from .figure import draw_curves
 from .history import TrainingResult
 from .starting_point import StartingPoint
 
+log = logging.getLogger(__name__)
+
 CHECKPOINT, WEIGHTS = "checkpoint.pt", "weights.safetensors"
 
 
-def write_training(
-    network: nn.Module, result: TrainingResult, start: StartingPoint, facts: Mapping[str, Any], output: Path
-) -> dict[str, Any]:
-    """Write the results and return the content of ``summary.json``.
+def write_weights(network: nn.Module, start: StartingPoint, output: Path) -> None:
+    """Write ``weights.safetensors``.
 
     Args:
         network: trained.
+        start: what it began with.
+        output: folder.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    pixels = start.split.train.pixels
+    with _explained(output):
+        save_weights(
+            output / WEIGHTS,
+            network,
+            architecture=start.architecture,
+            normalization=(pixels.mean, pixels.std),
+            classes=start.split.classes,
+        )
+
+
+def write_training(
+    result: TrainingResult, start: StartingPoint, facts: Mapping[str, Any], output: Path
+) -> dict[str, Any]:
+    """Write the other results and return the content of ``summary.json``.
+
+    Args:
         result: of the training.
         start: what it began with.
-        facts: further ones for the summary; ``test_accuracy``, ``test_loss`` and ``test_images`` where it was tested.
+        facts: further ones for the summary; ``test_accuracy``, ``test_loss`` and ``test_images`` where it was tested,
+            ``test_note`` where it could not be.
         output: folder.
 
     Raises:
         UserError: a file cannot be written.
     """
     architecture, split, total = start.architecture, start.split, cost(start.architecture)
-    pixels = split.train.pixels
     summary: dict[str, Any] = {
         "architecture": architecture.name,
         "digest": architecture.digest,
@@ -51,6 +76,7 @@ def write_training(
         "test_images": None,
         "test_accuracy": None,
         "test_loss": None,
+        "test_note": None,
         "train_loss": result.train_loss,
         "epochs": result.epochs,
         "steps": result.steps,
@@ -61,22 +87,26 @@ def write_training(
         "versions": versions(),
         "output": str(output),
     }
-    try:
-        save_weights(
-            output / WEIGHTS,
-            network,
-            architecture=architecture,
-            normalization=(pixels.mean, pixels.std),
-            classes=split.classes,
-        )
-        draw_curves(result.history, output / "curves")
+    with _explained(output):
         write_json(output / "summary.json", summary)
+        try:
+            draw_curves(result.history, output / "curves")
+        except OSError:
+            raise
+        except Exception as error:  # of matplotlib: a training without its picture is whole
+            log.warning("%s: the curves cannot be drawn (%s: %s)", output, type(error).__name__, error)
+    return summary
+
+
+@contextlib.contextmanager
+def _explained(output: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise UserError(
             f"{output}: the results cannot be written ({error.strerror}); {CHECKPOINT} is kept: run the same command "
             "again"
         ) from error
-    return summary
 
 
 def summary_text(summary: Mapping[str, Any]) -> str:
@@ -88,6 +118,8 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     ]
     if tested is not None:
         lines.append(f"test accuracy {tested:.2%}, loss {summary['test_loss']:.4f}")
+    if summary["test_note"]:
+        lines.append(summary["test_note"])
     output = summary["output"]
     return "\n".join(
         [

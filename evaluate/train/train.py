@@ -14,7 +14,6 @@ import struct
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import torch
 from torch import nn
@@ -27,7 +26,7 @@ from ..machine.fast_layers import fast_layers
 from ..machine.settings import Settings
 from .accuracy import measure_accuracy
 from .augment import Augment, Mix
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, restore_training
 from .choosing import choose_settings
 from .distributed import ALONE, Group, synchronise_batch_norms
 from .freeze import freeze_parts
@@ -267,16 +266,21 @@ class _Run:
         )
 
     def _restore(self) -> None:
-        state: dict[str, Any] | None = self.checkpoint.load() if self.checkpoint else None
-        if state is None:
+        state = self.checkpoint.load() if self.checkpoint else None
+        if self.checkpoint is None or state is None:
             return
-        self.epoch, self.done, self.earlier = state["epoch"], state["done"], state["seconds"]
-        self.history = [EpochRow(**row) for row in state["history"]]
-        self.losses = Losses(self.group, *state["losses"])
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.average is not None:
-            self.average.restore(state["average"])
+        stands = restore_training(
+            self.checkpoint,
+            state,
+            self.model,
+            self.optimizer,
+            self.average,
+            epochs=self.training.epochs,
+            steps_per_epoch=self.steps_per_epoch,
+        )
+        self.epoch, self.done, self.earlier = stands.epoch, stands.done, stands.seconds
+        self.history = list(stands.history)
+        self.losses = Losses(self.group, *stands.losses)
 
 
 @contextlib.contextmanager

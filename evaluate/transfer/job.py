@@ -19,7 +19,7 @@ from ...space.weights.contents import Weights
 from ..arguments import as_list
 from ..data.labelled_images import LabelledImages
 from ..data.sources import find_table
-from ..folder import folder_lock
+from ..folder import describe_changes, folder_lock
 from ..pretrained import find_architecture, read_weights_of
 from ..train.job import run_train
 from ..train.recipe import Training
@@ -103,7 +103,10 @@ def run_transfer(
     ]
     with folder_lock(output):
         identities = [task.identity(training) for task in tasks]
-        found = {i: run for i, task in enumerate(tasks) if (run := _read_finished(task, identities[i])) is not None}
+        found = {}
+        for i, task in enumerate(tasks):  # before the first training: another one in a folder is refused
+            if (run := _read_finished(task, identities[i])) is not None:
+                found[i] = run
         for images in {tasks[i].data for i in range(len(tasks)) if i not in found}:
             find_table(images, "train")  # what is not there is told before hours of training, not after
         for i, task in enumerate(tasks):
@@ -144,12 +147,22 @@ class _Task:
 
 
 def _read_finished(task: _Task, identity: Mapping[str, Any]) -> Run | None:
-    """The result of a training that was made before with these settings; None: it has yet to be made."""
+    """The result of a training that was made before with these settings; None: it has yet to be made.
+
+    Raises:
+        UserError: the folder holds another one.
+    """
     try:
         record = json.loads((task.output / RECORD).read_text(encoding="utf-8"))
-        return Run(**record["run"]) if record["identity"] == identity else None
+        known, run = dict(record["identity"]), Run(**record["run"])
     except (OSError, ValueError, KeyError, TypeError):  # none, or a damaged one: the training itself knows where it is
         return None
+    if changes := describe_changes(known, identity):
+        raise UserError(
+            f"{task.title}: {task.output}: another training is in this folder ({changes}); choose another with "
+            "hydra.run.dir=DIR, or delete it"
+        )
+    return run
 
 
 def _train_task(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...evaluate.folder import write_json
-from ...space.files import write_text
+from ...space.files import remove_leftovers, write_text
 from ...space.tables import text_table
 
 #: Of printed numbers.
@@ -31,6 +31,7 @@ _CONVENTIONS = (
 
 def write_reproduction(rows: Sequence[Mapping[str, Any]], output: Path) -> None:
     """Write ``reproduce.json`` and ``reproduce.csv``."""
+    remove_leftovers(output, held=False)
     write_json(output / "reproduce.json", rows)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")

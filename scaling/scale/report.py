@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...evaluate.folder import write_json
+from ...space.files import remove_leftovers
 from ...space.network_spec import NetworkSpec
 from ...space.tables import text_table
 from .explain import explain as explanation
@@ -25,6 +26,7 @@ def write_scale(
         several: write a list, however many there are.
     """
     output.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(output, held=False)
     for row, network in zip(rows if networks else (), networks, strict=True):
         row["file"] = str(output / (re.sub(r"[^\w.-]+", "_", row["name"], flags=re.ASCII) + ".yaml"))
         network.save(row["file"])

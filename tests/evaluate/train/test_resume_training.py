@@ -226,3 +226,70 @@ def test_the_state_is_as_it_was_saved(tmp_path: Path) -> None:
     assert torch.equal(found["weights"], state["weights"])
     assert found["weights"].stride() == state["weights"].stride()  # type: ignore[attr-defined]
     assert found["numbers"] == [0, 1, 2]
+
+
+def altered(state: dict[str, Any], path: tuple[Any, ...], value: Any) -> None:
+    """Set what ``path`` leads to, or remove it where the value is ``...``."""
+    *way, last = path
+    for key in way:
+        state = state[key]
+    if value is ...:
+        del state[last]
+    else:
+        state[last] = value
+
+
+ALTERATIONS: list[tuple[tuple[Any, ...], Any]] = [
+    *(((key,), value) for key in ("model", "average", "optimizer", "history", "losses") for value in (..., 7, None)),
+    *(((key,), value) for key in ("epoch", "done", "seconds") for value in (..., None, "1", -1, float("nan"))),
+    *(((key,), 10**9) for key in ("epoch", "done")),
+    (("model", "classifier.weight"), ...),
+    (("model", "classifier.weight"), torch.zeros(3, 16)),
+    (("model", "classifier.weight"), torch.zeros(10, 16, dtype=torch.int64)),
+    (("model", "classifier.weight"), 0.5),
+    (("model", "more"), torch.zeros(1)),
+    (("average", "updates"), ...),
+    (("average", "updates"), torch.zeros(2)),
+    (("average", "weights"), 3),
+    (("average", "weights", "classifier.bias"), torch.zeros(11)),
+    (("optimizer", "state"), {}),
+    (("optimizer", "state", 0), {}),
+    (("optimizer", "state", 0, "mean_square"), ...),
+    (("optimizer", "state", 0, "momentum"), torch.zeros(5)),
+    (("optimizer", "state", 0, "momentum"), None),
+    (("optimizer", "state", 99), {}),
+    (("optimizer", "param_groups"), []),
+    (("optimizer", "param_groups", 0, "weight_decay"), 9.0),
+    (("optimizer", "param_groups", 0, "lr_scale"), ...),
+    (("optimizer", "param_groups", 0, "params"), [0]),
+    (("history",), [{"epoch": 1}]),
+    (("history", 0, "accuracy"), "high"),
+    (("history", 0, "train_loss"), ...),
+    (("history", 0, "more"), 1),
+    (("losses",), (1.0,)),
+    (("losses",), ("a", 1)),
+]
+
+
+def test_a_checkpoint_of_altered_structure_says_so(tmp_path: Path) -> None:
+    training, path = RECIPES["rmsprop"], tmp_path / "checkpoint.pt"
+    with pytest.raises(Killed):
+        run(training, Checkpoint(path, {}, every=0.4), Kills(8))
+    whole = path.read_bytes()
+    for way, value in ALTERATIONS:
+        path.write_bytes(whole)
+        content = torch.load(path, weights_only=True)
+        altered(content["state"], way, value)
+        torch.save(content, path)
+        with pytest.raises(UserError) as caught:
+            run(training, Checkpoint(path, {}))
+        assert str(caught.value).startswith(f"{path}: this checkpoint is damaged: "), way
+        assert str(caught.value).endswith(". Delete it to start again"), way
+    for name in ("state", "identity"):
+        for value in (..., 3, None):
+            path.write_bytes(whole)
+            content = torch.load(path, weights_only=True)
+            altered(content, (name,), value)
+            torch.save(content, path)
+            with pytest.raises(UserError, match="does not say which training it is of, or where that stands"):
+                Checkpoint(path, {}).load()

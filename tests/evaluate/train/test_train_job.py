@@ -26,6 +26,7 @@ from effnas.evaluate.data.load import load_split, load_test
 from effnas.evaluate.folder import folder_lock
 from effnas.evaluate.train.job import run_train
 from effnas.evaluate.train.recipe import Training
+from effnas.evaluate.train.report import summary_text
 from effnas.space.architecture import Architecture
 from effnas.space.errors import UserError
 from effnas.space.stage import Stage
@@ -198,6 +199,85 @@ def test_another_training_in_the_folder_is_refused_and_nothing_is_lost(done: Pat
         trained(done, Training(**{**SHORT.to_dict(), "lr": 0.1}))
     assert (done / "checkpoint.pt").read_bytes() == before
     assert load_architecture(done / "architecture.yaml") == NET
+
+
+def test_a_refused_training_writes_nothing(done: Path) -> None:
+    def content() -> dict[str, bytes]:
+        return {str(file): file.read_bytes() for file in done.rglob("*") if file.is_file()}
+
+    before = content()
+    for changes in ({"architecture": NET.with_(head=16, name="other")}, {"seed": 1}, {"resolution": 16}):
+        with pytest.raises(UserError, match="another training is in this folder"):
+            trained(done, **changes)  # type: ignore[arg-type]
+    assert content() == before
+
+
+def test_links_in_the_folder_are_replaced_and_what_a_kill_left_goes(tmp_path: Path) -> None:
+    precious = tmp_path / "precious.txt"
+    precious.write_text("precious")
+    output = tmp_path / "out"
+    output.mkdir()
+    for name in ("weights.safetensors", "architecture.yaml", "log.csv", "curves.png", "summary.json"):
+        (output / name).symlink_to(precious)
+    (output / ".checkpoint.pt.26308.tmp").write_bytes(b"half")
+    trained(output, replace(SHORT, epochs=1))
+    assert precious.read_text() == "precious"
+    assert not any(file.is_symlink() for file in output.iterdir())
+    assert not list(output.glob(".*.tmp"))
+
+
+# -- what goes wrong after the training --------------------------------------------------------------------
+
+
+def folder_data(folder: Path, **parts: tuple[str, ...]) -> ImageData:
+    """Eight images in each of the folders of each part."""
+    for part, names in parts.items():
+        for name in names:
+            (folder / part / name).mkdir(parents=True)
+            for i in range(8):
+                pixels = np.full((8, 8), 20 * i + len(name), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / part / name / f"{i}.png")
+    return ImageData("files", str(folder))
+
+
+@pytest.mark.parametrize("names", [("",), ("cat", "dog", "unknown"), ("Katze", "Hund")])
+def test_a_test_part_that_cannot_be_used_is_left_out(names: tuple[str, ...], tmp_path: Path) -> None:
+    data = folder_data(tmp_path / "data", train=("cat", "dog"), test=names)
+    summary = trained(tmp_path / "out", replace(SHORT, epochs=1), data=data)
+    assert summary["test_accuracy"] is None
+    assert summary["test_note"].startswith("the test part is left out: ")
+    assert summary["test_note"] in summary_text(summary)
+    assert load_architecture(tmp_path / "out" / "architecture.yaml").num_classes == 2
+    assert read_weights(tmp_path / "out" / "weights.safetensors").classes == ("cat", "dog")
+
+
+def test_it_is_said_before_the_first_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = folder_data(tmp_path / "data", train=("cat", "dog"), test=("cat", "cow"))
+    run_train(NET, data, replace(SHORT, epochs=1), output=tmp_path / "out", threads=1, tensorboard=False)
+    told = capsys.readouterr().err
+    assert told.index("the test part is left out: ") < told.index("[1/1]")
+
+
+@pytest.mark.parametrize(
+    ("broken", "error"),
+    [
+        ("effnas.evaluate.train.job.load_test", UserError("3 of 4 images of the test part cannot be read")),
+        ("effnas.evaluate.train.job.measure_accuracy", RuntimeError("out of memory")),
+        ("effnas.evaluate.train.report.draw_curves", ValueError("no such font")),
+    ],
+)
+def test_what_fails_after_the_training_costs_no_weights(
+    broken: str, error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        assert (tmp_path / "weights.safetensors").is_file()
+        raise error
+
+    monkeypatch.setattr(broken, fail)
+    summary = trained(tmp_path, replace(SHORT, epochs=1))
+    assert str(error) in caplog.text
+    assert (summary["test_note"] is None) == (summary["test_accuracy"] is not None)
+    assert json.loads((tmp_path / "summary.json").read_text()) == summary
 
 
 def test_a_full_disk_at_the_end_keeps_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

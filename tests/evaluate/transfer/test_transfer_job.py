@@ -170,6 +170,15 @@ def test_other_settings_are_not_mixed_with_what_is_there(tmp_path: Path, files: 
         transfer(tmp_path, files[0], training=replace(QUICK, lr=0.5))
 
 
+def test_another_training_in_a_folder_is_found_out_before_the_first_one(
+    tmp_path: Path, files: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transfer(tmp_path, files[1])
+    monkeypatch.setattr(transfer_job, "run_train", lambda *arguments, **options: pytest.fail("trains"))
+    with pytest.raises(UserError, match=r"^large on digits, seed 0: .*another training .*training\.lr: .* → 0\.5"):
+        transfer(tmp_path, files, training=replace(QUICK, lr=0.5))
+
+
 # -- the networks ----------------------------------------------------------------------------------------
 
 
