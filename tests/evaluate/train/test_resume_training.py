@@ -273,7 +273,7 @@ ALTERATIONS: list[tuple[tuple[Any, ...], Any]] = [
 
 def test_a_checkpoint_of_altered_structure_says_so(tmp_path: Path) -> None:
     training, path = RECIPES["rmsprop"], tmp_path / "checkpoint.pt"
-    with pytest.raises(Killed):
+    with pytest.raises(Killed, match="after step 8"):
         run(training, Checkpoint(path, {}, every=0.4), Kills(8))
     whole = path.read_bytes()
     for way, value in ALTERATIONS:
@@ -281,10 +281,8 @@ def test_a_checkpoint_of_altered_structure_says_so(tmp_path: Path) -> None:
         content = torch.load(path, weights_only=True)
         altered(content["state"], way, value)
         torch.save(content, path)
-        with pytest.raises(UserError) as caught:
+        with pytest.raises(UserError, match=r"pt: this checkpoint is damaged: .+\. Delete it to start again$"):
             run(training, Checkpoint(path, {}))
-        assert str(caught.value).startswith(f"{path}: this checkpoint is damaged: "), way
-        assert str(caught.value).endswith(". Delete it to start again"), way
     for name in ("state", "identity"):
         for value in (..., 3, None):
             path.write_bytes(whole)
