@@ -13,10 +13,11 @@ from PIL import UnidentifiedImageError
 from torch import Tensor
 
 from ...space.errors import UserError, check_choice
+from ...space.paths import as_text, expand_path, is_file, is_folder
 from ...space.weights.contents import Normalization
 from ..arguments import as_list
 from ..data.decode import decode_image, shorter_side
-from ..data.files import IMAGE_SUFFIXES
+from ..data.folder.files import images_under
 from ..data.image_data import ImageData
 from ..data.labelled_images import LabelledImages
 from ..data.pixels import Pixels
@@ -89,18 +90,18 @@ def _of_data(rows: list[int], data: LabelledImages, part: str) -> tuple[list[Pic
 def _of_files(names: list[str]) -> list[Picture]:
     files: list[Path] = []
     for name in names:
-        path = Path(name).expanduser()
-        if path.is_dir():
-            inside = sorted(file for file in path.rglob("[!.]*") if file.suffix.lower() in IMAGE_SUFFIXES)
+        path = expand_path(name)
+        if is_folder(path):
+            inside = sorted(map(Path, images_under(path)))
             if not inside:
-                raise UserError(f"images: no images in the folder {path}; accepted are {' '.join(IMAGE_SUFFIXES)}")
+                raise UserError(f"images: no images in the folder {as_text(path)}")
             files += inside
-        elif path.is_file():
+        elif is_file(path):
             files.append(path)
         else:
-            raise UserError(f"images: no such file or folder: {path}")
+            raise UserError(f"images: no such file or folder: {as_text(path)}")
     _check_number(len(files))
-    return [Picture(str(file), str(file)) for file in files]
+    return [Picture(as_text(file), str(file)) for file in files]
 
 
 def _classes(data: LabelledImages, part: str) -> tuple[str, ...]:

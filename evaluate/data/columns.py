@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from ...space.errors import UserError
+from ...space.paths import as_text
 from .hugging_face import first_cause, load_datasets
-from .table import Encoded, ImageTable, Indices
+from .table import Encoded, ImageTable, Indices, Unlabelled
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp")
 LABEL_COLUMNS = ("label", "labels", "cls", "class", "target")
@@ -47,7 +48,8 @@ def columns_table(
         classes: of the training part, where another part is read.
 
     Raises:
-        UserError: there are no such columns, they hold something else, or there are no rows.
+        Unlabelled: there are no rows, or none with a label.
+        UserError: there are no such columns, or they hold something else.
     """
     kinds, datasets = dataset.features, load_datasets()
     images, labels = (
@@ -57,7 +59,7 @@ def columns_table(
     candidates = images if len(images) == 1 else IMAGE_COLUMNS, labels if len(labels) == 1 else LABEL_COLUMNS
     image, label = find_columns((image, label), candidates, kinds, where)
     if len(dataset) == 0:
-        raise UserError(f"{where}: no images in it")
+        raise Unlabelled(f"{where}: no images in it")
     try:
         dataset = dataset.select_columns([image, label]).cast_column(image, datasets.Image(decode=False))
     except Exception as error:  # Arrow's casts raise several kinds
@@ -86,15 +88,16 @@ def find_columns(
 
 
 def _find_column(field: str, name: str | None, candidates: Sequence[str], columns: Sequence[str], where: str) -> str:
+    kind = Unlabelled if field == "label" else UserError
     if name is None:
         name = next((candidate for candidate in candidates if candidate in columns), None)
         if name is None:
-            raise UserError(
+            raise kind(
                 f"{where} has no {field} column that can be identified; set data.{field} to one of: "
                 f"{', '.join(columns)}"
             )
     elif name not in columns:
-        raise UserError(f"data.{field}: {where} has no column {name!r}; it has: {', '.join(columns)}")
+        raise kind(f"data.{field}: {where} has no column {name!r}; it has: {', '.join(columns)}")
     return name
 
 
@@ -107,6 +110,8 @@ def _read_labels(
     if not named and not str(getattr(kind, "dtype", "")).startswith(("int", "uint")):
         raise UserError(f"{rule}, it holds {getattr(kind, 'dtype', type(kind).__name__)}")
     values = dataset.with_format("arrow")[:][column]
+    if part != "train" and (values.null_count == len(values) or set(values.unique().to_pylist()) == {-1}):
+        raise Unlabelled(f"{where}: column {column!r} has no labels, only {values[0]}")
     if values.null_count:
         raise UserError(f"{rule}; {values.null_count} of {len(values)} rows have no label")
     labels: Indices = values.to_numpy().astype(np.int64)
@@ -134,7 +139,7 @@ def name_classes(
     Raises:
         UserError: labels are out of range, leave out a number, or go by other names than those of the training part.
     """
-    if own is not None and classes is not None and own != classes:
+    if own is not None and classes is not None and tuple(map(as_text, own)) != tuple(map(as_text, classes)):
         raise UserError(
             f"{where}: its classes ({', '.join(own):.60}) differ from those of the training part or data.classes "
             f"({', '.join(classes):.60})"

@@ -8,8 +8,8 @@ from typing import Any
 
 from ...space.errors import UserError
 from .dataset_table import DatasetTable, read_dataset
-from .files import find_split
 from .labelled_images import LabelledImages
+from .table import find_splits
 
 
 @dataclass(frozen=True, repr=False)
@@ -45,7 +45,7 @@ class DatasetImages(LabelledImages):
         super().__post_init__()
         parts = {"train": self.train, "test": self.test}
         if isinstance(self.train, Mapping):
-            splits = {part: find_split(self.train, part) for part in parts}
+            splits = {part: next(iter(find_splits(self.train, part)), None) for part in parts}
             if not any(splits.values()):
                 raise UserError(f"data.train has no split named train or test; it has: {', '.join(self.train)}")
             for part, split in splits.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,6 +12,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from ...space.errors import UserError
+from ...space.paths import as_text
+from .pictures.opening import open_image
 from .pixels import Pixels
 from .table import CHUNK, Encoded, ImageTable, Indices
 
@@ -49,7 +50,7 @@ def decode_image(encoded: Encoded, channels: int, size: int, interpolation: str 
     Raises:
         Exception: whatever Pillow says of a broken file.
     """
-    with _open(encoded) as image:
+    with open_image(encoded) as image:
         if min(image.size) >= 4 * size:
             image.draft(None, (2 * size, 2 * size))  # a JPEG is decoded at 1/2, 1/4 or 1/8, never below 2 × size
         ImageOps.exif_transpose(image, in_place=True)
@@ -66,18 +67,8 @@ def decode_image(encoded: Encoded, channels: int, size: int, interpolation: str 
 
 def shorter_side(encoded: Encoded) -> int:
     """Shorter side in pixels, read from the head of the file alone."""
-    with _open(encoded) as image:
+    with open_image(encoded) as image:
         return min(image.size)
-
-
-def _open(encoded: Encoded) -> Image.Image:
-    if encoded is None:
-        raise ValueError("no image in this row")
-    if isinstance(encoded, Image.Image):
-        return encoded.copy()  # the data set may hold on to it
-    if isinstance(encoded, np.ndarray):
-        return Image.fromarray(encoded)
-    return Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded)
 
 
 def _convert(image: Image.Image, channels: int) -> Image.Image:
@@ -101,7 +92,11 @@ def decode_rows(
         try:
             out[i] = decode_image(item[1], pixels.channels, pixels.size, pixels.interpolation)
         except Exception as error:  # Pillow's readers raise anything on a broken file, SyntaxError and struct.error too
-            reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)[:200]
+            reason = (
+                "not an image"
+                if isinstance(error, UnidentifiedImageError)
+                else as_text(" ".join(str(error).split()))[:200]
+            )
             return item[0], reason or type(error).__name__
         return None
 

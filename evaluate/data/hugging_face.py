@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ...space.errors import UserError
+from ...space.paths import as_text
+from .table import Unlabelled
 
 #: Releases of ``datasets`` that the undocumented names (its builders, ``data_files``) were tested with.
 TESTED_VERSIONS = ("4.0.0", "5.2.0")
@@ -44,9 +46,13 @@ def read_files(files: Sequence[Path], where: str, memory: int) -> Any:
         memory: bytes; larger files are converted once into the cache of ``datasets`` and read from there.
 
     Raises:
-        UserError: they are damaged, or hold no rows.
+        Unlabelled: they hold no rows.
+        UserError: they are damaged, or have names that are not UTF-8.
     """
     datasets = load_datasets()
+    for file in files:
+        if not _is_utf8(file):
+            raise UserError(f"data.path: the name of {as_text(file)} is not UTF-8, which Arrow cannot open: rename it")
     # The builders themselves: load_dataset("parquet", …) would ask a server to count the download.
     if files[0].suffix.lower() == ".parquet":
         from datasets.packaged_modules.parquet.parquet import Parquet as Builder
@@ -69,8 +75,16 @@ def read_files(files: Sequence[Path], where: str, memory: int) -> Any:
         except Exception as error:  # whatever Arrow, tarfile and the builder say of a damaged file
             raise UserError(f"data.path: {where} cannot be read: {first_cause(error)}") from error
     if dataset is None:
-        raise UserError(f"{where}: no images in it")
+        raise Unlabelled(f"{where}: no images in it")
     return dataset
+
+
+def _is_utf8(file: Path) -> bool:
+    try:
+        str(file).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def read_hub(name: str, subset: str | None) -> Mapping[str, Any]:
@@ -91,5 +105,5 @@ def first_cause(error: BaseException) -> str:
     """What happened, in one line: the libraries wrap it in "an error occurred"."""
     while error.__cause__ is not None:
         error = error.__cause__
-    text = " ".join(str(error).split())
+    text = as_text(" ".join(str(error).split()))
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__

@@ -5,11 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...space.errors import UserError, check_choice
+from ...space.paths import as_text
 from .labelled_images import LabelledImages
 
-SOURCES = ("digits", "files", "hub")
+SOURCES = ("digits", "files", "folder", "parquet", "webdataset", "hub")
+LAYOUTS = ("splits", "classes")
 #: Fields that say nothing to a source.
-_USELESS = {"digits": ("path", "subset", "image", "label"), "files": ("subset",), "hub": ()}
+_USELESS = {
+    "digits": ("path", "subset", "image", "label", "layout"),
+    "files": ("subset",),
+    "folder": ("subset",),
+    "parquet": ("subset", "layout"),
+    "webdataset": ("subset", "layout"),
+    "hub": ("layout",),
+}
 
 
 @dataclass(frozen=True, repr=False)
@@ -17,11 +26,14 @@ class ImageData(LabelledImages):
     """Labelled images from a source that has a name. Equal fields give equal images, splits and batches.
 
     Args:
-        source: ``digits`` (scikit-learn's, nothing to download), ``files`` (an image folder, parquet files or
-            WebDataset tars: see :func:`effnas.evaluate.data.files.file_table`) or ``hub`` (a Hugging Face data set).
+        source: ``digits`` (scikit-learn's, nothing to download), ``folder`` (of images), ``parquet``, ``webdataset``,
+            ``files`` (whichever of these three is there: see :func:`effnas.evaluate.data.files.file_table`) or ``hub``
+            (a Hugging Face data set).
         path: of the files, or the hub's name (``uoft-cs/cifar10``).
         subset: of a hub data set that has several.
         image, label: columns; None finds them.
+        layout: of a folder of images: ``splits`` (``train/CLASS``) or ``classes`` (``CLASS``, where a class is called
+            ``train``); None finds it, and refuses what can be read in both ways.
         limit, holdout, split_seed, num_classes, image_size, center_crop, interpolation, normalize, flip, crop,
         max_corrupt, memory_mb, workers: as :class:`~effnas.evaluate.data.labelled_images.LabelledImages`.
 
@@ -34,6 +46,7 @@ class ImageData(LabelledImages):
     subset: str | None = None
     image: str | None = None
     label: str | None = None
+    layout: str | None = None
 
     def __post_init__(self) -> None:
         check_choice("data.source", self.source, SOURCES)
@@ -47,12 +60,14 @@ class ImageData(LabelledImages):
                     f"data.{name}={getattr(self, name)} has no meaning for data.source={self.source}: leave it out, "
                     "or choose another source (data=folder, parquet, webdataset or hub)"
                 )
+        if self.layout is not None:
+            check_choice("data.layout", self.layout, LAYOUTS)
         if self.source != "digits" and self.path is None:
-            what = "file or folder" if self.source == "files" else "name, like uoft-cs/cifar10"
+            what = {"hub": "name, like uoft-cs/cifar10", "folder": "folder"}.get(self.source, "file or folder")
             raise UserError(f"data.path: data.source={self.source} needs a path: set data.path=<{what}>")
         super().__post_init__()
 
     @property
     def title(self) -> str:
         """The path or name, else the source."""
-        return self.path or self.source
+        return as_text(self.path or self.source)

@@ -51,15 +51,19 @@ def load_split(data: LabelledImages, channels: int, normalization: Normalization
 
 
 def load_test(data: LabelledImages, channels: int, normalization: Normalization | None = None) -> ImageSet | None:
-    """The test part, stored and normalised as by :func:`load_split`; None where there is none.
+    """The test part, stored and normalised as by :func:`load_split`; None where there is none, or none with labels.
 
-    For the last measurement: a search never calls it.
+    For the last measurement, but called before the first step, so that what is wrong with it is told then. A test part
+    without labels is left out with a warning, and a validation part taken if there is one. A search never calls it.
 
     Raises:
         UserError: as :func:`load_split`.
     """
     pixels = load_split(data, channels, normalization).train.pixels
-    images = _decode_test(replace(data, normalize=None), channels)
+    try:
+        images = _decode_test(replace(data, normalize=None), channels)
+    except UserError as error:
+        raise UserError(f"{error}; test=false leaves the test part out") from error
     return None if images is None else normalize_set(images, (pixels.mean, pixels.std))
 
 

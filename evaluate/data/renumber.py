@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...space.errors import UserError
+from ...space.paths import as_text
 from .labelled_images import LabelledImages
 from .table import Encoded, ImageTable, Indices
 
@@ -48,6 +49,8 @@ def renumber(
         own = tuple(map(str, range(count)))
     else:
         check_number_of_classes(data, own)
+    own = tuple(map(as_text, own))
+    classes = None if classes is None else tuple(map(as_text, classes))
     if classes is None or own == classes or not (_has_names(own) and _has_names(classes)):
         same = classes is not None and len(classes) == len(own) and not _has_names(own)
         return _Renumbered(table, labels, classes if same and classes else own)

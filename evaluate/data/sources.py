@@ -45,4 +45,13 @@ def find_table(data: LabelledImages, part: str, classes: tuple[str, ...] | None 
     assert data.path is not None  # checked when made
     if data.source == "hub":
         return hub_table(data.path, data.subset, part, data.image, data.label, classes)
-    return file_table(data.path, part, data.image, data.label, data.memory_mb << 20, classes)
+    return file_table(
+        data.path,
+        part,
+        data.image,
+        data.label,
+        data.memory_mb << 20,
+        classes,
+        source=data.source,
+        layout=data.layout,
+    )

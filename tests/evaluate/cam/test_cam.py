@@ -443,7 +443,7 @@ def test_images_that_cannot_be_read(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=rf"^images: .*{name} cannot be read: {reason}"):
             show(tmp_path, shown=tmp_path / name)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"^images: no images in the folder .*empty; accepted are .jpg"):
+    with pytest.raises(UserError, match=r"^images: no images in the folder .*empty$"):
         show(tmp_path, shown=tmp_path / "empty")
 
 

@@ -258,7 +258,7 @@ def test_the_command(tmp_path: Path, files: list[str], capsys: pytest.CaptureFix
         ("+data.digit.limit=5", "data: unknown 'digit'. Did you mean 'digits'? Choose one of: digits"),
         ("+data.digits=5", "data.digits must map settings to values, like data.digits.limit=2000, got 5"),
         ("+data.digits.limit=1", "data set digits: data.limit must be at least 4, got 1"),
-        ("--datasets cifar10", "data set cifar10: data.path: data.source=files needs a path"),
+        ("--datasets cifar10", "data set cifar10: data.path: data.source=parquet needs a path"),
         ("+data.digits._target_=builtins.dict", "data set digits: builtins.dict does not make an ImageData"),
     ],
 )

@@ -1,0 +1,45 @@
+"""Paths as users write them: where they lead, whether anything is there, and how they are shown."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from pathlib import Path
+
+
+def expand_path(path: str | os.PathLike[str]) -> Path:
+    """The path with the user's home for ``~``; that of nobody (``~nobody/x``) stays as it is, and leads nowhere."""
+    return Path(os.path.expanduser(path))
+
+
+def is_file(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is there: not for a name that no file system takes, where ``Path.is_file`` raises."""
+    return os.path.isfile(path)
+
+
+def is_folder(path: str | os.PathLike[str]) -> bool:
+    """Whether a folder is there, as :func:`is_file`."""
+    return os.path.isdir(path)
+
+
+def as_text(name: str | os.PathLike[str]) -> str:
+    """A name that any file and any screen takes: in Unicode's composed form, what is no UTF-8 and no letter escaped.
+
+    A Mac keeps ``é`` as two characters and others as one: both become one. Bytes that are not UTF-8 become ``\\xe9``,
+    line feeds and other control characters ``\\n``.
+    """
+    text = os.fspath(name)
+    if text.isascii() and text.isprintable():
+        return text
+    raw = text.encode("utf-8", "surrogateescape") if _comes_from_bytes(text) else text.encode("utf-8", "replace")
+    plain = unicodedata.normalize("NFC", raw.decode("utf-8", "backslashreplace"))
+    return "".join(c.encode("unicode_escape").decode("ascii") if _is_control(c) else c for c in plain)
+
+
+def _is_control(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Zl", "Zp")
+
+
+def _comes_from_bytes(text: str) -> bool:
+    """Its lone surrogates, if any, are those that stand for bytes of a file's name."""
+    return all(not 0xD800 <= ord(c) <= 0xDFFF or 0xDC80 <= ord(c) <= 0xDCFF for c in text)
