@@ -11,20 +11,26 @@ from pathlib import Path
 from ..space.errors import UserError, check_choice, unknown
 from .options import Options
 
-#: Hydra's flags, the short form of each, and what its value may be (None: it takes none; ()): anything).
+#: Hydra's flags that are let through, the short form of each, and what its value may be (None: it takes none; ():
+#: anything). All of them only choose or show a configuration, or run the jobs of one. Hydra's parser never sees another
+#: word that it could take for a flag: see :func:`write_hydra_words`.
 HYDRA_FLAGS: dict[str, tuple[str, tuple[str, ...] | None]] = {
-    "--multirun": ("-m", None),
-    "--cfg": ("-c", ("job", "hydra", "all")),
-    "--resolve": ("", None),
-    "--package": ("-p", ()),
-    "--config-dir": ("-cd", ()),
-    "--config-name": ("-cn", ()),
-    "--config-path": ("-cp", ()),
-    "--info": ("-i", ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")),
-    "--run": ("-r", None),
-    "--shell-completion": ("-sc", None),
-    "--experimental-rerun": ("", ()),
-    "--hydra-help": ("", None),
+    "--multirun": ("-m", None),  # a sweep
+    "--run": ("-r", None),  # one job, as without it
+    "--cfg": ("-c", ("job", "hydra", "all")),  # shows the configuration, runs nothing
+    "--resolve": ("", None),  # of --cfg
+    "--package": ("-p", ()),  # of --cfg: a part of it
+    "--info": ("-i", ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")),  # shows, runs nothing
+    "--config-dir": ("-cd", ()),  # YAML of the user's, who trusts it as code (SECURITY.md)
+    "--config-path": ("-cp", ()),  # the same, in place of the package's
+    "--config-name": ("-cn", ()),  # a file of these folders
+    "--shell-completion": ("-sc", None),  # answered by ``completion``
+    "--hydra-help": ("", None),  # a text
+}
+#: Hydra's flags that are refused, and why. Hydra's --help and --version are never asked: they are the command's own.
+REFUSED_FLAGS = {
+    "--experimental-rerun": "it loads a pickle, and a pickle can run any code; run the command again with the same "
+    "hydra.run.dir, or use the configuration in .hydra: --config-dir DIR/.hydra --config-name config"
 }
 SHORT_FLAGS = {short: flag for flag, (short, _) in HYDRA_FLAGS.items() if short}
 _MODES = ("--run", "--multirun", "--cfg", "--info", "--shell-completion")
@@ -78,6 +84,8 @@ def parse_words(words: Sequence[str], options: Options) -> Arguments:
         word = rest.pop(0)
         head, equals, tail = word.partition("=")
         flag = SHORT_FLAGS.get(head, head)
+        if reason := REFUSED_FLAGS.get(flag.replace("_", "-")):
+            raise UserError(f"{flag} is refused: {reason}")
         if flag in HYDRA_FLAGS:
             arguments.hydra[flag] = _hydra_value(flag, tail if equals else None, rest)
         elif match := _FLAG.fullmatch(word):
@@ -111,8 +119,9 @@ def parse_words(words: Sequence[str], options: Options) -> Arguments:
     modes = [flag for flag in _MODES if flag in arguments.hydra]
     if len(modes) > 1:
         raise UserError(f"only one of {', '.join(_MODES)} at a time, got {' and '.join(modes)}")
-    if "--resolve" in arguments.hydra and "--cfg" not in arguments.hydra:
-        raise UserError("--resolve belongs to --cfg: add --cfg job")
+    for flag in ("--resolve", "--package"):
+        if flag in arguments.hydra and "--cfg" not in arguments.hydra:
+            raise UserError(f"{flag} belongs to --cfg: add --cfg job")
     return arguments
 
 
@@ -126,7 +135,7 @@ def _hydra_value(flag: str, value: str | None, rest: list[str]) -> str | None:
         return None
     if value is None and flag == "--info" and (not rest or rest[0] not in accepted):
         return "all"
-    if value is None and rest:
+    if value is None and rest and not _is_flag(rest[0]):
         value = rest.pop(0)
     if not value:
         raise UserError(f"{flag} needs a value" + (f": one of {', '.join(accepted)}" if accepted else ""))
@@ -137,6 +146,9 @@ def _hydra_value(flag: str, value: str | None, rest: list[str]) -> str | None:
 
 def write_hydra_words(arguments: Arguments, options: Options) -> list[str]:
     """The words for Hydra's own parser: flags first, because it takes no flag after an override.
+
+    A flag is written in one word with its value and everything else as ``key=value``, so that no value can pass for a
+    flag.
 
     A value that Hydra's grammar cannot read (``a=b``, parentheses, ``~``, accents) is quoted, so that it means itself.
     A comma is a sweep with ``-m``; without, it belongs to the value, where one option can hold several.
@@ -175,5 +187,5 @@ def write_hydra_words(arguments: Arguments, options: Options) -> list[str]:
         overrides.append(text)
     if fixed:  # a job's folder is named by what differs between the jobs
         overrides.append(f"hydra.job.config.override_dirname.exclude_keys=[{','.join(fixed)}]")
-    flags = [word for flag, value in arguments.hydra.items() for word in (flag, value) if word is not None]
+    flags = [flag if value is None else f"{flag}={value}" for flag, value in arguments.hydra.items()]
     return [*flags, *overrides]

@@ -99,8 +99,8 @@ def answer_shell(words: Sequence[str]) -> None:
         return
 
     def query(name: str, before: list[str], word: str) -> list[str]:
-        folders = [part for flag in ("--config-dir", "--config-path", "--config-name") for part in _pair(flag, before)]
-        overrides = [w for w in before if "=" in w and w not in folders]
+        folders = [word for word in before if word.startswith("--config-")]
+        overrides = [word for word in before if "=" in word and not word.startswith("-")]
         os.environ["COMP_LINE"] = " ".join(["effnas", *overrides, word])
         answer = io.StringIO()
         with (
@@ -114,8 +114,3 @@ def answer_shell(words: Sequence[str]) -> None:
     line = os.environ.get("COMP_LINE", "")
     line = line[: int(os.environ.get("COMP_POINT") or len(line))]
     print(*list_candidates(line, COMMANDS, find_options, query), sep="\n" if shell == "fish" else " ")
-
-
-def _pair(flag: str, words: Sequence[str]) -> list[str]:
-    """A flag and its value, where it is among the words."""
-    return [flag, words[words.index(flag) + 1]] if flag in words else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import io
 import json
 import os
 import shlex
@@ -86,9 +87,14 @@ def call_hydra(
     _store(command, complete="-sc" not in words)
     traceback_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
     start = hydra.main(config_path=str(CONF), config_name=command.config, version_base="1.3")(job)
+    told = io.StringIO() if any(word.startswith("--cfg=") for word in words) else sys.stderr
     try:
-        with _as_program(words):
+        with _as_program(words), contextlib.redirect_stderr(told):
             start()
+    except SystemExit as end:  # Hydra's for --cfg job --package=NAME, which it tells on standard error
+        if end.code and isinstance(told, io.StringIO):
+            raise UserError(told.getvalue().strip()) from None
+        raise
     except (_JobFailed, Exception) as error:
         causes: Mapping[str, BaseException] = failed or {"": error}
         texts = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from effnas import __version__
 from effnas.cli import main
-from effnas.commandline.arguments import parse_words, scan_words, write_hydra_words
+from effnas.commandline.arguments import HYDRA_FLAGS, REFUSED_FLAGS, parse_words, scan_words, write_hydra_words
 from effnas.commandline.commands import COMMANDS
 from effnas.commandline.options import CONF, read_options
 from effnas.scaling.scale.job import run_scale
@@ -128,10 +129,10 @@ def test_every_option_has_its_line_of_help(command: str) -> None:
         ("nested.deep=it's", [r"nested.deep='it\'s'"]),
         ("nested.deep=[1,{a:2}]", ["nested.deep=[1,{a:2}]"]),
         ("+colour.extra=1 ~nested.deep", ["+colour.extra=1", "~nested.deep"]),
-        ("phi=3 --cfg job verbose=true", ["--cfg", "job", "phi=3", "verbose=true"]),
-        ("phi=1 -cd . -c all", ["--config-dir", ".", "--cfg", "all", "phi=1"]),
-        ("--info", ["--info", "all"]),
-        ("--info plugins", ["--info", "plugins"]),
+        ("phi=3 --cfg job verbose=true", ["--cfg=job", "phi=3", "verbose=true"]),
+        ("phi=1 -cd . -c all", ["--config-dir=.", "--cfg=all", "phi=1"]),
+        ("--info", ["--info=all"]),
+        ("--info plugins", ["--info=plugins"]),
     ],
 )
 def test_flags_and_overrides(mine: Path, typed: str, expected: list[str]) -> None:
@@ -249,6 +250,61 @@ def test_completion_offers_the_choices_of_a_group(
 def test_completion_can_be_installed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["-sc", "install=bash"]) == 0
     assert capsys.readouterr().out.rstrip().endswith("-F hydra_bash_completion effnas")
+
+
+# -- Hydra's own flags -------------------------------------------------------------------------------
+
+
+def test_every_flag_of_hydra_is_decided_upon() -> None:
+    from hydra._internal.utils import get_args_parser
+
+    known = {flag for action in get_args_parser()._actions for flag in action.option_strings if flag[:2] == "--"}
+    assert known == {*HYDRA_FLAGS, *REFUSED_FLAGS, "--help", "--version"}
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "--experimental-rerun FILE",
+        "--experimental-rerun=FILE",
+        "--experimental_rerun FILE",
+        "--phi 1 --experimental-rerun FILE",
+        "--experimental FILE",
+        "--exp=FILE",
+        "-- --experimental-rerun FILE",
+        "-- --experimental-rerun=FILE",
+        "--package --experimental-rerun=FILE --cfg job",
+        "--package=--experimental-rerun=FILE --cfg job",
+        "--config-name --experimental-rerun=FILE",
+        "--config-name=--experimental-rerun=FILE",
+        "--baseline --experimental-rerun=FILE --phi 1",
+        "--baseline=--experimental-rerun=FILE --phi 1",
+        "experimental_rerun=FILE",
+        "hydra.experimental_rerun=FILE",
+        "+hydra.experimental_rerun=FILE",
+    ],
+)
+@pytest.mark.parametrize("command", ["scale", "reproduce"])
+def test_no_pickle_is_loaded(
+    command: str,
+    typed: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.mkdir, (str(tmp_path / "code ran"),)
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "evil.pickle").write_bytes(pickle.dumps(Evil()))
+    assert main([command, *typed.replace("FILE", "evil.pickle").split()]) == 2
+    assert not (tmp_path / "code ran").exists()
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"effnas {command}: error: ")
+    assert "Traceback" not in captured.err
+    if typed.startswith(("--experimental-rerun", "--experimental_rerun")):
+        assert "is refused: it loads a pickle, and a pickle can run any code" in captured.err
 
 
 # -- running -----------------------------------------------------------------------------------------
