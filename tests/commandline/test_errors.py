@@ -47,7 +47,7 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("scale --resolve", ["--resolve belongs to --cfg"]),
     ("scale --package nothing", ["--package belongs to --cfg"]),
     ("scale --cfg job --package nothing", ["'nothing' not found"]),
-    ("scale --config-name --phi 1", ["--config-name needs a value"]),
+    ("scale --config-name --phi 1", ["--config-name: unknown '--phi'"]),
     ("scale --phi 1 hydra.run.dir=FOLDER/broken.yaml", ["broken.yaml", "exists"]),
     # -- configurations of one's own -------------------------------------------------------------------
     ("search FOLDER space=nowhere", ["space: unknown 'nowhere'", "broken", "mobile_cifar", "tiny"]),
