@@ -8,10 +8,12 @@ from pathlib import Path
 from torch import nn
 
 from ..space.architecture import Architecture
+from ..space.builders.module import make_on_meta
 from ..space.built import BuiltNetwork, check_network, find_built
 from ..space.errors import UserError
 from ..space.network_spec import NetworkSpec
 from ..space.weights.contents import Weights
+from ..space.weights.fit import Fit, count_classes, fit_names
 from ..space.weights.needs import adapt_network
 from ..space.weights.weights import load_into, read_weights
 from ..space.zoo import load_architecture
@@ -26,12 +28,16 @@ class Pretrained:
         weights: not loaded yet; with a normalisation, where one is known.
         note: where they come from and what was assumed, for people.
         asked_classes: what the architecture said before the weights did.
+        fit: names of the network's tensors in the file.
+        classes: outputs of the classifier in the file; None: it has none.
     """
 
     architecture: NetworkSpec
     weights: Weights
     note: str
     asked_classes: int
+    fit: Fit
+    classes: int | None
 
     def load(self) -> nn.Module:
         """The module with the weights, on the CPU.
@@ -70,10 +76,14 @@ def read_pretrained(
         raise UserError("weights: none given; use weights=FILE (effnas train writes weights.safetensors)")
     asked = find_architecture(given, read, own)
     network, read, note = adapt_network(asked, read, padding=padding, bn_eps=bn_eps)
-    network = network.with_(num_classes=_count_classes(network, read))
+    fit = fit_names(make_on_meta(network.module), read)
+    classes = count_classes(fit, network, read)
+    if classes is not None:
+        network = network.with_(num_classes=classes)
     if resolution is not None:
         network = network.with_(resolution=resolution)
-    return Pretrained(network, read, note, asked.num_classes)
+    note += f"; {fit.note}" if fit.note else ""
+    return Pretrained(network, read, note, asked.num_classes, fit, classes)
 
 
 def read_weights_of(
@@ -85,7 +95,10 @@ def read_weights_of(
         UserError: as :func:`~effnas.space.weights.weights.read_weights`, or ``own`` is not a network.
     """
     own = check_network(own)
-    return weights if weights is None or isinstance(weights, Weights) else read_weights(weights, find_built(given, own))
+    if weights is None or isinstance(weights, Weights):
+        return weights
+    named = load_architecture(given, own) if isinstance(given, str) else given
+    return read_weights(weights, find_built(own, named))
 
 
 def find_architecture(
@@ -118,11 +131,3 @@ def find_architecture(
             "give architecture=FILE or a name (efficientnet_b0)"
         )
     return weights.architecture
-
-
-def _count_classes(network: NetworkSpec, weights: Weights) -> int:
-    """As many as the weights have: the file says it, or its only matrix, which is the classifier's."""
-    if weights.architecture is not None:
-        return weights.architecture.num_classes
-    matrices = [tensor for tensor in weights.tensors.values() if tensor.ndim == 2]
-    return len(matrices[0]) if len(matrices) == 1 and weights.format != "own" else network.num_classes

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import yaml
@@ -67,7 +68,7 @@ class Architecture:
     #: Of every Architecture, as :class:`~effnas.space.network_spec.NetworkSpec` states them.
     maker: ClassVar[str] = "the network"
     divisors: ClassVar[tuple[int, ...]] = DIVISORS
-    classifier_names: ClassVar[frozenset[str]] = frozenset(("classifier.weight", "classifier.bias"))
+    classifier_axes: ClassVar[Mapping[str, int]] = MappingProxyType({"classifier.weight": 0, "classifier.bias": 0})
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stages", tuple(self.stages))

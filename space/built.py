@@ -102,15 +102,14 @@ class BuiltNetwork(BuilderCall):
         return measure_network(self).cost
 
     @property
-    def classifier_names(self) -> frozenset[str]:
-        """The entries of the module's ``state_dict`` whose shapes depend on the number of classes.
+    def classifier_axes(self) -> Mapping[str, int]:
+        """The entries of the module's ``state_dict`` whose shapes depend on the number of classes, and where.
 
-        Raises:
-            UserError: there are none, since the builder ignores ``num_classes``.
+        None where the builder makes the same classifier for any number.
         """
-        from .builders.module import find_classifier  # torch
+        from .builders.module import find_axes  # torch
 
-        return find_classifier(self)
+        return find_axes(self, "num_classes")
 
     @property
     def maker(self) -> str:

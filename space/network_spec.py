@@ -84,11 +84,10 @@ class NetworkSpec(Protocol):
         """
 
     @property
-    def classifier_names(self) -> frozenset[str]:
-        """The entries of the module's ``state_dict`` whose shapes depend on the number of classes.
+    def classifier_axes(self) -> Mapping[str, int]:
+        """The entries of the module's ``state_dict`` whose shapes depend on the number of classes, and where.
 
-        Raises:
-            UserError: there are none, since a builder ignores ``num_classes``.
+        None where a builder makes the same classifier for any number.
         """
 
     def module(self) -> nn.Module:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from ...space.architecture import Architecture
@@ -21,7 +22,7 @@ from ...space.weights.weights import load_into
 from ..data.labelled_images import LabelledImages
 from ..data.load import load_split
 from ..data.split import Split
-from ..pretrained import find_architecture, read_pretrained, read_weights_of
+from ..pretrained import Pretrained, find_architecture, read_pretrained, read_weights_of
 
 _NOT_GROWN = "grow: networks of a builder cannot be grown; leave grow out"
 
@@ -35,7 +36,7 @@ class StartingPoint:
         split: the images, normalised as the weights need.
         weights: None: from scratch.
         smaller: of the weights, where the network is grown from them; None: they are its own.
-        keep_classifier: the weights' classes are the data's.
+        keep_classifier: the file has a classifier, and its classes are the data's.
         note: where the weights come from and what was assumed, for people.
         identity: for the checkpoint: plain data.
     """
@@ -71,7 +72,7 @@ class StartingPoint:
         if not self.keep_classifier:
             # random logits of trained features are large, and what they send back undoes the features before the
             # classifier has learnt anything (so Kolesnikov et al. 2020, section 3.3, begin at zero)
-            fresh = self.architecture.classifier_names
+            fresh = self.architecture.classifier_axes
             for name, tensor in module.state_dict().items():
                 if name in fresh and tensor.ndim > 1:
                     nn.init.zeros_(tensor)
@@ -118,9 +119,8 @@ def find_starting_point(
         )
     keep = False
     if pretrained is not None:
-        asked = pretrained.asked_classes
-        keep = asked == count and pretrained.weights.classes in (None, split.classes)
-        note += "" if keep else f"; its {asked} classes are not the data's {count}: a fresh classifier"
+        keep, read, said = _compare_classes(pretrained, tuple(split.classes))
+        note += f"; {said}" if said else ""
     network = network.with_(num_classes=count)
     cost(network)  # what is wrong with a builder is told before the training
     return StartingPoint(
@@ -136,6 +136,43 @@ def find_starting_point(
             "grow": grow,
         },
     )
+
+
+def _compare_classes(start: Pretrained, classes: tuple[str, ...]) -> tuple[bool, Weights, str]:
+    """Whether the file's classifier is one of the data's classes; the weights, its rows in their order; and why not.
+
+    What the architecture says of the number of classes does not matter: it may be the file's or the data's.
+    """
+    weights, count, named = start.weights, len(classes), start.weights.classes
+    if start.classes is None:
+        return False, weights, "it has no classifier: a fresh one"
+    if start.classes != count:
+        return False, weights, f"its {start.classes} classes are not the data's {count}: a fresh classifier"
+    if named is None:
+        return True, weights, "" if weights.format == "effnas" else f"its {count} classes are taken for the data's"
+    if named == classes:
+        return True, weights, ""
+    axes = start.architecture.classifier_axes
+    if sorted(named) != sorted(classes) or len(set(named)) != count or not axes:
+        return (
+            False,
+            weights,
+            (
+                f"its {count} classes have other names ({_few(named)}) than the data's ({_few(classes)}): "
+                "a fresh classifier"
+            ),
+        )
+    order = torch.tensor([named.index(name) for name in classes])
+    rows = {start.fit.names[own]: axis for own, axis in axes.items()}
+    tensors = {
+        name: tensor.index_select(rows[name], order) if name in rows else tensor
+        for name, tensor in weights.tensors.items()
+    }
+    return True, replace(weights, tensors=tensors, classes=classes), "its classifier's rows in the data's order"
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(f"{name:.40}" for name in names[:3]) + (", …" if len(names) > 3 else "")
 
 
 def _check_smaller(given: NetworkSpec | str | None, network: NetworkSpec, weights: Weights | None) -> Architecture:

@@ -124,23 +124,25 @@ def make_on_meta(make: Callable[[], nn.Module]) -> nn.Module:
         return make().to("meta")
 
 
-def find_classifier(network: BuilderCall) -> frozenset[str]:
-    """The entries of the ``state_dict`` whose shapes depend on the number of classes.
+def find_axes(network: BuilderCall, size: str) -> dict[str, int]:
+    """The entries of the ``state_dict`` whose shapes depend on a size, and the first axis where it stands.
+
+    Args:
+        network: a builder and its arguments.
+        size: ``num_classes`` or ``in_channels``.
 
     Raises:
-        UserError: as :func:`make_module`, or there are none, since the builder ignores ``num_classes``.
+        UserError: as :func:`make_module`.
     """
     shapes, others = (
-        {name: tensor.shape for name, tensor in make_on_meta(partial(make_module, n)).state_dict().items()}
-        for n in (network, replace(network, num_classes=network.num_classes + 1))
+        {name: tuple(tensor.shape) for name, tensor in make_on_meta(partial(make_module, n)).state_dict().items()}
+        for n in (network, replace(network, **{size: getattr(network, size) + 1}))
     )
-    found = frozenset(name for name, shape in shapes.items() if others.get(name) != shape)
-    if not found:
-        raise UserError(
-            f"builder {network.code} makes the same classifier for any number of classes: give it a parameter "
-            "num_classes"
-        )
-    return found
+    return {
+        name: next(i for i, (a, b) in enumerate(zip(shape, other, strict=True)) if a != b)
+        for name, shape in shapes.items()
+        if (other := others.get(name)) is not None and other != shape and len(other) == len(shape)
+    }
 
 
 def check_builder(network: BuilderCall, names: Sequence[str] = ("depth", "width", "resolution")) -> None:

@@ -28,6 +28,7 @@ class Weights:
         normalization: that the images need, where the file (or timm's ``config.json`` beside it) says it.
         classes: names, where the file says them.
         model: timm's name of the network, as the checkpoint, ``config.json`` or else the file's name has it.
+        entry: of a checkpoint that the tensors are, and whether that is an average; empty: all of the file.
         digest: 16 hexadecimal digits that identify the file's content.
     """
 
@@ -38,4 +39,5 @@ class Weights:
     normalization: Normalization | None = None
     classes: tuple[str, ...] | None = None
     model: str = ""
+    entry: str = ""
     digest: str = ""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,45 +19,49 @@ from torch import Tensor
 from ..errors import UserError
 from ..files import read_text
 
-#: Where training scripts keep the weights in their checkpoints; averaged ones first, as timm takes them.
-_NESTED = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model")
-#: What wrappers put before every name: DistributedDataParallel, torch.compile, Lightning.
-_PREFIXES = ("module.", "_orig_mod.", "model.")
+#: Where training scripts keep the weights in their checkpoints, the usual names first.
+_NESTED = (
+    *("state_dict", "model_state_dict", "model", "model_state", "net", "network", "module", "net_state_dict"),
+    *("model_weights", "weights", "params", "state"),
+)
+#: A name of averaged weights (EMA, SWA): torchvision's, timm's, Lightning's, BasicSR's, OpenAI's.
+AVERAGED = re.compile(r"(^|[._])(ema|swa|avg|averaged?|shadow)([._\d]|$)", re.IGNORECASE)
+#: Names of what is no network's: it may hold tensors by name too.
+_NO_WEIGHTS = re.compile(r"optim|sched|scaler|amp|rng|loss|criterion|metric|callback|loop|hyper|args|config", re.I)
+#: Entries inside entries that are looked into.
+_DEPTH = 4
 #: How torch says that a pickle names functions or classes, or that a file is a program.
 _MORE_THAN_DATA = re.compile(r"unsupported (global|class|operand)|TorchScript", re.IGNORECASE)
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
+#: Of which entry of a checkpoint a description of the network is, as timm's scripts and ours keep it.
+_FACTS = ("pretrained_cfg", "default_cfg")
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a file by their names, without prefixes, and what the file says about itself.
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], str]:
+    """The tensors of a file by the names that it has, and what the file says about itself.
 
     Of a training script's checkpoint the averaged weights are taken where there are some (``state_dict_ema``,
-    ``model_ema``), else ``state_dict``, ``model_state_dict`` or ``model``; of ours likewise.
+    ``model_ema``, ``ema_state_dict``, …), else ``state_dict``, ``model``, ``net`` and the like; of ours likewise.
 
     Returns:
-        The tensors; the metadata of a safetensors file, or a checkpoint's name of its network as ``arch``.
+        The tensors; the metadata of a safetensors file, or of a checkpoint ``arch`` and ``pretrained_cfg``; and, where
+        the file has more than one thing in it, which of its entries the tensors are.
 
     Raises:
         UserError: no such file, not a checkpoint, truncated, more than data in it, or no tensors.
     """
-    if not path.is_file():
-        raise UserError(f"weights: no such file: {path}")
-    tensors, facts = _read_safetensors(path) if path.suffix == ".safetensors" else _read_checkpoint(path)
+    if not _is_file(path):
+        raise UserError(f"weights: no such file: {path!s:.300}")
+    tensors, facts, entry = _read_safetensors(path) if path.suffix == ".safetensors" else _read_checkpoint(path)
     if not tensors:
         raise UserError(
             f"weights: {path} holds no tensors by name; a state_dict is needed, alone or under one of: "
             f"{', '.join(_NESTED)}"
         )
-    prefix = find_wrappers_prefix(tensors)
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}, facts
-
-
-def find_wrappers_prefix(names: Iterable[str]) -> str:
-    """What wrappers put before all of the names, one after the other; empty where they put nothing."""
-    rest, prefix = list(names), ""
-    while rest and (found := next((p for p in _PREFIXES if all(name.startswith(p) for name in rest)), "")):
-        rest, prefix = [name.removeprefix(found) for name in rest], prefix + found
-    return prefix
+    if odd := next((name for name, tensor in tensors.items() if not _is_plain(tensor)), None):
+        kind = f"{tensors[odd].dtype}, {tensors[odd].layout}".replace("torch.", "")
+        raise UserError(f"weights: {odd!r:.100} in {path} is no ordinary tensor of numbers ({kind})")
+    return tensors, facts, entry
 
 
 def read_timm_config(path: Path) -> dict[str, Any]:
@@ -70,18 +76,30 @@ def read_timm_config(path: Path) -> dict[str, Any]:
     return {**found, **inner} if isinstance(inner, dict) else found
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file system allows
+        return False
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    return tensor.layout is torch.strided and not (tensor.is_quantized or tensor.is_complex() or tensor.is_meta)
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], str]:
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}, ""  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise UserError(
             f"weights: {path} is not a whole safetensors file ({_one_line(error)}); it may be truncated"
         ) from None
 
 
-def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], str]:
     try:
+        _check_size(path)
         # timm's training checkpoints hold their arguments as a Namespace: attributes, no code
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of files that are then refused
@@ -97,22 +115,71 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise UserError(
             f"weights: {path} cannot be read as a checkpoint of torch ({_one_line(error)}); it may be truncated"
         ) from None
-    arch = found.get("arch") if isinstance(found, dict) else None
-    tensors = _find_state_dict(found)
-    return tensors, {"arch": arch} if isinstance(arch, str) else {}
+    tensors, entry = _find_state_dict(found)
+    return tensors, _find_facts(found), entry
 
 
-def _find_state_dict(found: Any) -> dict[str, Tensor]:
-    """The weights in what ``torch.save`` wrote; empty where there are none."""
-    if isinstance(found, Mapping) and "effnas_checkpoint" in found and isinstance(found.get("state"), Mapping):
-        state = found["state"]
-        average = state.get("average")
-        found = average.get("weights") if isinstance(average, Mapping) else state.get("model")
-    elif isinstance(found, Mapping):
-        found = next((found[key] for key in _NESTED if isinstance(found.get(key), Mapping)), found)
+def _check_size(path: Path) -> None:
+    """Raise ValueError where a small file would become a large one in memory: torch compresses programs alone."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as file:
+            size, claimed = path.stat().st_size, sum(member.file_size for member in file.infolist())
+        if claimed > 20 * size:
+            raise ValueError(f"its members claim {claimed:,} bytes, the file has {size:,}")
+
+
+def _find_facts(found: Any) -> dict[str, Any]:
+    """timm's name of the network and its description, where a checkpoint has them; as texts, like safetensors'."""
     if not isinstance(found, Mapping):
         return {}
-    return {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
+    facts = {"arch": found["arch"]} if isinstance(found.get("arch"), str) else {}
+    name = next((name for name in _FACTS if isinstance(found.get(name), Mapping)), None)
+    if name is not None:
+        with contextlib.suppress(TypeError, ValueError, RecursionError):  # with tensors in it: nobody's description
+            facts["pretrained_cfg"] = json.dumps(dict(found[name]))
+    return facts
+
+
+def _find_state_dict(found: Any) -> tuple[dict[str, Tensor], str]:
+    """The weights in what ``torch.save`` wrote, and the entry that they are; empty where there are none."""
+    if isinstance(found, Mapping) and "effnas_checkpoint" in found:
+        state = found.get("state")
+        state = state if isinstance(state, Mapping) else {}
+        average = state.get("average")
+        if isinstance(average, Mapping) and (tensors := _named_tensors(average.get("weights"))):
+            return tensors, "state.average.weights, averaged"
+        return _named_tensors(state.get("model")), "state.model"
+    entries = list(_entries(found, "", _DEPTH, set()))
+    plain = [(name, tensors) for name, tensors in entries if not AVERAGED.search(name)]
+    averaged = [(name, tensors) for name, tensors in entries if AVERAGED.search(name)]
+    for name, tensors in averaged:
+        beside = next((other for other, _ in plain), "")
+        if len(tensors) < max((len(t) for _, t in plain), default=0) // 2:  # without BatchNorm's statistics, say
+            continue
+        return tensors, f"{name}, averaged" + (f", not {beside}" if beside else "")
+    return (plain[0][1], plain[0][0]) if plain else ({}, "")
+
+
+def _entries(found: Any, name: str, depth: int, seen: set[int]) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Every entry that holds weights, by its dotted name, the likeliest first; each once, of what refers to itself."""
+    if not isinstance(found, Mapping) or not depth or id(found) in seen:
+        return
+    seen.add(id(found))
+    keys = [key for key in found if isinstance(key, str) and isinstance(found[key], Mapping)]
+    known = [key for key in _NESTED if key in keys]
+    others = [key for key in keys if key not in known and not _NO_WEIGHTS.search(key)]
+    inner = [entry for key in (*known, *others) for entry in _entries(found[key], f"{name}{key}.", depth - 1, seen)]
+    own = _named_tensors(found)
+    # tensors beside entries are a script's counters, unless they are more than what the entries have
+    if own and len(own) > max((len(tensors) for _, tensors in inner), default=0):
+        yield name.rstrip("."), own
+    yield from inner
+
+
+def _named_tensors(found: Any) -> dict[str, Tensor]:
+    if not isinstance(found, Mapping):
+        return {}
+    return {name: value for name, value in found.items() if isinstance(name, str) and isinstance(value, Tensor)}
 
 
 def _one_line(error: BaseException) -> str:

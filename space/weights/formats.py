@@ -1,19 +1,21 @@
 """What other implementations call the tensors of our networks.
 
-The names are made by walking our own network, so that a scaled member of a family has its names too.
+The names are made by walking our own network, so that a scaled member of a family has its names too; those of the
+zoo's builders are in :mod:`~effnas.space.weights.zoo_names`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import NamedTuple, cast
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, cast
+
+from torch import nn
 
 from ..blocks import Block, ConvNormAct
+from ..builders.convnet import ConvNet
 from ..errors import UserError
 from ..network import Network
-
-#: Our prefix and theirs of a convolution, a BatchNorm, a linear layer.
-Pair = tuple[str, str]
+from .zoo_names import BUILDERS, Pair
 
 
 class Format(NamedTuple):
@@ -23,28 +25,48 @@ class Format(NamedTuple):
         name: of the implementation.
         sign: a key that every checkpoint of it has, and no other.
         pairs: prefixes of all layers of a network.
-        blocks: kinds that it has names for.
+        blocks: kinds that it has names for; of a builder's network, what its blocks are.
         se: whether it has names for squeeze-and-excitation.
+        network: what it names, where that is a builder's of the zoo.
+        left_out: beginnings of names of what our network has not, and the logits do not need.
     """
 
     name: str
     sign: str
-    pairs: Callable[[Network], Iterator[Pair]]
+    pairs: Callable[[Any], Iterator[Pair]]
     blocks: tuple[str, ...] = ("mbconv",)
     se: bool = True
+    network: type[nn.Module] | None = None
+    left_out: tuple[str, ...] = ()
+
+    def names(self, module: nn.Module) -> bool:
+        """Whether it has names for networks of this kind."""
+        if self.network is None:
+            return isinstance(module, Network)
+        return isinstance(module, ConvNet) and any(isinstance(layer, self.network) for layer in module.modules())
 
 
-def recognise_format(keys: Collection[str]) -> Format | None:
-    """The format of a checkpoint by its keys."""
-    return next((found for found in FORMATS if found.sign in keys), None)
+def recognise_format(keys: Iterable[str]) -> Format | None:
+    """The format of a checkpoint by its keys, whatever a wrapper puts before them."""
+    keys = list(keys)
+    tails = {".".join(parts[i:]) for parts in (key.split(".") for key in keys) for i in range(len(parts))}
+    return next((found for found in FORMATS if found.sign in tails), None)
 
 
-def map_names(network: Network, form: Format) -> dict[str, str]:
+def map_names(network: nn.Module, form: Format) -> dict[str, str]:
     """Our key to theirs, for every tensor that carries the network's function.
 
     Raises:
         UserError: the network has blocks that the format has no names for.
     """
+    if isinstance(network, Network):
+        _check_blocks(network, form)
+    prefixes = dict(form.pairs(network))
+    keys = [key.rpartition(".") for key in network.state_dict()]
+    return {f"{p}.{end}": f"{prefixes[p]}.{end}" for p, _, end in keys if end != "num_batches_tracked"}
+
+
+def _check_blocks(network: Network, form: Format) -> None:
     for i, _, block in _blocks(network):
         kind = "conv" if hasattr(block, "conv") else "ds" if hasattr(block.project, "act") else "mbconv"
         if kind not in form.blocks or (hasattr(block, "se") and not form.se):
@@ -52,9 +74,6 @@ def map_names(network: Network, form: Format) -> dict[str, str]:
             raise UserError(
                 f"weights: stage {i} of the network has {has}: {form.name} has no such network under these names"
             )
-    prefixes = dict(form.pairs(network))
-    keys = [key.rpartition(".") for key in network.state_dict()]
-    return {f"{p}.{end}": f"{prefixes[p]}.{end}" for p, _, end in keys if end != "num_batches_tracked"}
 
 
 def _blocks(network: Network) -> Iterator[tuple[int, int, Block]]:
@@ -152,4 +171,5 @@ FORMATS = (
     Format("torchvision", "features.1.0.block.0.0.weight", _torchvision_efficientnet, ("conv", "mbconv")),
     Format("torchvision", "features.1.conv.0.0.weight", _torchvision_mobilenet_v2, se=False),
     Format("torchvision", "layers.8.0.layers.0.weight", _torchvision_mnasnet, se=False),
+    *(Format(name, sign, pairs, network=block, left_out=rest) for name, sign, pairs, block, rest in BUILDERS),
 )

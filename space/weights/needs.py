@@ -71,7 +71,8 @@ def _write_note(weights: Weights, normalization: Normalization | None, facts: Se
     else:
         mean, std = (", ".join(f"{value:g}" for value in dict.fromkeys(part)) for part in normalization)
         normalized = f"images normalised with mean {mean} and std {std}"
-    parts = [f"{weights.format} format", *facts, normalized, *([unlike] if unlike else [])]
+    entry = [f"entry {weights.entry}"] if weights.entry else []
+    parts = [f"{weights.format} format", *entry, *facts, normalized, *([unlike] if unlike else [])]
     return f"weights: {weights.path} ({'; '.join(parts)})"
 
 

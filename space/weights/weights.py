@@ -16,15 +16,14 @@ from ..builders.module import make_on_meta
 from ..built import BuiltNetwork
 from ..errors import UserError, check_choice, check_number
 from ..files import load_yaml, write_bytes
-from ..network import Network
 from ..network_spec import NetworkSpec
 from ..zoo import parse_network
 from .contents import Normalization, Weights
-from .files import find_wrappers_prefix, read_tensors, read_timm_config
-from .formats import FORMATS, Format, map_names, recognise_format
+from .files import read_tensors, read_timm_config
+from .fit import Fit, check_fit, find_format, fit_names
+from .formats import recognise_format
 
 CLASSIFIERS = ("require", "skip")
-_SHOWN = 5
 
 
 def save_weights(
@@ -78,8 +77,8 @@ def read_weights(path: str | Path, network: BuiltNetwork | None = None) -> Weigh
     """Read a file of weights: ``.safetensors``, or what ``torch.save`` wrote.
 
     Of a training script's checkpoint the averaged weights are taken where there are some (``state_dict_ema``,
-    ``model_ema``), else ``state_dict``, ``model_state_dict`` or ``model``; of ours likewise. Prefixes that wrappers put
-    before all names (``module.``, ``_orig_mod.``, ``model.``) are dropped.
+    ``model_ema``, ``ema_state_dict``, …), else ``state_dict``, ``model``, ``net`` and the like; of ours likewise. What
+    wrappers put before the names (``module.``, ``_orig_mod.``, ``backbone.``, …) does not matter.
 
     Args:
         path: of the file.
@@ -91,19 +90,19 @@ def read_weights(path: str | Path, network: BuiltNetwork | None = None) -> Weigh
             network of another builder.
     """
     path = Path(path).expanduser()
-    tensors, facts = read_tensors(path)
+    tensors, facts, entry = read_tensors(path)
     architecture = _read_architecture(path, facts, network)
     if architecture is not None:
         form = "effnas"
     else:
-        form = "own" if network is not None and recognise_format(tensors) is None else _find_format(path, tensors).name
+        form = "own" if network is not None and recognise_format(tensors) is None else find_format(path, tensors).name
     try:
         found = _read_timm_facts(path, facts) if form == "timm" else _read_own_facts(facts, architecture)
     except (ValueError, TypeError, RecursionError) as error:
         raise _unreadable(path, error) from None
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    return Weights(path=str(path), tensors=tensors, format=form, digest=digest, **found)
+    return Weights(path=str(path), tensors=tensors, format=form, entry=entry, digest=digest, **found)
 
 
 def load_into(
@@ -121,35 +120,39 @@ def load_into(
         UserError: they are of another network: the message names keys and shapes.
     """
     check_choice("classifier", classifier, CLASSIFIERS)
-    own, found = network.state_dict(), dict(weights.tensors)
-    if isinstance(network, Network):
-        form = _find_format(Path(weights.path), weights.tensors)
-        theirs, head = map_names(network, form), dict(form.pairs(network))["classifier"]
-        left = [name for name in own if name.startswith("classifier.")]
-        dropped = [name for name in found if name.startswith(f"{head}.")]
-    else:
-        prefix, head = find_wrappers_prefix(own), ""
-        theirs = {name: name.removeprefix(prefix) for name in own if not name.endswith("num_batches_tracked")}
-        left = sorted(architecture.classifier_names) if architecture is not None and classifier == "skip" else []
-        dropped = [name.removeprefix(prefix) for name in left]
-    if classifier == "skip":
-        theirs = {ours: name for ours, name in theirs.items() if ours not in left}
-        found = {name: tensor for name, tensor in found.items() if name not in dropped}
-    _check_fit(weights, found, theirs, own, head)
+    own, fit, skip = network.state_dict(), fit_names(network, weights), classifier == "skip"
+    ends = _find_classifier(network, fit, architecture) if skip else [n for n in own if n.startswith("classifier.")]
+    dropped = {fit.names[name] for name in ends if name in fit.names} if skip else set()
+    names = {ours: name for ours, name in fit.names.items() if name not in dropped}
+    known = {*names.values(), *fit.left_out, *dropped}
+    gone = (fit.head, *map(_layers_of, dropped)) if skip else ()  # whatever the layers of the file's classifier
+    extra = [name for name in weights.tensors if name not in known and not name.startswith(gone)]
+    check_fit(network, weights, names, extra, ends)
     with torch.no_grad():
-        for ours, name in theirs.items():
-            own[ours].copy_(found[name])
+        for ours, name in names.items():
+            own[ours].copy_(weights.tensors[name])
 
 
-def _find_format(path: Path, tensors: Mapping[str, Tensor]) -> Format:
-    found = recognise_format(tensors)
-    if found is None:
-        known = ", ".join(dict.fromkeys(form.name for form in FORMATS))
+def _layers_of(name: str) -> str:
+    """What the names of a classifier's layers begin with, of which one tensor has this name."""
+    parent = name.rpartition(".")[0]
+    above, _, last = parent.rpartition(".")
+    return f"{above if above and last.isdigit() else parent}."
+
+
+def _find_classifier(network: nn.Module, fit: Fit, architecture: NetworkSpec | None) -> list[str]:
+    """Our names of the classifier's tensors.
+
+    Raises:
+        UserError: a builder makes the same classifier for any number of classes.
+    """
+    if architecture is None:
+        return [name for name in fit.names if name.startswith("classifier.")]
+    if not architecture.classifier_axes:
         raise UserError(
-            f"weights: the names in {path} match no known format ({', '.join(list(tensors)[:3])}, …); known are those "
-            f"of {known}, for EfficientNet, MnasNet and MobileNet"
+            f"{architecture.maker} makes the same classifier for any number of classes: give it a parameter num_classes"
         )
-    return found
+    return list(architecture.classifier_axes)
 
 
 # -- what a file says about itself --------------------------------------------------------------------------
@@ -208,44 +211,3 @@ def _check_classes(value: Any, architecture: NetworkSpec | None) -> tuple[str, .
     if architecture is not None and len(value) != architecture.num_classes:
         raise UserError(f"{len(value)} names of classes, but the network has {architecture.num_classes} outputs")
     return tuple(value)
-
-
-# -- fitting ------------------------------------------------------------------------------------------------
-
-
-def _check_fit(
-    weights: Weights, found: Mapping[str, Tensor], theirs: Mapping[str, str], own: Mapping[str, Tensor], head: str
-) -> None:
-    """Raise :class:`UserError` unless every tensor has its place and its shape."""
-    expected = set(theirs.values())
-    missing = {name: f"{name} (our {ours})" for ours, name in theirs.items() if name not in found}
-    extra = {name: name for name in found if name not in expected and not name.endswith("num_batches_tracked")}
-    shapes = {
-        name: f"{name} is {_format_shape(found[name])}, our {ours} {_format_shape(own[ours])}"
-        for ours, name in theirs.items()
-        if name in found and found[name].shape != own[ours].shape
-    }
-    wrong = [*missing, *extra, *shapes]
-    if wrong and all(name.startswith(f"{head}.") for name in wrong):
-        sides = (found.get(f"{head}.weight"), own.get("classifier.weight"))
-        have, want = (0 if side is None else len(side) for side in sides)
-        if have != want:
-            raise UserError(
-                f"weights: {weights.path} has {have} classes, the network {want}: set num_classes to the former, or "
-                "fine-tune with a fresh classifier (effnas train with these weights on your data)"
-            )
-    problems = [
-        f"{what}: {', '.join(list(items.values())[:_SHOWN])}"
-        f"{f' and {len(items) - _SHOWN} more' if len(items) > _SHOWN else ''}"
-        for what, items in (("missing", missing), ("not of this network", extra), ("other shapes", shapes))
-        if items
-    ]
-    if problems:
-        of = f", {weights.architecture.name}" if weights.architecture and weights.architecture.name else ""
-        raise UserError(
-            f"weights: {weights.path} ({weights.format} format{of}) belongs to another network; {'; '.join(problems)}"
-        )
-
-
-def _format_shape(tensor: Tensor) -> str:
-    return "×".join(map(str, tensor.shape)) or "a number"

@@ -22,6 +22,8 @@ from effnas.evaluate.machine.profile import profile
 from effnas.scaling.coefficients import Coefficients
 from effnas.space.builders.module import check_builder
 from effnas.space.built import BuiltNetwork
+from effnas.space.weights.contents import Weights
+from effnas.space.weights.weights import load_into
 
 SMALL = {"resolution": 16, "in_channels": 1, "num_classes": 10}
 
@@ -202,10 +204,13 @@ def test_it_exports() -> None:
 
 
 def test_the_classifier_is_what_depends_on_the_classes() -> None:
-    assert own().classifier_names == {"6.weight", "6.bias"}
-    assert BuiltNetwork("resnet18").classifier_names == {"classifier.weight", "classifier.bias"}
+    assert own().classifier_axes == {"6.weight": 0, "6.bias": 0}
+    assert BuiltNetwork("resnet18").classifier_axes == {"classifier.weight": 0, "classifier.bias": 0}
+    same = own(own_networks.features)
+    assert same.classifier_axes == {}
+    weights = Weights("w.pth", build(same).state_dict(), "own")
     with pytest.raises(UserError, match=r"features makes the same classifier for any number of classes: give it a par"):
-        own(own_networks.features).classifier_names  # noqa: B018
+        load_into(build(same), weights, classifier="skip", architecture=same)
 
 
 # -- what is wrong with it ---------------------------------------------------------------------------

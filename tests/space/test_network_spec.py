@@ -32,7 +32,9 @@ def test_the_module_is_what_the_network_says(network: NetworkSpec) -> None:
     assert module(torch.zeros(2, network.in_channels, side, side)).shape == (2, network.num_classes)
     other = build(network.with_(num_classes=7), 0).state_dict()
     differing = {name for name, tensor in module.state_dict().items() if tensor.shape != other[name].shape}
-    assert network.classifier_names == differing
+    assert set(network.classifier_axes) == differing
+    for name, axis in network.classifier_axes.items():
+        assert (module.state_dict()[name].shape[axis], other[name].shape[axis]) == (5, 7)
 
 
 @both

@@ -169,12 +169,25 @@ def test_a_wrong_padding_or_eps_is_another_function(name: str, changes: dict[str
         assert not torch.allclose(network(picture())[0], torch.tensor(case["logits"]), atol=0.1)
 
 
+BUILDERS_NETWORKS = {
+    "layer1.0.se.fc1.weight": "se_resnet50",
+    "layer1.0.conv1.weight": "resnet18",
+    "features.1.block.0.0.weight": "mobilenet_v3_small",
+    "stage2.0.branch1.0.weight": "shufflenet_v2_x0_5",
+    "features.3.squeeze.weight": "squeezenet1_1",
+    "inception3a.branch1.conv.weight": "googlenet",
+}
+
+
 @pytest.mark.parametrize("form", FORMATS, ids=lambda form: f"{form.name}-{form.sign}")
 def test_every_tensor_has_a_name_of_its_own(form: Format) -> None:
     """Of grown networks too: what is left out would silently stay at its first values."""
     base = load_architecture("efficientnet_b0" if form.se else "mnasnet_b1")
+    if form.network is not None:
+        base = load_architecture(BUILDERS_NETWORKS[form.sign])
     with torch.device("meta"):
         network = build(base.scaled(width=1.3, depth=2.2, resolution=224))
+    assert form.names(network)
     found = map_names(network, form)
     assert list(found) == [key for key in network.state_dict() if not key.endswith("num_batches_tracked")]
     assert len(set(found.values())) == len(found)
@@ -418,7 +431,7 @@ def test_only_a_classifier_may_differ_where_it_is_skipped(tmp_path: Path) -> Non
     without = {name: tensor for name, tensor in shaken(SMALL).state_dict().items() if not name.startswith("classifier")}
     torch.save(without, tmp_path / "backbone.pth")
     load_into(build(SMALL), read_weights(tmp_path / "backbone.pth"), classifier="skip")
-    with pytest.raises(UserError, match=r"backbone.pth has 0 classes, the network 3: set num_classes .* fresh classif"):
+    with pytest.raises(UserError, match=r"backbone.pth has no classifier \(0 classes, the network 3\): fine-tune"):
         load_into(build(SMALL), read_weights(tmp_path / "backbone.pth"))
 
 
