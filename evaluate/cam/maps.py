@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,8 +66,10 @@ def cam(model: nn.Module, images: Tensor, target: int | None = None) -> Maps:
     with _evaluating(model):
         features, logits = forward_features(images), _logits(model, images)
         _check_map("forward_features", features, len(images))
-        pooled = classifier(features.mean((2, 3)))
-    if pooled.shape != logits.shape or not torch.allclose(pooled, logits, 1e-3, 1e-3 * float(logits.abs().max())):
+        fits = features.shape[1] == classifier.in_features
+        pooled = classifier(features.mean((2, 3))) if fits else None
+    close = 1e-3, 1e-3 * float(logits.abs().max())
+    if pooled is None or pooled.shape != logits.shape or not torch.allclose(pooled, logits, *close):
         raise UserError(
             "method=cam: the logits are not the classifier's answer to the averaged feature map, so other layers lie "
             "between the two: use method=grad_cam"
@@ -98,6 +101,10 @@ def grad_cam(model: nn.Module, images: Tensor, target: int | None = None, layer:
             f"layer: the network has no module {layer!r}. Nearest are: {', '.join(near) or 'none'}; at the top: "
             f"{', '.join(name for name, _ in model.named_children())}"
         )
+    if torch.is_inference_mode_enabled() or any(map(torch.is_inference, _tensors(model))):
+        with torch.inference_mode(False):  # no gradient passes what was made in that mode: copies of it
+            return grad_cam(copy.deepcopy(model), images.clone(), target, layer)
+    images = images.clone() if images.is_inference() else images
     with _evaluating(model), torch.enable_grad():
         if layer is None:
             layer = _last_map(model, modules, images[:1])
@@ -115,6 +122,11 @@ def grad_cam(model: nn.Module, images: Tensor, target: int | None = None, layer:
     weights = slope.mean((2, 3), keepdim=True)
     raw = (weights * features.detach()).sum(1).relu()
     return Maps(_scaled(raw, torch.zeros_like(raw)), raw, logits.detach(), targets, layer)
+
+
+def _tensors(model: nn.Module) -> Iterator[Tensor]:
+    yield from model.parameters()
+    yield from model.buffers()
 
 
 def enlarge(maps: Tensor, height: int, width: int) -> Tensor:

@@ -31,6 +31,7 @@ from effnas.space.errors import UserError
 from effnas.space.network import Network, build
 from effnas.space.stage import Stage
 from effnas.space.weights.weights import save_weights
+from effnas.space.zoo import load_architecture
 
 ROOT = Path(__file__).resolve().parents[3]
 SMALL = Architecture(
@@ -194,12 +195,12 @@ def test_enlarged_maps_keep_their_place_and_range() -> None:
 class Other(nn.Module):
     """Something between the feature map and the classifier."""
 
-    def __init__(self, *, norm: bool = False, linear: bool = True) -> None:
+    def __init__(self, *, norm: bool = False, linear: bool = True, width: int = 4) -> None:
         super().__init__()
         self.body, self.unused = nn.Conv2d(1, 4, 3), nn.Conv2d(1, 4, 3)
         self.blind = nn.Conv2d(1, 4, 3)
-        self.norm = nn.LayerNorm(4) if norm else nn.Identity()
-        self.classifier = nn.Linear(4, 3) if linear else nn.Sequential(nn.Linear(4, 3))
+        self.norm = nn.LayerNorm(4) if norm else nn.Identity() if width == 4 else nn.Linear(4, width)
+        self.classifier = nn.Linear(width, 3) if linear else nn.Sequential(nn.Linear(width, 3))
 
     def forward_features(self, x: Tensor) -> Tensor:
         self.blind(x)
@@ -218,11 +219,37 @@ class Other(nn.Module):
         ),
         (Other(linear=False), r"a linear classifier .* this one has as classifier a Sequential: use method=grad_cam$"),
         (Other(norm=True), r"^method=cam: the logits are not the classifier's answer .* use method=grad_cam$"),
+        (Other(width=7), r"^method=cam: the logits are not the classifier's answer .* use method=grad_cam$"),
     ],
 )
 def test_networks_without_cam(model: nn.Module, message: str) -> None:
     with pytest.raises(UserError, match=message):
         cam(model, images())
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "squeezenet1_0", "shufflenet_v2_x0_5", "googlenet"])
+def test_networks_of_the_zoo_have_a_cam_or_are_refused_and_all_have_a_grad_cam(name: str) -> None:
+    model = build(load_architecture(name).with_(num_classes=4), 0)
+    batch = images(1, channels=3, side=64)
+    assert grad_cam(model, batch).maps.shape[1] > 1
+    if name in ("mobilenet_v3_small", "squeezenet1_0"):
+        with pytest.raises(UserError, match=r"^method=cam.*: use method=grad_cam$"):
+            cam(model, batch)
+    else:
+        assert cam(model, batch).maps.shape[1] > 1
+
+
+def test_gradients_are_found_in_inference_mode_too() -> None:
+    model, batch = network().eval(), images()
+    expected = grad_cam(model, batch)
+    with torch.inference_mode():
+        made = network().eval()  # its weights can have no gradient
+        for one, shown in ((model, batch), (made, images())):
+            found = grad_cam(one, shown)
+            assert torch.equal(found.maps, expected.maps)
+            assert cam(one, shown).layer == "forward_features"
+    assert torch.equal(grad_cam(made, batch).maps, expected.maps)
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
 
 
 @pytest.mark.parametrize(
