@@ -24,6 +24,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     name = words[0] if words and words[0] in COMMANDS else None
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError):  # no stream of text
+            # a terminal that lacks a character, or a name that is no text: escaped, after hours of work
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         _main(words)
         sys.stdout.flush()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import io
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -452,3 +454,18 @@ def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
         assert process.stderr is not None
         assert process.stderr.read() == ""
         assert process.wait() == 141
+
+
+@pytest.mark.parametrize(
+    "words", [["scale", "--phi", "1", "--explain"], ["train", "--help"], ["train", "--arch\udce9 1"]]
+)
+def test_a_terminal_that_lacks_a_character(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    streams = [io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict") for _ in range(2)]
+    monkeypatch.setattr(sys, "stdout", streams[0])
+    monkeypatch.setattr(sys, "stderr", streams[1])
+    assert main(words) == (2 if "--arch" in words[1] else 0)
+    for stream in streams:
+        stream.flush()
+    written = b"".join(stream.buffer.getvalue() for stream in streams)  # type: ignore[attr-defined]
+    assert re.search(rb"\\x[0-9a-f]{2}|\\u[0-9a-f]{4}", written)
