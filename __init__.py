@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .evaluate.cam.job import run_cam as run_cam
     from .evaluate.compare.job import run_compare as run_compare
     from .evaluate.measure.job import run_evaluate as run_evaluate
+    from .evaluate.profile.job import run_profile as run_profile
     from .evaluate.train.job import run_train as run_train
     from .evaluate.transfer.job import run_transfer as run_transfer
     from .scaling.ablate.job import run_ablation as run_ablation
@@ -52,6 +53,7 @@ _WHERE = {
     "run_compare": "evaluate.compare.job",
     "run_evaluate": "evaluate.measure.job",
     "run_grid_search": "scaling.grid.job",
+    "run_profile": "evaluate.profile.job",
     "run_reproduce": "scaling.reproduce.job",
     "run_scale": "scaling.scale.job",
     "run_search": "search.job",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -40,10 +41,13 @@ _OVERRIDE = re.compile(r"([+~]{0,2}[A-Za-z_][\w.@/$-]*)=(.*)", re.DOTALL)
 
 @dataclass
 class Arguments:
-    """The words after the command, sorted: Hydra's flags with their values, flags of ours, overrides as typed."""
+    """The words after the command, sorted: Hydra's flags with their values, flags of ours, overrides as typed, and
+    the values that stand alone where there may be several.
+    """
 
     hydra: dict[str, str | None] = field(default_factory=dict)
     overrides: list[tuple[str, str | None]] = field(default_factory=list)
+    words: list[str] = field(default_factory=list)
 
 
 def scan_words(words: Sequence[str]) -> tuple[dict[str, str | None], dict[str, str]]:
@@ -78,6 +82,7 @@ def parse_words(words: Sequence[str], options: Options) -> Arguments:
     """
     known = options.by_name()
     arguments = Arguments()
+    several = options.positional is not None and options.positional.word
     alone = False
     rest = list(words)
     while rest:
@@ -100,20 +105,25 @@ def parse_words(words: Sequence[str], options: Options) -> Arguments:
             elif value is None:
                 value = rest.pop(0)
             arguments.overrides.append((name, value))
+        elif several and equals and "/" in head and os.path.isfile(word):  # of a sweep: runs/seed=1/baseline.yaml
+            arguments.words.append(word)
         elif match := _OVERRIDE.fullmatch(word):
             arguments.overrides.append((match[1], match[2]))
         elif re.fullmatch(r"~[\w.@/]+", word):
             arguments.overrides.append((word, None))
         elif word in options.names():
             raise UserError(f"{word!r} has no value: write --{word.replace('_', '-')} VALUE or {word}=VALUE")
+        elif several:
+            arguments.words.append(word)
         elif options.positional is not None:
             arguments.overrides.append((options.positional.name, word))
             alone = True
         else:
             raise UserError(f"{word!r} is not an option: options are --flag VALUE or key=VALUE; see --help")
-    if alone and options.positional is not None:
+    if options.positional is not None and (alone or arguments.words):
         name = options.positional.name
         given = [str(value) for key, value in arguments.overrides if key == name]
+        given += [" ".join(arguments.words)] if arguments.words else []
         if len(given) > 1:
             raise UserError(f"{name} is given more than once: {' and '.join(given)}")
     modes = [flag for flag in _MODES if flag in arguments.hydra]
@@ -185,6 +195,10 @@ def write_hydra_words(arguments: Arguments, options: Options) -> list[str]:
         elif multirun and not parsed.is_sweep_override() and not parsed.is_hydra_override():
             fixed.append(parsed.key_or_group)
         overrides.append(text)
+    if arguments.words and options.positional is not None:
+        name, words = options.positional.name, arguments.words
+        overrides.append(f"{name}=[{','.join(QuotedString(word, Quote.single).with_quotes() for word in words)}]")
+        fixed += [name] if multirun else []
     if fixed:  # a job's folder is named by what differs between the jobs
         overrides.append(f"hydra.job.config.override_dirname.exclude_keys=[{','.join(fixed)}]")
     flags = [flag if value is None else f"{flag}={value}" for flag, value in arguments.hydra.items()]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from ..space.zoo import ZOO
 from .options import Positional
 
 _PACKAGE = __package__.rpartition(".")[0]
@@ -115,6 +116,17 @@ _ROWS = (
             "effnas cam --architecture efficientnet_b0,efficientnet_b2 --weights b0.pth,b2.pth --images photos",
             "effnas cam --weights a.safetensors,b.safetensors --images cat.jpg --method grad_cam --layer stages.4",
         ),
+    ),
+    Command(
+        "profile",
+        "evaluate.profile.job.run_profile",
+        "count what networks cost, beside fvcore's count, and time them here",
+        (
+            "effnas profile efficientnet_b0",
+            "effnas profile efficientnet_b0 resnet50 outputs/search/baseline.yaml --threads 1 --batch-size 8",
+            "effnas profile outputs/search/baseline.yaml --device cuda --precision bf16 --json",
+        ),
+        Positional("networks", ZOO, word="NETWORK"),
     ),
     Command(
         "reproduce",

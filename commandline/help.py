@@ -53,7 +53,7 @@ def write_command_help(name: str, options: Options, examples: Iterable[str], out
         examples: command lines.
         output: the folder that results go to.
     """
-    word = f"{{{'|'.join(options.positional.choices)}}} " if options.positional is not None else ""
+    word = f"{options.positional.usage} " if options.positional is not None else ""
     lines = [f"usage: effnas {name} {word}[--flag VALUE ...] [key=value ...]", "", *_wrapped(options.summary), ""]
     lines += ["--flag VALUE and flag=VALUE are the same; the value shown is the default.", "", "options:"]
     lines += _rows((_flag(option), option.comment) for option in options.own)

@@ -42,10 +42,22 @@ class Group:
 
 @dataclass(frozen=True)
 class Positional:
-    """The one option of a command whose value may stand alone: ``effnas reproduce table3`` is ``table=table3``."""
+    """The one option of a command whose value may stand alone: ``effnas reproduce table3`` is ``table=table3``.
+
+    Args:
+        name: of the option.
+        choices: what it may be; where ``word`` is given, what a shell offers beside files.
+        word: stands for the values in the usage, and says that there may be several, of any form: they are a list.
+    """
 
     name: str
     choices: tuple[str, ...]
+    word: str = ""
+
+    @property
+    def usage(self) -> str:
+        """As the first line of ``--help`` shows it."""
+        return f"{self.word} ..." if self.word else f"{{{'|'.join(self.choices)}}}"
 
 
 @dataclass(frozen=True)

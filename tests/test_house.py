@@ -33,7 +33,13 @@ LINES, FILES, BRANCHES = 300, 20, 10
 TORCH = (
     *("space/blocks.py", "space/network.py", "space/torch_private.py", "space/builders/*", "space/weights/*"),
     *("evaluate/data/*", "evaluate/machine/*", "evaluate/train/*", "evaluate/measure/*", "evaluate/cam/*"),
-    *("evaluate/compare/*", "evaluate/transfer/*", "evaluate/pretrained.py", "evaluate/proxy.py"),
+    *(
+        "evaluate/compare/*",
+        "evaluate/profile/job.py",
+        "evaluate/transfer/*",
+        "evaluate/pretrained.py",
+        "evaluate/proxy.py",
+    ),
     *(f"search/algorithms/{name}.py" for name in ("decision_policy", "gaussian", "infeasible", "reinforce")),
     "scaling/ablate/job.py",
 )

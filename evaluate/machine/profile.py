@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 import time
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -12,16 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from ...space.builders.live_tensors import LiveTensors
-from ...space.errors import check_int
+from ...space.errors import check_choice, check_int
 from ...space.network import build
 from ...space.network_spec import NetworkSpec
 from ..arguments import check_threads
-from .device import find_device, finish_work, out_of_memory, torch_threads
+from .device import autocast, find_device, finish_work, out_of_memory, torch_threads
+from .fvcore_count import count_by_fvcore
+from .settings import PRECISIONS
 
 
 @dataclass(frozen=True)
 class Profile:
-    """Measured on one machine: plain eager PyTorch in fp32, channels-last, BatchNorm not folded.
+    """Measured on one machine: plain eager PyTorch, channels-last, BatchNorm not folded.
 
     Args:
         latency: median seconds per batch.
@@ -30,7 +31,7 @@ class Profile:
         peak_memory: bytes of the input and the activations alive at once in a forward pass, weights not counted. On
             a CPU the sum over live tensors (workspaces inside an operator are not seen); on CUDA the
             allocator's peak above the weights, workspaces included; None on other devices.
-        batch_size, resolution, threads, device, repeats: of the measurement.
+        batch_size, resolution, threads, device, repeats, precision: of the measurement.
         fvcore: fvcore's count for one image by operator (``conv``, ``linear``, ``batch_norm``, …) and their
             ``total``; our MACs are ``conv + linear``. Empty if not requested.
     """
@@ -45,6 +46,7 @@ class Profile:
     threads: int
     device: str
     repeats: int
+    precision: str = "fp32"
     fvcore: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -55,6 +57,7 @@ def profile(
     batch_size: int = 1,
     threads: int | None = None,
     device: str = "cpu",
+    precision: str = "fp32",
     repeats: int = 50,
     warmup: int = 10,
     fvcore: bool = True,
@@ -67,6 +70,7 @@ def profile(
         batch_size: images per forward pass.
         threads: of PyTorch on the CPU, restored afterwards; None: unchanged.
         device: as :func:`~effnas.evaluate.machine.device.find_device`.
+        precision: one of :data:`~effnas.evaluate.machine.settings.PRECISIONS`; bf16 is autocast.
         repeats: timed passes.
         warmup: passes before them.
         fvcore: count with fvcore too; about a second for a large network.
@@ -75,6 +79,7 @@ def profile(
         UserError: a number out of range, or the machine lacks the device.
         EvaluationError: not enough memory.
     """
+    check_choice("precision", precision, PRECISIONS)
     check_int("batch_size", batch_size, 1, 1_000_000)
     check_threads(threads)
     check_int("repeats", repeats, 2, 1_000_000)
@@ -85,13 +90,17 @@ def profile(
             with torch.random.fork_rng(devices=[]):
                 module = build(architecture)
         model = module.eval()
-        counts = _fvcore(model, architecture) if fvcore else {}
+        counts: dict[str, int] = {}
+        if fvcore:
+            counted = count_by_fvcore(model, architecture)
+            counts = {**counted.operators, "total": counted.total}
         model = model.to(device=place, memory_format=torch.channels_last)  # type: ignore[call-overload]
         side = architecture.resolution
         shape = (batch_size, architecture.in_channels, side, side)
-        memory = _peak_memory(model, shape, place)
         images = torch.zeros(shape, device=place).contiguous(memory_format=torch.channels_last)
-        seconds = _times(model, images, warmup, repeats)
+        with autocast(precision, place):
+            memory = _peak_memory(model, shape, place)
+            seconds = _times(model, images, warmup, repeats)
         low, middle, high = statistics.quantiles(seconds, n=4, method="inclusive")
         return Profile(
             latency=middle,
@@ -103,6 +112,7 @@ def profile(
             resolution=side,
             threads=torch.get_num_threads(),
             device=str(place) if place.type != "cuda" else f"{place} ({torch.cuda.get_device_name(place)})",
+            precision=precision,
             repeats=repeats,
             fvcore=counts,
         )
@@ -136,16 +146,3 @@ def _peak_memory(model: nn.Module, shape: tuple[int, ...], device: torch.device)
     with live:
         model(torch.zeros(shape).contiguous(memory_format=torch.channels_last))
     return live.peak
-
-
-def _fvcore(model: nn.Module, architecture: NetworkSpec) -> dict[str, int]:
-    """fvcore's multiply-accumulates for one image by operator, with its log and the tracer's warnings silenced."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # fvcore's import and the tracer's own
-        from fvcore.nn import FlopCountAnalysis  # takes most of a second
-
-        side = architecture.resolution
-        analysis = FlopCountAnalysis(model, torch.zeros(1, architecture.in_channels, side, side))
-        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
-        counts = {name: int(number) for name, number in analysis.by_operator().items()}
-    return {**counts, "total": sum(counts.values())}
