@@ -9,16 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.samplers import GPSampler
-from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage, _CachedStorage
 from optuna.storages.journal import BaseJournalBackend
 from optuna.storages.journal._storage import JournalOperation
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+#: System attribute of a trial: who runs it (:mod:`effnas.search.ownership`).
+OWNER = "effnas:owner"
 #: Releases of Optuna that all of this was tested with.
 TESTED_VERSIONS = ("5.0.0",)
 
@@ -131,3 +134,73 @@ class BufferedJournalStorage(JournalStorage):
     def _append(self, records: Iterable[dict[str, Any]]) -> None:
         held, self._held = self._held, []
         self._backend.append_logs([*held, *records])
+
+
+class _OwnedTables(RDBStorage):
+    """Optuna's tables in a data base; a trial that starts gets its owner and a heartbeat in the same transaction."""
+
+    def __init__(self, url: str, owner: Mapping[str, Any], beat: int, grace: int, **engine: Any) -> None:
+        self._owner = dict(owner)
+        try:
+            super().__init__(url, engine, heartbeat_interval=beat, grace_period=grace)
+        except BaseException:
+            if hasattr(self, "engine"):
+                self.engine.dispose()
+            raise
+
+    def _get_prepared_new_trial(self, study_id: int, template_trial: FrozenTrial | None, session: Any) -> Any:
+        trial = super()._get_prepared_new_trial(study_id, template_trial, session)
+        if trial.state == TrialState.RUNNING:
+            self._own(session, trial.trial_id)
+        return trial
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        """As Optuna's; of several processes that start a waiting trial at once one has it, in SQLite too."""
+        if state != TrialState.RUNNING:
+            return super().set_trial_state_values(trial_id, state, values)
+        from optuna.storages._rdb.models import TrialModel
+        from optuna.storages._rdb.storage import _create_scoped_session
+        from sqlalchemy import update
+
+        waiting = (TrialModel.trial_id == trial_id, TrialModel.state == TrialState.WAITING)
+        start = update(TrialModel).where(*waiting).values(state=state, datetime_start=datetime.now())
+        with _create_scoped_session(self.scoped_session) as session:
+            done: Any = session.execute(start, execution_options={"synchronize_session": False})
+            if done.rowcount != 1:
+                return False
+            self._own(session, trial_id)
+        return True
+
+    def _own(self, session: Any, trial_id: Any) -> None:
+        from optuna.storages._rdb.models import TrialHeartbeatModel, TrialSystemAttributeModel
+
+        self._set_trial_attr_without_commit(session, TrialSystemAttributeModel, trial_id, OWNER, self._owner)
+        session.add(TrialHeartbeatModel(trial_id=trial_id))
+
+
+class OwnedStorage(_CachedStorage):
+    """Optuna's storage of a URL, which knows of every running trial who runs it.
+
+    Args:
+        url: SQLAlchemy's.
+        owner: who starts trials here: plain data.
+        beat: seconds between two heartbeats.
+        grace: seconds without one after which a trial is stale.
+        engine: for SQLAlchemy's ``create_engine``.
+    """
+
+    def __init__(self, url: str, owner: Mapping[str, Any], beat: int, grace: int, **engine: Any) -> None:
+        super().__init__(_OwnedTables(url, owner, beat, grace, **engine))
+
+    def get_heartbeat_interval(self) -> int | None:
+        """None: Optuna's own heartbeat is for ``Study.optimize``, and it warns of it elsewhere."""
+        return None
+
+    def list_stale_trials(self, study_id: int) -> list[int]:
+        """The ids of the study's running trials whose last heartbeat is too long ago, by the data base's clock."""
+        return list(self._backend._get_stale_trial_ids(study_id))
+
+    def close(self) -> None:
+        """Give back this thread's session and all connections; what is asked next makes new ones."""
+        self._backend.remove_session()
+        self._backend.engine.dispose()

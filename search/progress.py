@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
+from typing import Protocol
 
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -24,10 +25,29 @@ from .record import is_counted, is_usable, result_of
 FRONT_ROWS = 8
 
 
+class TrialWatcher(Protocol):
+    """Sees the loop's events; the progress display is one."""
+
+    def started(self, trial: Trial, candidate: Candidate) -> None:
+        """A candidate went to a worker."""
+
+    def reported(self, number: int, step: int, accuracy: float) -> None:
+        """A running candidate measured itself."""
+
+    def finished(self, trial: FrozenTrial) -> None:
+        """A trial has its final state."""
+
+    def found(self, trial: FrozenTrial) -> None:
+        """A trial has been finished by an earlier run or by another process."""
+
+    def waits(self, where: str) -> None:
+        """All that is left to do is running in other processes, there."""
+
+
 class Progress:
     """A bar with the time left, the candidates in training, the best so far and the running front.
 
-    A context manager that gives the watcher of :class:`~effnas.search.study.Loop`.
+    A context manager that gives a :class:`TrialWatcher`.
     """
 
     def __init__(self, study: Study, objective: Objective, trials: int, note: str = "", *, quiet: bool = False) -> None:
@@ -51,15 +71,17 @@ class Progress:
         self._best: FrozenTrial | None = None
         #: MACs, accuracy and parameters of each member of the front, the largest first.
         self._front: list[tuple[int, float, int]] = []
-        done = [t for t in study.get_trials(deepcopy=False) if is_counted(t)]
-        for trial in done:
-            self._update_best(trial)
-        self._finished = len(done)
-        self._task = self._bar.add_task("search", total=trials, completed=self._finished, left="")
+        #: Trials that were counted, of this process or of others.
+        self._known: set[int] = set()
+        self._waits = ""
+        self._task = self._bar.add_task("search", total=trials, left="")
+        for trial in study.get_trials(deepcopy=False):
+            if trial.state.is_finished():
+                self.found(trial)
         self._running: dict[int, str] = {}
         self._skipped = 0
         self._start = time.monotonic()
-        self._here = 0
+        self._before = self._finished
 
     def __enter__(self) -> Progress:
         if self._note:
@@ -78,6 +100,10 @@ class Progress:
         if kind is KeyboardInterrupt and not self._quiet:
             print(f"stopped: {self._finished} of {self._trials} trials are finished", file=sys.stderr)
 
+    @property
+    def _finished(self) -> int:
+        return len(self._known)
+
     # -- the loop's events ---------------------------------------------------------------------------
 
     def started(self, trial: Trial, candidate: Candidate) -> None:
@@ -89,16 +115,27 @@ class Progress:
         head = self._running.get(number, "").split(" · ")[0]
         self._running[number] = f"{head} · epoch {step}: {accuracy:.1%}"
 
+    def found(self, trial: FrozenTrial) -> None:
+        """A trial has been finished by an earlier run or by another process."""
+        if is_counted(trial) and trial.number not in self._known:
+            self._known.add(trial.number)
+            self._update_best(trial)
+            self._bar.update(self._task, completed=self._finished)
+
+    def waits(self, where: str) -> None:
+        """All that is left to do is running in other processes, there."""
+        if where != self._waits and not self._quiet:
+            self._console.print(f"waiting for the last trials, which are running in {where}", soft_wrap=True)
+        self._waits = where
+
     def finished(self, trial: FrozenTrial) -> None:
         """A trial has its final state."""
         self._running.pop(trial.number, None)
         if not is_counted(trial):
             self._skipped += 1
             return
-        self._finished += 1
-        self._here += 1
-        self._update_best(trial)
-        rate = (time.monotonic() - self._start) / self._here
+        self.found(trial)
+        rate = (time.monotonic() - self._start) / (self._finished - self._before)
         left = rate * max(0, self._trials - self._finished)
         self._bar.update(self._task, completed=self._finished, left=f"{format_duration(left)} left")
         if self._live is None and not self._quiet:

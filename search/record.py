@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -120,40 +121,73 @@ def enqueue_missing(study: Study, wanted: Iterable[Mapping[str, Any]]) -> None:
     """Enqueue each of these parameters that no trial has which is waiting, running or finished, in their order."""
     known = set()
     for trial in study.get_trials(deepcopy=False):
-        if is_counted(trial):
-            known.add(frozenset(trial.params.items()))
-        elif not trial.state.is_finished():  # waiting, or running on another machine
-            known.add(frozenset((get_enqueued_params(trial) or {}).items()))
+        if is_counted(trial) or not trial.state.is_finished():
+            known.add(point_of(trial))
     for params in wanted:
         if frozenset(params.items()) not in known:
             study.enqueue_trial(dict(params))
 
 
-def interrupt_running(study: Study, owner: str, shared: bool) -> None:
-    """Close the trials that a killed process of this folder left running; their places in the search are free again.
-
-    In a storage that several machines share only those of ``owner`` are closed.
-    """
-    trials = study.get_trials(deepcopy=False)
-    for trial in trials:
-        if trial.state == TrialState.RUNNING and (not shared or result_of(trial).get("owner") == owner):
-            key = result_of(trial).get("key")
-            killed = [t for t in trials if result_of(t).get("killed") and result_of(t)["key"] == key]
-            # a worker's death leaves this process alive: then only someone from outside has killed it
-            blamed = result_of(trial).get("inline", False)
-            close_interrupted(study, trial, killed=len(killed) + 1 if blamed else 0)
+def point_of(trial: FrozenTrial) -> frozenset[tuple[str, Any]]:
+    """The parameters of a trial, those that it was enqueued with as long as it has none."""
+    return frozenset((trial.params or get_enqueued_params(trial) or {}).items())
 
 
-def close_interrupted(study: Study, trial: FrozenTrial | Trial, killed: int = 0) -> None:
-    """Close a trial that was running as if it had never been asked for.
+def close_interrupted(study: Study, trial: FrozenTrial | Trial, killed: int = 0) -> bool:
+    """Close a trial that was running as if it had never been asked for; False: another process has closed it by now.
 
     ``killed``: how often the process ended without a word while it evaluated this candidate itself; the third time the
     trial has failed.
     """
     again = killed < INTERRUPTIONS
-    if again:
-        set_user_attr(study, trial, INTERRUPTED, True)
     reason = "interrupted" if again else f"interrupted {killed} times: it may be what kills the process"
     old = result_of(read_trial(study, trial))
-    set_user_attr(study, trial, RESULT, {**old, "reason": reason, "killed": killed > 0})
-    study.tell(trial.number, state=TrialState.FAIL)
+    try:
+        if again:
+            set_user_attr(study, trial, INTERRUPTED, True)
+        set_user_attr(study, trial, RESULT, {**old, "reason": reason, "killed": killed > 0})
+    except UpdateFinishedTrialError:
+        return False
+    study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+    return True
+
+
+class Tally:
+    """What has been finished in a study, by whichever process.
+
+    Args:
+        study: whose trials are counted.
+        distinct: whether trials with the same parameters count as one: two processes may enqueue the same at once.
+    """
+
+    def __init__(self, study: Study, distinct: bool) -> None:
+        self._study, self._distinct = study, distinct
+        self._seen: set[int] = set()
+        self._points: set[frozenset[tuple[str, Any]]] = set()
+        #: Closed trials, those that count as finished, and the infeasible ones since the last that was not.
+        self.closed = self.counted = self.infeasible = 0
+        #: The first complete trial of each network and seed, by their key.
+        self.evaluated: dict[str, FrozenTrial] = {}
+
+    def update(self) -> list[FrozenTrial]:
+        """Count what has been finished since the last time; those trials."""
+        trials = self._study.get_trials(deepcopy=False)
+        new = [trial for trial in trials if trial.state.is_finished() and trial.number not in self._seen]
+        for trial in new:
+            self.add(trial)
+        return new
+
+    def add(self, trial: FrozenTrial) -> None:
+        """Count a finished trial."""
+        self._seen.add(trial.number)
+        result = result_of(trial)
+        if trial.user_attrs.get(INTERRUPTED):
+            return
+        self.closed += 1
+        self.infeasible = self.infeasible + 1 if result.get("infeasible") else 0
+        if is_counted(trial) and not (self._distinct and point_of(trial) in self._points):
+            self.counted += 1
+            if self._distinct:
+                self._points.add(point_of(trial))
+        if trial.state == TrialState.COMPLETE and "duplicate_of" not in result and "key" in result:
+            self.evaluated[result["key"]] = trial

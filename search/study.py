@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -20,27 +21,18 @@ from ..space.errors import UserError
 from ..space.formulas import Cost
 from .confirm import REPEAT, choose_repeat, rank_networks
 from .objective import COSTS, Objective, explain_unusable
-from .optuna_private import get_enqueued_params, read_trial
+from .optuna_private import read_trial
+from .ownership import Company, Heart, Owner, describe_owners
 from .problem import Candidate, Problem
-from .record import RESULT, close_interrupted, is_counted, result_of
-from .seeded import INTERRUPTED, derive_seed
+from .progress import TrialWatcher
+from .record import RESULT, Tally, close_interrupted, result_of
+from .seeded import derive_seed
 from .workers import Outcome, Task, Workers
 
 #: Infeasible proposals in a row after which a feasible member is drawn instead.
 PATIENCE = 20
-
-
-class TrialWatcher(Protocol):
-    """Sees the loop's events; the progress display is one."""
-
-    def started(self, trial: Trial, candidate: Candidate) -> None:
-        """A candidate went to a worker."""
-
-    def reported(self, number: int, step: int, accuracy: float) -> None:
-        """A running candidate measured itself."""
-
-    def finished(self, trial: FrozenTrial) -> None:
-        """A trial has its final state."""
+#: Seconds between two looks at what other processes are doing, where nothing else is left to do.
+LOOK = 1.0
 
 
 class Loop:
@@ -48,7 +40,7 @@ class Loop:
 
     Args:
         study: with its sampler and pruner; its trials of earlier runs count.
-        owner: who runs the loop, recorded with each trial (:func:`interrupt_running`).
+        owner: who runs the loop, recorded with each trial.
         problem: what is searched.
         objective: turns evaluations into values and knows the limits.
         workers: evaluate candidates.
@@ -61,7 +53,7 @@ class Loop:
     def __init__(
         self,
         study: Study,
-        owner: str,
+        owner: Owner,
         problem: Problem,
         objective: Objective,
         workers: Workers,
@@ -85,12 +77,9 @@ class Loop:
         self._running: dict[int, tuple[Trial, Candidate]] = {}
         #: Trials whose network another running trial is evaluating, by that network's key.
         self._waiting: dict[str, list[Trial]] = {}
-        self._evaluated: dict[str, FrozenTrial] = {}
         self._last_report: dict[int, tuple[int, float]] = {}
-        #: Closed trials, those that count as finished, and the infeasible ones since the last that was not.
-        self._closed = self._counted = self._infeasible = 0
-        self._seen: set[int] = set()
-        self._drained = False
+        self._tally = Tally(study, distinct=problem.enumerated)
+        self._company = Company(study, owner, problem.enumerated)
         self._count_all()
 
     def run(self, trials: int, timeout: float | None = None) -> None:
@@ -104,15 +93,17 @@ class Loop:
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
-            while True:
-                while self._may_start(trials, deadline):
-                    self._interrupts.check()
-                    if self._counted + len(self._open) >= trials - self._confirm:
-                        self._enqueue_repeat()
-                    self._start()
-                if not self._running:
-                    return
-                self._finish(self._workers.wait(self._report))
+            with Heart(self._study, lambda: list(self._open.values())):
+                while True:
+                    while self._may_start(trials, deadline):
+                        self._interrupts.check()
+                        if self._tally.counted + len(self._open) >= trials - self._confirm:
+                            self._enqueue_repeat()
+                        self._start()
+                    if self._running:
+                        self._finish(self._workers.wait(self._report))
+                    elif not self._wait_for_others(trials, deadline):
+                        return
         except BaseException:
             self._workers.close()
             for trial in self._open.values():
@@ -121,11 +112,29 @@ class Loop:
             raise
 
     def _may_start(self, trials: int, deadline: float | None) -> bool:
-        if self._drained or len(self._running) >= self._workers.places:
+        if len(self._running) >= self._workers.places:
             return False
         if self._shared:
+            self._company.sweep()
             self._count_all()
-        return self._counted + len(self._open) < trials and (deadline is None or time.monotonic() < deadline)
+        if self._tally.counted + len(self._open) >= trials or (deadline is not None and time.monotonic() >= deadline):
+            return False
+        return not self._problem.enumerated or self._is_any_waiting()
+
+    def _is_any_waiting(self) -> bool:
+        return bool(self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+
+    def _wait_for_others(self, trials: int, deadline: float | None) -> bool:
+        """Whether to look again: candidates that are all needed are running elsewhere, or were until now."""
+        needed = self._company.list_needed()
+        self._count_all()
+        if not needed or self._tally.counted >= trials or (deadline is not None and time.monotonic() >= deadline):
+            return False
+        if all(trial.state == TrialState.RUNNING for trial in needed):
+            self._watcher.waits(describe_owners(needed))
+            with self._interrupts.allowed():
+                time.sleep(LOOK)
+        return True
 
     def _enqueue_repeat(self) -> None:
         """Have one of the best networks evaluated again; nothing, where no network has a score yet."""
@@ -143,20 +152,17 @@ class Loop:
             self._study.enqueue_trial(chosen.trial.params, user_attrs={REPEAT: repeat})
 
     def _start(self) -> None:
-        waiting = (TrialState.WAITING,)
         if (
-            self._infeasible
-            and self._infeasible % PATIENCE == 0
-            and not self._study.get_trials(deepcopy=False, states=waiting)  # one that a kill kept from being taken
+            self._tally.infeasible
+            and self._tally.infeasible % PATIENCE == 0
+            and not self._is_any_waiting()  # one that a kill kept from being taken
         ):
-            params = self._problem.feasible(self._closed + len(self._running))
+            params = self._problem.feasible(self._tally.closed + len(self._running))
             if params is not None:
                 self._study.enqueue_trial(params)
         trial = self._study.ask(dict(self._problem.distributions))
         self._open[trial.number] = trial
-        if self._problem.enumerated and get_enqueued_params(read_trial(self._study, trial)) is None:
-            self._drained = True  # another process has taken the last one
-            close_interrupted(self._study, trial)
+        if self._company.refuse(trial):
             del self._open[trial.number]
             return
         try:
@@ -167,12 +173,12 @@ class Loop:
         except (EvaluationError, UserError) as error:  # the latter of a builder that cannot make this one
             self._tell_failed(trial, str(error), {})
             return
-        known: dict[str, Any] = {"owner": self._owner, "key": candidate.key, "inline": self._workers.places == 1}
-        known["digest"] = candidate.key.partition(":")[0]
+        known: dict[str, Any] = {"owner": self._owner["folder"], "inline": self._workers.places == 1}
+        known |= {"key": candidate.key, "digest": candidate.key.partition(":")[0]}
         known.update({metric: getattr(costs, metric) for metric in COSTS})
         if self._reject(trial, costs, known):
             return
-        if (earlier := self._evaluated.get(candidate.key)) is not None:
+        if (earlier := self._tally.evaluated.get(candidate.key)) is not None:
             self._tell_duplicate(trial, earlier)
         elif any(candidate.key == other.key for _, other in self._running.values()):
             self._waiting.setdefault(candidate.key, []).append(trial)
@@ -203,11 +209,21 @@ class Loop:
         self._watcher.reported(number, step, accuracy)
         if len(self._study.directions) > 1:  # Optuna's pruners know one objective
             return False
-        trial.report(accuracy, step)
+        try:
+            trial.report(accuracy, step)
+        except UpdateFinishedTrialError:  # see _finish
+            return True
         return trial.should_prune()
 
     def _finish(self, outcome: Outcome) -> None:
         trial, candidate = self._running[outcome.number]
+        if self._shared and read_trial(self._study, trial).state.is_finished():
+            # this process was silent for so long (a laptop that slept) that another one has taken the trial's place
+            for other in (trial, *self._waiting.pop(candidate.key, [])):
+                close_interrupted(self._study, other)
+                del self._open[other.number]
+            del self._running[outcome.number]
+            return
         known = trial.user_attrs[RESULT]
         evaluation = outcome.evaluation
         if evaluation is not None:
@@ -221,7 +237,7 @@ class Loop:
             self._tell_failed(trial, outcome.reason, known)
         del self._running[outcome.number]
         for other in self._waiting.pop(candidate.key, []):
-            if (earlier := self._evaluated.get(candidate.key)) is not None:
+            if (earlier := self._tally.evaluated.get(candidate.key)) is not None:
                 self._tell_duplicate(other, earlier)
             else:
                 reason = f"the same network failed as trial {trial.number}"
@@ -269,21 +285,11 @@ class Loop:
     def _tell(self, trial: Trial, values: Any, state: TrialState) -> None:
         told = self._study.tell(trial, values, state=None if state == TrialState.COMPLETE else state)
         del self._open[trial.number]
-        self._count(told)
+        self._tally.add(told)
+        if self._shared:
+            self._count_all()
         self._watcher.finished(told)
 
     def _count_all(self) -> None:
-        for trial in self._study.get_trials(deepcopy=False):
-            if trial.state.is_finished() and trial.number not in self._seen:
-                self._count(trial)
-
-    def _count(self, trial: FrozenTrial) -> None:
-        self._seen.add(trial.number)
-        result = result_of(trial)
-        if not trial.state.is_finished() or trial.user_attrs.get(INTERRUPTED):
-            return
-        self._closed += 1
-        self._counted += is_counted(trial)
-        self._infeasible = self._infeasible + 1 if result.get("infeasible") else 0
-        if trial.state == TrialState.COMPLETE and "duplicate_of" not in result and "key" in result:
-            self._evaluated[result["key"]] = trial
+        for trial in self._tally.update():
+            self._watcher.found(trial)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -17,13 +17,13 @@ from ..evaluate.folder import folder_lock
 from ..evaluate.interrupt import Interrupts
 from ..space.errors import UserError, check_int, check_number
 from .objective import Accuracy, Objective
+from .ownership import close_orphans, make_owner
 from .problem import Enqueued, Problem
 from .processes import make_workers
 from .progress import Progress
-from .record import interrupt_running
-from .storage import open_study
+from .storage import close_study, open_study
 from .study import Loop
-from .worker_count import count_workers
+from .workers import count_workers
 
 
 class StudyOptions(TypedDict, total=False):
@@ -31,7 +31,7 @@ class StudyOptions(TypedDict, total=False):
 
     Args:
         workers: processes that evaluate at the same time, sharing this machine's cores; 1: this process; ``auto``: as
-            :func:`~effnas.search.worker_count.count_workers`. Where the evaluator's ``device`` is ``auto``, they take
+            :func:`~effnas.search.workers.count_workers`. Where the evaluator's ``device`` is ``auto``, they take
             turns with the GPUs.
         workers_per_device: with ``workers="auto"``, processes that share a GPU.
         timeout: seconds after which no new trial starts; None: no limit.
@@ -126,13 +126,14 @@ def run_trials(
     getattr(evaluator, "prepare", lambda: None)()
     identity = {"evaluator": repr(evaluator), **facts, **(job or {})}
     storage, pruner = options["storage"], options["pruner"] or NopPruner()
-    owner = f"{platform.node()}:{output.resolve()}"
+    owner = make_owner(output)
     start = time.perf_counter()
-    with folder_lock(output), Interrupts() as interrupts:
+    with folder_lock(output), Interrupts() as interrupts, ExitStack() as stack:
         study = open_study(
             storage, options["study"] or name, output, objective.directions, identity, sampler=sampler, pruner=pruner
         )
-        interrupt_running(study, owner, shared=storage is not None)
+        stack.callback(close_study, study)
+        close_orphans(study, owner, fresh=True)
         prepare(study)
         progress = Progress(study, objective, trials, note, quiet=options["quiet"])
         try:

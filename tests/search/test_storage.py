@@ -171,6 +171,6 @@ def test_a_running_search_of_another_machine_is_not_taken_away(tmp_path: Path) -
     study = open_study(url, "search", tmp_path, ["maximize"], {"seed": 0})
     study.ask({"a": CategoricalDistribution([1, 2])})  # its first trial
     with pytest.raises(UserError, match=r"holds another search \(seed: 0 → 1\)"):
-        open_study(url, "search", tmp_path, ["maximize"], {"seed": 1})
+        open_study(url, "search", tmp_path / "other", ["maximize"], {"seed": 1})
     study.tell(0, state=TrialState.FAIL)
     assert len(optuna.load_study(study_name="search", storage=url).trials) == 1
