@@ -147,6 +147,24 @@ def zoo(name: str) -> Architecture:
     return base.scaled(width, depth, resolution, dropout).with_(name=name)
 
 
+def find_family(architecture: Architecture) -> str | None:
+    """The published network that an Architecture is a larger, smaller or other-headed member of, by its blocks.
+
+    Returns:
+        A name of the zoo, or ``efficientnet`` or ``efficientnet_lite``; None: its blocks are nobody's.
+    """
+    return next((name for name, base in _BASES.items() if _kinds(base) == _kinds(architecture)), None)
+
+
+def published_activation(family: str) -> str:
+    """That of a family of :func:`find_family`, as its paper has it."""
+    return _BASES[family].activation
+
+
+def _kinds(architecture: Architecture) -> list[tuple[object, ...]]:
+    return [(s.block, s.kernel_size, s.stride, s.expand_ratio, s.se_ratio) for s in architecture.stages]
+
+
 def load_architecture(name_or_file: str | Path | None, network: BuiltNetwork | None = None) -> NetworkSpec:
     """A network of the zoo by its name, or the one in a YAML file; a file's own name stands in for a missing one.
 

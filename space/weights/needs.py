@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from ..architecture import Architecture
-from ..network_spec import N
-from ..zoo import zoo
+from ..built import BuiltNetwork
+from ..network_spec import N, NetworkSpec
+from ..zoo import find_family, published_activation, zoo
 from .contents import Normalization, Weights
 
 #: What most checkpoints were trained with: 255 × (0.485, 0.456, 0.406) and 255 × (0.229, 0.224, 0.225).
 IMAGENET = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 #: EfficientNet-Lite's TensorFlow code has (x − 127) / 128.
 _LITE = (127.0,) * 3, (128.0,) * 3
-#: timm's for its ports of EfficientNet-Lite, and for the weights with these marks in their names.
+#: What TensorFlow's Inception has: for AdvProp, timm's ports of EfficientNet-Lite, its MobileNetV1 and others.
 _HALF = (127.5,) * 3, (127.5,) * 3
-_HALF_MARKS = (".ap_", "_ap-", ".ra4_")
+#: timm's names of weights that need it, as its configurations say (1.0.31).
+_HALF_NAMES = re.compile(
+    r"[._-](ap|advprop|ra4)(?:[._-]|$)|eff(?:icient)?net_?b\d_pruned|mobilenetv1_|(?:^|[^a-z0-9])tf_mobilenetv3"
+    r"|(?:^|[^a-z0-9])tf_efficientnet_(lite|e[sml](?![a-z])|cc_)"
+    r"|(?:^|[^a-z0-9])tf_efficientnetv2_([sml]|xl)(?![a-z0-9])|tf_efficientnetv2_b3.*in21k"
+)
+#: lukemelas' of his AdvProp files.
+_ADVERSARIAL = re.compile(r"(?:^|[^a-z])adv(?:prop)?(?:[^a-z]|$)")
+#: timm's of its ports from TensorFlow.
+_PORTED = re.compile(r"(?:^|[^a-z0-9])tf_")
 #: torchvision gives these eps 1e-3, and all others PyTorch's default.
 _TORCHVISION_1E3 = ("efficientnet_b5", "efficientnet_b6", "efficientnet_b7")
 
@@ -33,10 +44,12 @@ def adapt_network(
     - timm: ``symmetric`` and 1e-5, but ``same`` and 1e-3 where the checkpoint, timm's ``config.json`` beside it or the
       file's name says that it is a ``tf_…`` model, or where the architecture or ``padding`` says ``same``: these models
       have the same names of tensors.
-    - normalisation: the file's, else ImageNet's mean and standard deviation, but (x − 127) / 128 for EfficientNet-Lite
-      from lukemelas, and (x − 127.5) / 127.5 for the ``tf_efficientnet_lite…`` of timm, and its AdvProp and ``ra4``
-      weights.
-    - a builder's network is as its builder makes it; images are normalised as the file says.
+    - activation: the architecture's, but ReLU6 in timm's MobileNetV1, where the paper and the zoo have ReLU.
+    - normalisation: what the file (or ``config.json``) says, else ImageNet's mean and standard deviation, but
+      (x − 127) / 128 for EfficientNet-Lite from lukemelas, and (x − 127.5) / 127.5 for AdvProp (lukemelas' ``adv-…``,
+      and B8, which exists only so; timm's ``…ap``), for what timm's configurations say it of (MobileNetV1, ``ra4``,
+      ``tf_efficientnet_lite…``, ``…_pruned``), and for torchvision's GoogLeNet, which does it inside.
+    - a builder's network is as its builder makes it.
 
     Args:
         architecture: of the network.
@@ -50,14 +63,18 @@ def adapt_network(
         UserError: a setting is out of range, or one for a builder's network.
     """
     if not isinstance(architecture, Architecture):
-        return architecture.with_settings(padding, bn_eps), weights, _write_note(weights, weights.normalization, [])
+        normalization = weights.normalization or _find_built_normalization(architecture, weights)
+        note = _write_note(weights, normalization, [])
+        return architecture.with_settings(padding, bn_eps), replace(weights, normalization=normalization), note
     said = weights.architecture if isinstance(weights.architecture, Architecture) else None
     needs = _find_needs(architecture, weights, said, padding)
     adapted = architecture.with_(**needs).with_settings(padding, bn_eps)
     normalization = weights.normalization or _find_normalization(adapted, weights)
-    facts = [f"padding {adapted.padding}, BatchNorm eps {adapted.bn_eps:g}"]
+    facts = [f"padding {adapted.padding}, BatchNorm eps {adapted.bn_eps:g}", *_describe_activation(adapted, weights)]
     if weights.format == "timm" and adapted.padding == "symmetric" and padding is None:
         facts.append("if it is a tf_ model of timm's, set padding=same")
+    if weights.format == "lukemelas" and normalization == IMAGENET and "efficientnet-b" not in weights.model:
+        facts.append("if it is an AdvProp file (adv-efficientnet-…), set data.normalize=[127.5,127.5]")
     unlike = ""
     if said is not None and (differences := _find_differences(said, adapted)):
         unlike = f"trained in a network with other {differences}"
@@ -84,21 +101,61 @@ def _find_needs(
     if weights.format == "torchvision":
         late = any(architecture.stages == zoo(name).stages for name in _TORCHVISION_1E3)
         return {"padding": "symmetric", "bn_eps": 1e-3 if late else 1e-5}
-    ported = weights.format == "lukemelas" or weights.model.startswith("tf_") or architecture.padding == "same"
+    ported = weights.format == "lukemelas" or _PORTED.search(weights.model) or architecture.padding == "same"
     same = ported if padding is None or weights.format == "lukemelas" else padding == "same"
-    return {"padding": "same", "bn_eps": 1e-3} if same else {"padding": "symmetric", "bn_eps": 1e-5}
+    needs = {"padding": "same", "bn_eps": 1e-3} if same else {"padding": "symmetric", "bn_eps": 1e-5}
+    if architecture.activation != _find_activation(architecture, weights) == "relu6" and _has_papers(architecture):
+        needs["activation"] = "relu6"
+    return needs
+
+
+def _find_activation(architecture: Architecture, weights: Weights) -> str | None:
+    """What other implementations have in networks of these blocks; None: unknown."""
+    family = find_family(architecture)
+    if family is None:
+        return None
+    return "relu6" if (weights.format, family) == ("timm", "mobilenet_v1") else published_activation(family)
+
+
+def _has_papers(architecture: Architecture) -> bool:
+    """Whether nobody has chosen the activation."""
+    family = find_family(architecture)
+    return family is not None and architecture.activation == published_activation(family)
+
+
+def _describe_activation(architecture: Architecture, weights: Weights) -> list[str]:
+    """What is to be said of the one thing that no foreign file tells."""
+    if weights.format == "effnas":
+        return []
+    theirs, ours = _find_activation(architecture, weights), architecture.activation
+    if theirs is None:
+        return [f"activation {ours}, strides and shortcuts are the architecture's: the file does not tell them"]
+    if theirs != ours:
+        return [f"activation {ours}, where {weights.format}'s network of these blocks has {theirs}"]
+    return [] if _has_papers(architecture) else [f"activation {ours}, as in {weights.format}"]
 
 
 def _find_normalization(architecture: Architecture, weights: Weights) -> Normalization | None:
     if weights.format == "effnas" or architecture.in_channels != 3:
         return None
-    lite = architecture.activation == "relu6" and architecture.fixed_ends
-    if weights.format == "lukemelas" and lite:
-        return _LITE
-    ported_lite = lite and architecture.padding == "same"
-    if weights.format == "timm" and (ported_lite or any(mark in weights.model for mark in _HALF_MARKS)):
-        return _HALF
-    return IMAGENET
+    family = find_family(architecture)
+    if weights.format == "lukemelas":
+        if architecture.activation == "relu6" and architecture.fixed_ends:
+            return _LITE
+        adversarial = _ADVERSARIAL.search(weights.model) or architecture.stages == zoo("efficientnet_b8").stages
+        return _HALF if adversarial else IMAGENET
+    if weights.format != "timm":
+        return IMAGENET
+    lite = architecture.activation == "relu6" and architecture.fixed_ends and architecture.padding == "same"
+    return _HALF if lite or family == "mobilenet_v1" or _HALF_NAMES.search(weights.model) else IMAGENET
+
+
+def _find_built_normalization(network: NetworkSpec, weights: Weights) -> Normalization | None:
+    """Of torchvision's and timm's weights for networks of the zoo; nothing is known of a user's own."""
+    of_zoo = isinstance(network, BuiltNetwork) and network.function is None
+    if not of_zoo or network.in_channels != 3 or weights.format not in ("torchvision", "timm"):
+        return None
+    return _HALF if network.maker == "builder googlenet" or _HALF_NAMES.search(weights.model) else IMAGENET
 
 
 def _find_differences(said: Architecture, other: Architecture) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,10 @@ from .fit import Fit, check_fit, find_format, fit_names
 from .formats import recognise_format
 
 CLASSIFIERS = ("require", "skip")
+#: A folder of one of timm's networks, in the hub's cache or as people call it.
+_HUB_FOLDER = re.compile(
+    r"(?:models--timm--)?((?:tf_|se)?(?:efficientnet|mobilenetv|mnasnet|resnet)[a-z0-9_]*(?:\.[a-z0-9_]+)?)"
+)
 
 
 def save_weights(
@@ -97,7 +102,8 @@ def read_weights(path: str | Path, network: BuiltNetwork | None = None) -> Weigh
     else:
         form = "own" if network is not None and recognise_format(tensors) is None else find_format(path, tensors).name
     try:
-        found = _read_timm_facts(path, facts) if form == "timm" else _read_own_facts(facts, architecture)
+        own = form in ("effnas", "own")
+        found = _read_own_facts(facts, architecture) if own else _read_foreign_facts(path, facts, tensors)
     except (ValueError, TypeError, RecursionError) as error:
         raise _unreadable(path, error) from None
     with open(path, "rb") as file:
@@ -184,13 +190,36 @@ def _unreadable(path: Path, error: BaseException) -> UserError:
     return UserError(f"weights: the description inside {path} cannot be read ({' '.join(str(error).split())[:200]})")
 
 
-def _read_timm_facts(path: Path, facts: Mapping[str, str]) -> dict[str, Any]:
-    config = read_timm_config(path)
-    found: dict[str, Any] = {"model": facts.get("arch") or config.get("architecture") or path.stem}
+def _read_foreign_facts(path: Path, facts: Mapping[str, str], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """What the file says, else timm's ``config.json`` beside files that timm may have written, else the file's name."""
+    form = recognise_format(tensors)
+    timms = form is not None and (form.name == "timm" or form.sign.startswith("layer1."))
+    config = {**(read_timm_config(path) if timms else {}), **_read_timm_description(facts)}
+    found: dict[str, Any] = {"model": facts.get("arch") or config.get("architecture") or _name_of(path)}
     if "mean" in config and "std" in config:  # in units of 0 to 1
         parts = ([255 * value for value in config[name]] for name in ("mean", "std"))
         found["normalization"] = _check_normalization(tuple(parts), None)
     return found
+
+
+def _read_timm_description(facts: Mapping[str, str]) -> dict[str, Any]:
+    """timm's description inside a file: as one entry, or as entries of their own."""
+    found: dict[str, Any] = {}
+    for name in ("default_cfg", "pretrained_cfg"):
+        description = json.loads(facts[name]) if name in facts else {}
+        found |= description if isinstance(description, dict) else {}
+    found |= {name: json.loads(facts[name]) for name in ("mean", "std") if name in facts}
+    if isinstance(facts.get("architecture"), str):
+        found["architecture"] = facts["architecture"]
+    return found if isinstance(found.get("architecture", ""), str) else {}
+
+
+def _name_of(path: Path) -> str:
+    """The file's name, or its folder's where the hub calls every file the same."""
+    if path.stem not in ("model", "pytorch_model"):
+        return path.stem
+    names = (_HUB_FOLDER.fullmatch(folder.name) for folder in path.absolute().parents)
+    return next((name[1] for name in names if name), path.stem)
 
 
 def _check_normalization(value: Any, architecture: NetworkSpec | None) -> Normalization:

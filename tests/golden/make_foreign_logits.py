@@ -36,6 +36,16 @@ NETWORKS = (
     ("torchvision", "efficientnet_b5", "efficientnet_b5", {}, 2.2),
     ("torchvision", "mobilenet_v2", "mobilenet_v2", {}, 1.5),
     ("torchvision", "mnasnet1_0", "mnasnet_b1", {}, 1.5),
+    ("timm", "seresnet50", "se_resnet50", {}, 1.5),
+    ("torchvision", "resnet18", "resnet18", {}, 1.0),
+    ("torchvision", "resnet50", "resnet50", {}, 1.0),
+    ("torchvision", "mobilenet_v3_large", "mobilenet_v3_large", {}, 1.9),
+    ("torchvision", "mobilenet_v3_small", "mobilenet_v3_small", {}, 2.5),
+    ("torchvision", "shufflenet_v2_x0_5", "shufflenet_v2_x0_5", {}, 2.0),
+    ("torchvision", "shufflenet_v2_x1_0", "shufflenet_v2_x1_0", {}, 2.0),
+    ("torchvision", "squeezenet1_0", "squeezenet1_0", {}, 2.0),
+    ("torchvision", "squeezenet1_1", "squeezenet1_1", {}, 2.0),
+    ("torchvision", "googlenet", "googlenet", {}, 2.0),
 )
 SIDE, CLASSES = 72, 12
 
@@ -86,7 +96,8 @@ def main() -> None:
     found = []
     for source, name, ours, needs, gain in NETWORKS:
         make = timm.create_model if source == "timm" else torchvision.models.get_model
-        model = make(name, num_classes=CLASSES).eval()
+        more = {"aux_logits": False, "init_weights": True} if name == "googlenet" else {}
+        model = make(name, num_classes=CLASSES, **more).eval()
         shapes = {key: list(value.shape) for key, value in model.state_dict().items()}
         with torch.no_grad():
             for key, value in model.state_dict().items():

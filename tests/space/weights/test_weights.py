@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from effnas import build, load_architecture
 from effnas.evaluate.train.checkpoint import Checkpoint
 from effnas.space.architecture import Architecture
+from effnas.space.built import BuiltNetwork
 from effnas.space.errors import UserError
 from effnas.space.network import Network
 from effnas.space.stage import Stage
@@ -65,9 +66,10 @@ def answers(network: Network, side: int = 32) -> torch.Tensor:
 
 def foreign(case: dict[str, Any], path: Path) -> Path:
     """The file that the case's implementation would write: names and shapes are ours, and their digest is its own."""
-    form = next(form for form in FORMATS if form.sign == SIGNS.get((case["source"], case["ours"][:6]), TIMM))
     with torch.device("meta"):
         network = build(load_architecture(case["ours"]).with_(num_classes=12))
+    sign = SIGNS.get((case["source"], case["ours"][:6]), TIMM)
+    form = next(f for f in FORMATS if (f.sign == sign if isinstance(network, Network) else f.names(network)))
     shapes = {name: list(network.state_dict()[ours].shape) for ours, name in map_names(network, form).items()}
     assert digest(shapes) == case["tensors"]
     torch.save({name: tensor(name, shape, case["gain"]) for name, shape in shapes.items()}, path)
@@ -93,17 +95,25 @@ def test_timms_and_torchvisions_networks_answer_the_same(case: dict[str, Any], t
     weights = read_weights(foreign(case, tmp_path / "foreign.pth"))
     assert weights.format == case["source"]
     architecture = load_architecture(case["ours"]).with_(num_classes=12)
-    if case["name"] == "mobilenetv1_100":
-        architecture = architecture.with_(activation="relu6")  # timm's, where the paper has ReLU
     architecture, weights, note = adapt_network(architecture, weights, **case["needs"])
     network = build(architecture).eval()
     load_into(network, weights)
+    if isinstance(architecture, BuiltNetwork):
+        rest = {
+            name: value
+            for name, value in weights.tensors.items()
+            if not name.startswith(("fc.", "classifier.1", "classifier.3"))
+        }
+        load_into(build(architecture), replace(weights, tensors=rest), classifier="skip", architecture=architecture)
     with torch.no_grad():
         logits = network(picture())[0]
     expected = torch.tensor(case["logits"])
     assert expected.std() > 0.1  # they say something
     assert torch.allclose(logits, expected, atol=1e-4, rtol=1e-5)
-    assert f"({case['source']} format; padding {architecture.padding}, BatchNorm eps {architecture.bn_eps:g}" in note
+    if isinstance(architecture, Architecture):
+        assert (
+            f"({case['source']} format; padding {architecture.padding}, BatchNorm eps {architecture.bn_eps:g}" in note
+        )
 
 
 def lite(number: int) -> tuple[Path, Any]:
@@ -262,6 +272,123 @@ def test_timm_has_two_families_with_the_same_names() -> None:
     assert of("w", lite0, padding="same") == ("same", 1e-3, 127.5, 127.5)
     assert of("tf_efficientnet_b0_ap-f262efe1") == of("tf_efficientnet_b0.ap_in1k") == ("same", 1e-3, 127.5, 127.5)
     assert of("mobilenetv1_100.ra4_e3600_r224_in1k", "mobilenet_v1") == ("symmetric", 1e-5, 127.5, 127.5)
+
+
+def test_advprop_and_its_relatives_have_another_normalisation() -> None:
+    def first(form: str, model: str, network: str = "efficientnet_b0") -> tuple[Any, ...]:
+        return assumed(Weights("w.pth", {}, form, model=model), network)[2:]
+
+    half = (127.5, 127.5)
+    assert first("lukemelas", "adv-efficientnet-b4-44fb3a87", "efficientnet_b4") == half
+    assert first("lukemelas", "my-advprop_b0") == half
+    assert first("lukemelas", "efficientnet-b4-6ed6700e", "efficientnet_b4") == IMAGENET
+    assert first("lukemelas", "adventure") == IMAGENET
+    assert first("lukemelas", "w", "efficientnet_b8") == half  # published as AdvProp alone
+    for model in (
+        *("tf_efficientnet_b4.ap_in1k", "timm/tf_efficientnet_b8.ap_in1k", "efficientnet_b0.ra4_e3600_r224_in1k"),
+        *(
+            "efficientnet_b1_pruned.in1k",
+            "tf_efficientnet_lite3.in1k",
+            "tf_efficientnetv2_s.in21k",
+            "tf_efficientnet_es",
+        ),
+        *("tf_efficientnetv2_b3.in21k_ft_in1k", "tf_efficientnet_cc_b0_4e.in1k", "mobilenetv1_125"),
+    ):
+        assert first("timm", model) == half
+    for model in (
+        *(
+            "tf_efficientnet_b4.ns_jft_in1k",
+            "tf_efficientnet_l2_ns_475",
+            "tf_efficientnet_b0.aa_in1k",
+            "b5.sw_in12k_ft_in1k",
+        ),
+        *(
+            "tf_efficientnetv2_b0.in1k",
+            "efficientnet_es.ra_in1k",
+            "efficientnet_el_pruned.in1k",
+            "mobilenetv2_100.ra_in1k",
+        ),
+        *("my_map_of_wraps", "semnasnet_100.rmsp_in1k"),
+    ):
+        assert first("timm", model) == IMAGENET
+    assert first("timm", "w", "mobilenet_v1") == half  # all of timm's
+    hint = "if it is an AdvProp file (adv-efficientnet-…), set data.normalize=[127.5,127.5]"
+    for model, there in (("w", True), ("efficientnet-b0-355c32eb", False), ("adv-efficientnet-b0", False)):
+        note = adapt_network(load_architecture("efficientnet_b0"), Weights("w", {}, "lukemelas", model=model))[2]
+        assert (hint in note) is there
+
+
+def test_torchvisions_networks_of_the_zoo() -> None:
+    """GoogLeNet's own implementation turns ImageNet's normalisation into another."""
+    for name, mean in (("resnet50", 123.675), ("googlenet", 127.5)):
+        _, found, note = adapt_network(load_architecture(name), Weights("w.pth", {}, "torchvision"))
+        assert found.normalization is not None
+        assert found.normalization[0][0] == mean
+        assert "(torchvision format; images normalised with mean" in note
+
+
+def test_the_activation_of_timms_mobilenet_v1() -> None:
+    weights = Weights("w.pth", {}, "timm")
+    base = load_architecture("mobilenet_v1")
+    found, _, note = adapt_network(base, weights)
+    assert found.activation == "relu6"  # type: ignore[union-attr]
+    assert "activation relu6, as in timm" in note
+    chosen, _, note = adapt_network(base.with_(activation="silu"), weights)
+    assert chosen.activation == "silu"  # type: ignore[union-attr]
+    assert "activation silu, where timm's network of these blocks has relu6" in note
+    own = SMALL.with_(activation="relu")
+    assert (
+        "activation relu, strides and shortcuts are the architecture's: the file does not"
+        in adapt_network(own, weights)[2]
+    )
+    for name in ("mobilenet_v2", "efficientnet_b3", "efficientnet_lite0", "mnasnet_a1"):
+        assert "activation" not in adapt_network(load_architecture(name), weights)[2]
+
+
+def test_a_file_says_itself_how_its_images_are_normalised(tmp_path: Path) -> None:
+    """Before its name and config.json do."""
+    state, half = {"conv_stem.weight": torch.ones(1)}, {"mean": [0.5] * 3, "std": [0.25] * 3}
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": "x", "mean": [0.1] * 3, "std": [0.1] * 3}))
+    cases: list[dict[str, str]] = [
+        {"pretrained_cfg": json.dumps({"architecture": "tf_efficientnet_b0", **half})},
+        {"default_cfg": json.dumps(half), "architecture": "tf_efficientnet_b0"},
+        {"mean": "[0.5, 0.5, 0.5]", "std": "[0.25, 0.25, 0.25]", "arch": "tf_efficientnet_b0"},
+    ]
+    for facts in cases:
+        save_file(state, tmp_path / "efficientnet_b1.safetensors", facts)
+        found = read_weights(tmp_path / "efficientnet_b1.safetensors")
+        assert (found.model, found.normalization) == ("tf_efficientnet_b0", ((127.5,) * 3, (63.75,) * 3))
+    torch.save({"arch": "tf_efficientnet_b0", "state_dict": state, "pretrained_cfg": half}, tmp_path / "c.pth")
+    assert read_weights(tmp_path / "c.pth").normalization == ((127.5,) * 3, (63.75,) * 3)
+    save_file(state, tmp_path / "c.safetensors", {"mean": "[0.5", "std": "[0.5]"})
+    with pytest.raises(UserError, match=r"the description inside .*c.safetensors cannot be read \(Expecting"):
+        read_weights(tmp_path / "c.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("folder", "model"),
+    [
+        ("models--timm--tf_efficientnet_b0.ap_in1k/snapshots/0a1b", "tf_efficientnet_b0.ap_in1k"),
+        ("tf_efficientnet_b4_ap", "tf_efficientnet_b4_ap"),
+        ("outputs", "pytorch_model"),
+    ],
+)
+def test_the_hub_calls_every_file_the_same(folder: str, model: str, tmp_path: Path) -> None:
+    (tmp_path / folder).mkdir(parents=True)
+    torch.save({"conv_stem.weight": torch.ones(1)}, tmp_path / folder / "pytorch_model.bin")
+    assert read_weights(tmp_path / folder / "pytorch_model.bin").model == model
+
+
+def test_googlenets_auxiliary_classifiers_are_left_out(tmp_path: Path) -> None:
+    case = next(case for case in FOREIGN if case["name"] == "googlenet")
+    state = torch.load(foreign(case, tmp_path / "g.pth"))
+    torch.save(
+        {**state, "aux1.fc1.weight": torch.ones(2), "aux2.conv.bn.num_batches_tracked": torch.tensor(1)}, tmp_path / "g"
+    )
+    network = build(load_architecture("googlenet").with_(num_classes=12)).eval()
+    load_into(network, read_weights(tmp_path / "g"))
+    with torch.no_grad():
+        assert torch.allclose(network(picture())[0], torch.tensor(case["logits"]), atol=1e-4)
 
 
 def test_the_note_says_how_to_have_the_other_of_timms_families() -> None:
