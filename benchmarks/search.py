@@ -65,8 +65,9 @@ from search_peers import METHODS, Spent
 
 from effnas.evaluate.accel_archive import benchmark_space
 from effnas.evaluate.accel_nasbench import AccelNASBench
+from effnas.evaluate.non_dominated import non_dominated
 from effnas.evaluate.tabular import Tabular
-from effnas.search.objective import MnasNetReward, Pareto, non_dominated
+from effnas.search.objective import MnasNetReward, Pareto
 from effnas.space.cost import cost_batch
 from effnas.space.space import SearchSpace
 

@@ -130,7 +130,7 @@ def _run_job(command: Command, config: DictConfig, typed: str) -> None:
         output = output.relative_to(Path.cwd())
     if settings.mode is RunMode.MULTIRUN:
         print(f"job {settings.job.num}: {_job_name()} -> {output}", file=sys.stderr)
-    with contextlib.redirect_stdout(sys.stderr):
+    with _standard_output_as_error():
         given = read_arguments(run, config, output=output, command=typed)
         result = run(**given)
         text = ""
@@ -138,6 +138,19 @@ def _run_job(command: Command, config: DictConfig, typed: str) -> None:
             text = json.dumps(result, indent=2) if config.json else _result_text(command, result, given)
     if text:
         print(text, flush=True)
+
+
+@contextlib.contextmanager
+def _standard_output_as_error() -> Iterator[None]:
+    """What Python, other code and other processes write to standard output goes to standard error."""
+    sys.stdout.flush()
+    with contextlib.ExitStack() as stack, contextlib.redirect_stdout(sys.stderr):
+        with contextlib.suppress(OSError):  # one of them was closed before this process began
+            kept = os.dup(1)
+            stack.callback(os.close, kept)
+            os.dup2(2, 1)
+            stack.callback(os.dup2, kept, 1)
+        yield
 
 
 def _result_text(command: Command, result: Any, given: Mapping[str, Any]) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..space.formulas import Cost
 from ..space.network_spec import NetworkSpec
 
+#: Characters of a metric's name.
+MAX_NAME = 100
 #: ``report(step, accuracy)`` after each epoch; it raises :class:`Stopped` where the study has seen enough.
 Report = Callable[[int, float], None]
 
@@ -24,25 +27,118 @@ class Stopped(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What a network is worth.
+    """What a network is worth; numbers of NumPy and torch become plain ones.
 
     Args:
         accuracy: top-1 on held-out images, a fraction in [0, 1].
         cost: of the network that was evaluated.
         latency: seconds per batch, where it was measured.
         seconds: wall-clock time the evaluation took.
-        metrics: anything else, by name (``loss``, ``train_accuracy``, ``images_per_second``, …).
+        metrics: anything else that JSON can hold, by name (``loss``, ``train_accuracy``, ``images_per_second``, …).
+
+    Raises:
+        EvaluationError: a field is not what it should be; the message has the rule and the value.
     """
 
     accuracy: float
     cost: Cost
     latency: float | None = None
     seconds: float = 0.0
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.accuracy) and 0 <= self.accuracy <= 1):
-            raise EvaluationError(f"accuracy must be a fraction between 0 and 1, got {self.accuracy!r}")
+        accuracy = _read_number("accuracy", "a fraction between 0 and 1", self.accuracy)
+        if not 0 <= accuracy <= 1:  # NaN neither
+            raise EvaluationError(f"accuracy must be a fraction between 0 and 1, got {accuracy!r}")
+        if not isinstance(self.cost, Cost):
+            raise EvaluationError(f"cost must be a Cost, as cost(architecture) gives it, got {_show(self.cost)}")
+        latency = self.latency
+        if latency is not None:
+            latency = _read_number("latency", "seconds per batch above 0, or None", latency)
+            if not 0 < latency < math.inf:
+                raise EvaluationError(f"latency must be seconds per batch above 0, or None, got {latency!r}")
+        seconds = _read_number("seconds", "a number of seconds from 0", self.seconds)
+        if not 0 <= seconds < math.inf:
+            raise EvaluationError(f"seconds must be a number of seconds from 0, got {seconds!r}")
+        for name, value in (("accuracy", accuracy), ("latency", latency), ("seconds", seconds)):
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "metrics", _read_metrics(self.metrics))
+
+
+def _show(value: object) -> str:
+    """A value for a message, where it can be shown."""
+    try:
+        text = repr(value)
+    except Exception:  # of its own __repr__
+        text = ""
+    return f"{text:.60}" if text and " at 0x" not in text else f"an object of type {type(value).__name__}"
+
+
+def _read_number(name: str, rule: str, value: Any) -> float:
+    """A plain number from one of Python's, NumPy's, torch's and the like.
+
+    Raises:
+        EvaluationError: it is none.
+    """
+    try:
+        single = value.item() if hasattr(value, "item") else value
+        if isinstance(single, str | bytes | bool):
+            raise TypeError
+        return float(single)
+    except Exception:  # whatever its conversions raise
+        raise EvaluationError(f"{name} must be {rule}, got {_show(value)}") from None
+
+
+def _read_metrics(metrics: Any) -> dict[str, Any]:
+    if not isinstance(metrics, Mapping):
+        raise EvaluationError(f"metrics must map names to values, got {_show(metrics)}")
+    found: dict[str, Any] = {}
+    for name, value in metrics.items():
+        if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or not name.isprintable():
+            raise EvaluationError(f"metrics: a name must be 1 to {MAX_NAME} printable characters, got {_show(name)}")
+        try:
+            found |= make_plain_mapping({name: value})
+        except Exception:  # whatever its conversions raise
+            raise EvaluationError(
+                f"metrics: {name} must be a number, or what JSON holds (text, lists and mappings of them), got "
+                f"{_show(value)}"
+            ) from None
+    return found
+
+
+def make_plain_mapping(value: Mapping[str, Any]) -> dict[str, Any]:
+    """A mapping as JSON can hold it: numbers of NumPy and torch become plain ones.
+
+    Raises:
+        TypeError, ValueError, RecursionError: something in it is no number, text, list or mapping, a number has
+            thousands of digits, or a list holds itself.
+    """
+    plain = {str(name): _make_plain(inner) for name, inner in value.items()}
+    json.dumps(plain)
+    return plain
+
+
+def _make_plain(value: Any) -> Any:
+    """Plain data: numbers, texts, lists and mappings.
+
+    Raises:
+        TypeError: it cannot be made that.
+    """
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(name): _make_plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_make_plain(inner) for inner in value]
+    if hasattr(value, "tolist"):  # NumPy's and torch's, arrays and single numbers
+        return _make_plain(value.tolist())
+    if isinstance(value, int):
+        return int(value)
+    if hasattr(value, "__float__"):
+        return float(value)
+    raise TypeError
 
 
 class Evaluator(Protocol):

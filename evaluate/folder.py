@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from ..space.errors import UserError
-from ..space.files import remove_leftovers, replacing, write_text
+from ..space.files import remove_leftovers, replacing, write_bytes, write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -98,6 +98,8 @@ def write_json(path: Path, document: Any) -> None:
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """A table under a header; what a row lacks, or has as None, is an empty cell, and what no column has is left out.
 
+    What UTF-8 cannot hold is written as an escape.
+
     Raises:
         OSError: the file cannot be written.
     """
@@ -105,7 +107,7 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
     writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore")
     writer.writeheader()
     writer.writerows(rows)
-    write_text(path, text.getvalue())
+    write_bytes(path, text.getvalue().encode(errors="backslashreplace"))
 
 
 def save_figure(figure: Figure, path: Path, kinds: Sequence[str] = ("png", "svg"), dpi: int = 150) -> None:

@@ -11,7 +11,9 @@ import optuna
 from optuna.samplers import BaseSampler
 from optuna.study import Study
 
-from ..evaluate.evaluation import Evaluator
+from ..evaluate.contain import contained
+from ..evaluate.evaluation import Evaluator, make_plain_mapping
+from ..evaluate.reasons import describe_exception
 from ..space.errors import check_int
 from ..space.space import load_space
 from .algorithms.member_facts import inform_algorithm
@@ -76,7 +78,7 @@ def run_search(
 
     def write(optuna_study: Study, seconds: float) -> dict[str, Any]:
         facts = {"algorithm": str(sampler), "evaluator": type(evaluator).__name__, "command": command}
-        details: dict[str, Any] = getattr(evaluator, "describe", dict)()
+        details = _describe(evaluator)
         return write_search(
             optuna_study,
             members,
@@ -107,6 +109,14 @@ def run_search(
         counts = f"{summary['failed']} of {summary['trials']} failed"
         raise make_no_result_error(output, "no trial produced a network to keep", counts, summary["reasons"])
     return summary
+
+
+def _describe(evaluator: Evaluator) -> dict[str, Any]:
+    """What the evaluator says of itself; where it cannot, that, and not the end of a search that is done."""
+    try:
+        return make_plain_mapping(contained(getattr(evaluator, "describe", dict)))
+    except Exception as error:
+        return {"note": f"note: describe() of the evaluator failed: {describe_exception(error)}"}
 
 
 def _rehearse(algorithm: Callable[..., BaseSampler], space: Space, objective: Objective) -> None:

@@ -10,7 +10,9 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..evaluate.evaluation import Evaluation
+from ..evaluate.contain import contained
+from ..evaluate.evaluation import Evaluation, EvaluationError
+from ..evaluate.reasons import describe_exception
 from ..space.cost import CostBatch
 from ..space.errors import UserError, check_choice, check_number
 from ..space.formulas import Cost
@@ -238,59 +240,58 @@ def explain_unusable(values: object, count: int) -> str | None:
     if len(numbers) != count:
         return f"objective: {count} value{'s' * (count > 1)} expected, got {values!r:.60}"
     try:
-        bad = any(math.isnan(float(number)) for number in numbers)
-    except (TypeError, ValueError):
-        bad = True
-    return f"objective: the value must be a number, got {values!r:.60}" if bad else None
+        plain = [float(number) for number in numbers]
+    except Exception:  # whatever its conversions raise
+        plain = [math.nan]
+    if any(map(math.isnan, plain)):
+        return f"objective: the value must be a number, got {values!r:.60}"
+    return f"objective: the value must be finite, got {values!r:.60}" if any(map(math.isinf, plain)) else None
 
 
-def non_dominated(values: ArrayLike, directions: Sequence[str]) -> NDArray[np.bool_]:
-    """Which rows no other row dominates (is at least as good everywhere and better somewhere).
-
-    Equal rows do not dominate each other; a row with NaN is dominated. O(n log n) for two columns, else O(n × front).
-
-    Args:
-        values: shape (n, m).
-        directions: ``"maximize"`` or ``"minimize"``, one per column.
-
-    Returns:
-        Boolean mask of shape (n,).
+def read_violations(violations: Any) -> dict[str, float]:
+    """What an objective's :meth:`~Objective.violations` gives, as plain numbers.
 
     Raises:
-        ValueError: shapes or directions are wrong.
+        TypeError, ValueError: it is no mapping of names to numbers.
     """
-    losses: NDArray[Any] = np.array(values, dtype=np.float64, ndmin=2)
-    if losses.size == 0:
-        return np.zeros(len(losses) if np.ndim(values) == 2 else 0, dtype=np.bool_)
-    if losses.ndim != 2 or losses.shape[1] != len(directions) or not set(directions) <= {"maximize", "minimize"}:
-        raise ValueError(f"values of shape {losses.shape} do not fit the directions {tuple(directions)}")
-    losses *= np.where(np.array(directions) == "maximize", -1.0, 1.0)
-    mask: NDArray[np.bool_] = ~np.isnan(losses).any(axis=1)
-    rows = np.flatnonzero(mask)
-    mask[rows] = _mark_minimal_2d(losses[rows]) if losses.shape[1] == 2 else _mark_minimal(losses[rows])
-    return mask
+    return {str(metric): float(violation) for metric, violation in dict(violations).items()}
 
 
-def _mark_minimal_2d(losses: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Sorted by the first column, a row is minimal where the second falls below that of all smaller first ones."""
-    if not len(losses):
-        return np.zeros(0, dtype=np.bool_)
-    order = np.lexsort((losses[:, 1], losses[:, 0]))
-    first, second = losses[order].T
-    starts = np.flatnonzero(np.r_[True, first[1:] != first[:-1]])
-    group = np.cumsum(np.r_[True, first[1:] != first[:-1]]) - 1
-    best = second[starts]  # each group's smallest: the rows are sorted by it
-    before = np.r_[np.inf, np.minimum.accumulate(best)[:-1]]
-    open_ = (best < before) | (starts == 0)  # a first group of infinities has nothing before it
-    mask = np.empty(len(losses), dtype=np.bool_)
-    mask[order] = (second == best[group]) & open_[group]
-    return mask
+def score_evaluation(objective: Objective, evaluation: Evaluation, count: int) -> tuple[list[float], dict[str, float]]:
+    """The values that an objective gives an evaluation, and by how much limits are exceeded that only it can show.
+
+    Args:
+        objective: perhaps a user's own: what it changes in the process is put back.
+        evaluation: of one network.
+        count: of the values.
+
+    Raises:
+        EvaluationError: Optuna would refuse the values, or the objective failed; the message says how.
+        UserError: the objective says that no evaluation could have a value.
+    """
+    try:
+        given = contained(objective, evaluation)
+        wrong = explain_unusable(given, count)
+        late = read_violations(contained(objective.violations_after, evaluation)) if wrong is None else {}
+    except UserError:
+        raise
+    except Exception as error:
+        raise EvaluationError(f"objective: {describe_exception(error)}") from error
+    if wrong is not None:
+        raise EvaluationError(wrong)
+    return [float(value) for value in (given if isinstance(given, Sequence) else (given,))], late
 
 
-def _mark_minimal(losses: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Any number of columns: each row of the front strikes out the rows it dominates."""
-    mask = np.ones(len(losses), dtype=np.bool_)
-    for row in np.lexsort(losses.T[::-1]):  # a dominating row comes before those it dominates
-        if mask[row]:
-            mask &= ~((losses[row] <= losses).all(axis=1) & (losses[row] < losses).any(axis=1))
-    return mask
+def find_violations(objective: Objective, cost: Cost) -> dict[str, float]:
+    """By how much the limits are exceeded that are known before training.
+
+    Raises:
+        EvaluationError: a user's own objective failed.
+        UserError: as :func:`score_evaluation`.
+    """
+    try:
+        return read_violations(contained(objective.violations, cost))
+    except UserError:
+        raise
+    except Exception as error:
+        raise EvaluationError(f"objective: {describe_exception(error)}") from error

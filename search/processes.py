@@ -15,9 +15,11 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
+from ..evaluate.contain import contain
 from ..evaluate.evaluation import Evaluator, Stopped
 from ..evaluate.interrupt import Interrupts
 from ..evaluate.machine.assignment import assign_gpu
+from ..evaluate.reasons import describe_exception
 from ..space.errors import UserError
 from .workers import Inline, OnReport, Outcome, Task, Workers, check_report, count_cores, evaluate_task
 
@@ -211,7 +213,7 @@ def _serve_tasks(connection: Connection, pickled: bytes, threads: int, place: in
     try:
         evaluator = pickle.loads(pickled)
     except Exception as error:  # such as a class of a session's, which has no file to be imported from
-        text = f"evaluator: a worker process cannot load it: {type(error).__name__}: {error}. {_IMPORTABLE}"
+        text = f"evaluator: a worker process cannot load it: {describe_exception(error)}. {_IMPORTABLE}"
         connection.send(("user error", f"{text}, or use workers=1"))
         return
     if "torch" in sys.modules:  # the evaluator brought it along
@@ -229,7 +231,7 @@ def _serve_tasks(connection: Connection, pickled: bytes, threads: int, place: in
         except (EOFError, OSError):
             return
         except Exception as error:  # the network's builder, which has no file to be imported from
-            text = f"builder: a worker process cannot load it: {type(error).__name__}: {error}. {_IMPORTABLE}"
+            text = f"builder: a worker process cannot load it: {describe_exception(error)}. {_IMPORTABLE}"
             connection.send(("user error", f"{text}, or use workers=1"))
             return
         try:
@@ -240,11 +242,12 @@ def _serve_tasks(connection: Connection, pickled: bytes, threads: int, place: in
 
 def _answer_task(evaluator: Evaluator, task: Task, report: Callable[[int, float], None]) -> tuple[str, Any]:
     try:
-        outcome = evaluate_task(evaluator, task, report)
+        with contain():
+            outcome = evaluate_task(evaluator, task, report)
     except UserError as error:
         return "user error", str(error)
     try:
         pickle.dumps(outcome)
     except Exception as error:  # something in the evaluator's own metrics
-        return "outcome", Outcome(task.number, reason=f"the evaluation cannot be sent: {type(error).__name__}: {error}")
+        return "outcome", Outcome(task.number, reason=f"the evaluation cannot be sent: {describe_exception(error)}")
     return "outcome", outcome

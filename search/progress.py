@@ -16,10 +16,11 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
+from ..evaluate.non_dominated import non_dominated
 from ..space.quantity import format_duration
-from .objective import Objective, non_dominated
+from .objective import Objective
 from .problem import Candidate
-from .record import is_counted, is_usable, result_of
+from .record import is_counted, is_usable, reason_of, result_of
 
 #: Rows of the running front that fit a small terminal.
 FRONT_ROWS = 8
@@ -55,7 +56,8 @@ class Progress:
         #: Name of the one score, where it is not the accuracy that is shown anyway.
         self._score = objective.names[0] if len(objective.names) == 1 and objective.names != ("accuracy",) else None
         self._trials, self._note = trials, note
-        self._console = Console(stderr=True, highlight=False, quiet=quiet)
+        # the stream of now: a candidate may put another one in its place while the display is refreshed
+        self._console = Console(file=sys.stderr, highlight=False, quiet=quiet)
         self._quiet = quiet
         self._bar = Bar(
             TextColumn("{task.description}"),
@@ -164,7 +166,7 @@ class Progress:
             text += f"{result['macs'] / 1e6:,.2f} M MACs"
         if trial.state == TrialState.COMPLETE and self._score is not None:
             text += f", {self._score} {trial.values[0]:.4f}"
-        if reason := result.get("reason"):
+        if reason := reason_of(trial):
             text += f" ({reason})"
         best = self._best
         if best is not None and len(self._objective.names) == 1:

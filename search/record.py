@@ -11,6 +11,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ..evaluate.folder import versions, write_csv
+from ..evaluate.reasons import escape_reason
 from .optuna_private import get_enqueued_params, read_trial, set_user_attr
 from .seeded import INTERRUPTED
 
@@ -29,6 +30,19 @@ def result_of(trial: FrozenTrial | Trial) -> dict[str, Any]:
     """The ``result`` attribute of a trial."""
     result: dict[str, Any] = trial.user_attrs.get(RESULT, {})
     return result
+
+
+def reason_of(trial: FrozenTrial | Trial) -> str:
+    """Why the trial has no value, or another one's; "": nothing is to be said. One plain line, whoever recorded it."""
+    return escape_reason(result_of(trial).get("reason") or "")
+
+
+def record_result(trial: Trial, result: Mapping[str, Any]) -> None:
+    """Set the ``result`` attribute of a trial; its reason becomes one plain line."""
+    known = dict(result)
+    if known.get("reason"):
+        known["reason"] = escape_reason(known["reason"])
+    trial.set_user_attr(RESULT, known)
 
 
 def is_counted(trial: FrozenTrial) -> bool:
@@ -54,7 +68,7 @@ def trial_row(trial: FrozenTrial, names: Sequence[str]) -> dict[str, Any]:
     row |= {measure: result.get(measure) for measure in MEASURES}
     row |= {f"decision.{name}": value for name, value in trial.params.items()}
     row["duplicate_of"] = result.get("duplicate_of")
-    row["reason"] = result.get("reason", "")
+    row["reason"] = reason_of(trial)
     return row
 
 

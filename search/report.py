@@ -11,11 +11,12 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from ..evaluate.folder import write_json
+from ..evaluate.non_dominated import non_dominated
 from ..space.tables import text_table
 from .confirm import choose_winner, rank_networks
 from .feasible import Space
 from .figure import search_figure
-from .objective import Objective, non_dominated
+from .objective import Objective
 from .record import (
     MEASURES,
     breaks_limit,

@@ -20,12 +20,12 @@ from ..space.cost import cost
 from ..space.errors import UserError
 from ..space.formulas import Cost
 from .confirm import REPEAT, choose_repeat, rank_networks
-from .objective import COSTS, Objective, explain_unusable
+from .objective import COSTS, Objective, find_violations, score_evaluation
 from .optuna_private import read_trial
 from .ownership import Company, Heart, Owner, describe_owners
 from .problem import Candidate, Problem
 from .progress import TrialWatcher
-from .record import RESULT, Tally, close_interrupted, result_of
+from .record import RESULT, Tally, close_interrupted, record_result, result_of
 from .seeded import derive_seed
 from .workers import Outcome, Task, Workers
 
@@ -183,14 +183,18 @@ class Loop:
         elif any(candidate.key == other.key for _, other in self._running.values()):
             self._waiting.setdefault(candidate.key, []).append(trial)
         else:
-            trial.set_user_attr(RESULT, known)
+            record_result(trial, known)
             self._running[trial.number] = (trial, candidate)
             self._workers.submit(Task(trial.number, candidate.architecture, candidate.seed))
             self._watcher.started(trial, candidate)
 
     def _reject(self, trial: Trial, costs: Cost, known: dict[str, Any]) -> bool:
         """Close a trial that breaks a limit: costs are known before training, so it is never trained."""
-        violations = self._objective.violations(costs)
+        try:
+            violations = find_violations(self._objective, costs)
+        except EvaluationError as error:
+            self._tell_failed(trial, str(error), known)
+            return True
         for metric, violation in violations.items():
             trial.set_constraint(metric, violation)
         broken = [metric for metric, violation in violations.items() if violation > 0]
@@ -199,7 +203,7 @@ class Loop:
         limits = ", ".join(
             f"{m} {getattr(costs, m):,} > {getattr(self._objective, f'max_{m}', 0):,.0f}" for m in broken
         )
-        trial.set_user_attr(RESULT, {**known, "infeasible": True, "reason": f"infeasible: {limits}"})
+        record_result(trial, {**known, "infeasible": True, "reason": f"infeasible: {limits}"})
         self._tell(trial, None, TrialState.PRUNED)
         return True
 
@@ -228,13 +232,15 @@ class Loop:
         evaluation = outcome.evaluation
         if evaluation is not None:
             self._tell_evaluated(trial, evaluation, known)
-        elif outcome.stopped:
+        elif outcome.stopped and trial.number in self._last_report:
             step, accuracy = self._last_report[trial.number]
             reason = f"stopped by the pruner after step {step}"
-            trial.set_user_attr(RESULT, {**known, "accuracy": accuracy, "reason": reason})
+            record_result(trial, {**known, "accuracy": accuracy, "reason": reason})
             self._tell(trial, None, TrialState.PRUNED)
+        elif outcome.foreign and not self._tally.evaluated:  # no candidate can have a value
+            raise UserError(outcome.reason)
         else:
-            self._tell_failed(trial, outcome.reason, known)
+            self._tell_failed(trial, outcome.reason or "it was stopped before its first report", known)
         del self._running[outcome.number]
         for other in self._waiting.pop(candidate.key, []):
             if (earlier := self._tally.evaluated.get(candidate.key)) is not None:
@@ -245,15 +251,9 @@ class Loop:
 
     def _tell_evaluated(self, trial: Trial, evaluation: Evaluation, known: dict[str, Any]) -> None:
         try:
-            values = self._objective(evaluation)
-            late = self._objective.violations_after(evaluation)
-        except UserError:
-            raise
-        except Exception as error:  # a user's own objective
-            self._tell_failed(trial, f"objective: {type(error).__name__}: {error}", known)
-            return
-        if (wrong := explain_unusable(values, len(self._study.directions))) is not None:
-            self._tell_failed(trial, wrong, known | {"accuracy": evaluation.accuracy})
+            values, late = score_evaluation(self._objective, evaluation, len(self._study.directions))
+        except EvaluationError as error:
+            self._tell_failed(trial, str(error), known | {"accuracy": evaluation.accuracy})
             return
         for metric, violation in late.items():
             trial.set_constraint(metric, violation)
@@ -266,7 +266,7 @@ class Loop:
         }
         if not known["feasible"]:
             known["reason"] = "; ".join(f"{m} exceeds its limit by {v:.1%}" for m, v in late.items() if v > 0)
-        trial.set_user_attr(RESULT, known)
+        record_result(trial, known)
         self._tell(trial, values, TrialState.COMPLETE)
 
     def _tell_duplicate(self, trial: Trial, earlier: FrozenTrial) -> None:
@@ -275,11 +275,11 @@ class Loop:
         for metric, violation in earlier.constraints.items():
             if metric not in COSTS:  # those are set already
                 trial.set_constraint(metric, violation)
-        trial.set_user_attr(RESULT, known)
+        record_result(trial, known)
         self._tell(trial, earlier.values, TrialState.COMPLETE)
 
     def _tell_failed(self, trial: Trial, reason: str, known: dict[str, Any]) -> None:
-        trial.set_user_attr(RESULT, {**known, "reason": reason})
+        record_result(trial, {**known, "reason": reason})
         self._tell(trial, None, TrialState.FAIL)
 
     def _tell(self, trial: Trial, values: Any, state: TrialState) -> None:

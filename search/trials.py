@@ -12,6 +12,7 @@ from optuna.pruners import BasePruner, NopPruner
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study
 
+from ..evaluate.contain import contained
 from ..evaluate.evaluation import Evaluator
 from ..evaluate.folder import folder_lock
 from ..evaluate.interrupt import Interrupts
@@ -21,6 +22,7 @@ from .ownership import close_orphans, make_owner
 from .problem import Enqueued, Problem
 from .processes import make_workers
 from .progress import Progress
+from .record import is_counted
 from .storage import close_study, open_study
 from .study import Loop
 from .workers import count_workers
@@ -123,7 +125,7 @@ def run_trials(
     if confirm and len(objective.directions) > 1:
         raise UserError(f"confirm must be 0 with several objectives ({', '.join(objective.names)}), got {confirm}")
     places, note = count_workers(options["workers"], options["workers_per_device"], evaluator)
-    getattr(evaluator, "prepare", lambda: None)()
+    contained(getattr(evaluator, "prepare", lambda: None))
     identity = {"evaluator": repr(evaluator), **facts, **(job or {})}
     storage, pruner = options["storage"], options["pruner"] or NopPruner()
     owner = make_owner(output)
@@ -141,8 +143,10 @@ def run_trials(
                 shared = storage is not None
                 loop = Loop(study, owner, problem, objective, pool, watcher, interrupts, shared=shared, confirm=confirm)
                 loop.run(trials, options["timeout"])
-        except KeyboardInterrupt:
-            write(study, time.perf_counter() - start)
+        except (KeyboardInterrupt, UserError) as error:
+            done = any(is_counted(trial) for trial in study.get_trials(deepcopy=False))
+            if done or isinstance(error, KeyboardInterrupt):
+                write(study, time.perf_counter() - start)
             raise
         return write(study, time.perf_counter() - start)
 

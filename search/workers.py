@@ -10,11 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..evaluate.contain import at_home, contain
 from ..evaluate.evaluation import Evaluation, EvaluationError, Evaluator, Stopped
 from ..evaluate.interrupt import Interrupts
+from ..evaluate.reasons import describe_exception, escape_reason
 from ..space.errors import UserError, check_int
 from ..space.network_spec import NetworkSpec
 
+#: Steps that every storage can hold.
+MAX_STEP = 2**31
 #: ``on_report(number, step, accuracy) -> stop?``
 OnReport = Callable[[int, int, float], bool]
 
@@ -36,12 +40,16 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a task: an evaluation, an early stop, or the reason of the failure."""
+    """What became of a task: an evaluation, an early stop, or the reason of the failure.
+
+    ``foreign``: the evaluator returned something that is no evaluation at all.
+    """
 
     number: int
     evaluation: Evaluation | None = None
     stopped: bool = False
     reason: str = ""
+    foreign: bool = False
 
 
 class Workers:
@@ -84,23 +92,34 @@ def evaluate_task(evaluator: Evaluator, task: Task, report: Callable[[int, float
 
     Raises:
         UserError: as the evaluator's.
+        KeyboardInterrupt: Ctrl-C.
     """
     start = time.perf_counter()
+    ended = False
+
+    def report_meanwhile(step: int, value: float) -> None:
+        if ended:  # a thread that was left behind
+            raise Stopped
+        report(step, value)
+
     try:
-        result = evaluator(task.architecture, seed=task.seed, report=report)
+        result: Any = evaluator(task.architecture, seed=task.seed, report=report_meanwhile)
+        if not isinstance(result, Evaluation):
+            reason = f"evaluator {type(evaluator).__name__} must return an Evaluation, got {type(result).__name__}"
+            return Outcome(task.number, reason=escape_reason(reason), foreign=True)
+        seconds = result.seconds or time.perf_counter() - start
+        # made anew: plain data, whatever became of it since
+        return Outcome(
+            task.number, Evaluation(result.accuracy, result.cost, result.latency, seconds, dict(result.metrics))
+        )
     except Stopped:
         return Outcome(task.number, stopped=True)
-    except UserError:
+    except (UserError, KeyboardInterrupt):
         raise
-    except Exception as error:  # a candidate's failure, of any kind, is a result of the search
-        return Outcome(task.number, reason=f"{type(error).__name__}: {error}")
-    if not isinstance(result, Evaluation):
-        raise UserError(f"evaluator {type(evaluator).__name__} must return an Evaluation, got {type(result).__name__}")
-    if not result.seconds:
-        result = Evaluation(
-            result.accuracy, result.cost, result.latency, time.perf_counter() - start, dict(result.metrics)
-        )
-    return Outcome(task.number, result)
+    except BaseException as error:  # a candidate's failure, of any kind, SystemExit too, is a result of the search
+        return Outcome(task.number, reason=describe_exception(error))
+    finally:
+        ended = True
 
 
 def check_report(step: Any, value: Any) -> tuple[int, float]:
@@ -109,7 +128,7 @@ def check_report(step: Any, value: Any) -> tuple[int, float]:
     Raises:
         EvaluationError: the step is not a whole number from 0, or the accuracy is not a number.
     """
-    if not hasattr(step, "__index__") or int(step) < 0:
+    if not hasattr(step, "__index__") or not 0 <= int(step) < MAX_STEP:
         raise EvaluationError(f"report(step, accuracy): the step must be a whole number from 0, got {step!r:.60}")
     try:
         return int(step), float(value)
@@ -135,16 +154,24 @@ class Inline(Workers):
         """Evaluate here and now."""
         task, self._task = self._task, None
         assert task is not None
+        home, troubles = os.getcwd(), []
 
         def report(step: int, value: float) -> None:
             measured = check_report(step, value)
-            with self._interrupts.deferred():
-                stop = on_report(task.number, *measured)
+            with self._interrupts.deferred(), at_home(home):
+                try:
+                    stop = on_report(task.number, *measured)
+                except Exception as error:  # the study's, not the candidate's
+                    troubles.append(error)
+                    raise
             if stop:
                 raise Stopped
 
-        with self._interrupts.allowed():
-            return evaluate_task(self._evaluator, task, report)
+        with contain(), self._interrupts.allowed():
+            outcome = evaluate_task(self._evaluator, task, report)
+        if troubles:
+            raise troubles[0]
+        return outcome
 
 
 def count_workers(workers: Any, per_device: Any, evaluator: Evaluator) -> tuple[int, str]:

@@ -15,7 +15,7 @@ from optuna.samplers import RandomSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from ..objective import non_dominated
+from ...evaluate.non_dominated import non_dominated
 from ..seeded import INTERRUPTED
 
 _MISSING = object()

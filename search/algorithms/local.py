@@ -11,9 +11,9 @@ from optuna.distributions import BaseDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from ...evaluate.non_dominated import non_dominated
 from ...space.errors import check_int
 from ..encoding import Rows
-from ..objective import non_dominated
 from .history import measure_crowding, read_history
 from .history_table import HistoryColumns, HistoryTable
 from .ranked_sampler import SharedSpaceSampler

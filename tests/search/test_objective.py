@@ -10,7 +10,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from effnas.evaluate.evaluation import Evaluation
-from effnas.search.objective import Accuracy, MnasNetReward, Objective, Pareto, non_dominated
+from effnas.evaluate.non_dominated import non_dominated
+from effnas.search.objective import Accuracy, MnasNetReward, Objective, Pareto
 from effnas.space.errors import UserError
 from effnas.space.formulas import Cost
 from effnas.space.quantity import parse_quantity

@@ -10,7 +10,8 @@ import pytest
 from optuna.trial import FrozenTrial, create_trial
 from rich.console import Console
 
-from effnas.search.objective import Accuracy, non_dominated
+from effnas.evaluate.non_dominated import non_dominated
+from effnas.search.objective import Accuracy
 from effnas.search.progress import FRONT_ROWS, Progress
 
 

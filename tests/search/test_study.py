@@ -203,7 +203,7 @@ def test_a_duplicate_of_a_network_that_fails(tmp_path: Path, log: Path) -> None:
         ("nan", 1, "EvaluationError: accuracy must be a fraction between 0 and 1, got nan"),
         ("exit", 2, "the worker process ended with status 3"),
         ("kill", 2, "the worker process was ended by SIGKILL (the system may have run out of memory)"),
-        ("unpicklable", 2, "the evaluation cannot be sent: "),
+        ("unpicklable", 2, "EvaluationError: metrics: loss must be a number, or what JSON holds"),
     ],
 )
 def test_failures_are_recorded_and_the_search_goes_on(tmp_path: Path, trouble: str, workers: int, reason: str) -> None:
