@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,6 +28,8 @@ from .machine.device import find_device
 from .machine.profile import profile
 from .train.recipe import Training
 from .train.train import train
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -72,11 +75,13 @@ class Proxy:
             raise UserError(f"initial must be a file of weights or null, got {self.initial!r}")
 
     def prepare(self) -> None:
-        """Read the file that candidates start from, where there is one.
+        """Read the file that candidates start from, where there is one, and say what the recipe changes by itself.
 
         Raises:
             UserError: it cannot be read, or does not say which network it is of.
         """
+        if self.training.note:
+            log.warning("%s", self.training.note)
         if self.initial is not None:
             read_initial(self.initial)
 

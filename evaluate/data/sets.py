@@ -27,6 +27,11 @@ class ImageSet(Protocol):
 
     def __len__(self) -> int: ...
 
+    @property
+    def labels(self) -> Tensor:
+        """Of the images, int64 (n,), on the CPU."""
+        ...
+
     def batches(
         self,
         batch_size: int,
@@ -36,6 +41,7 @@ class ImageSet(Protocol):
         drop_last: bool = False,
         start: int = 0,
         shard: tuple[int, int] = (0, 1),
+        balanced: bool = False,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield ``(images, labels)``: uint8 (B, C, size, size) as they are stored, and int64 (B,), on ``device``.
 
@@ -46,6 +52,7 @@ class ImageSet(Protocol):
             drop_last: leave out an incomplete last batch, unless it is the only one.
             start: batches to leave out at the beginning: where a pass continues that was interrupted.
             shard: ``(i, n)``: the i-th of n parts, as equal as can be, of every batch.
+            balanced: draw with replacement, each class as often; ``shuffle`` is the seed of this order.
 
         Raises:
             UserError: more images than ``max_corrupt`` allows turn out unreadable (streamed sets only).
@@ -57,6 +64,10 @@ class _Batched:
     """What the sets have in common: which rows each batch has."""
 
     def __len__(self) -> int:
+        raise NotImplementedError
+
+    @property
+    def labels(self) -> Tensor:
         raise NotImplementedError
 
     def _read(self, batches: list[Tensor], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
@@ -72,16 +83,33 @@ class _Batched:
         drop_last: bool = False,
         start: int = 0,
         shard: tuple[int, int] = (0, 1),
+        balanced: bool = False,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """As :meth:`ImageSet.batches`."""
         order = torch.arange(len(self))
         if shuffle is not None:
-            order = torch.randperm(len(self), generator=torch.Generator().manual_seed(shuffle))
+            generator = torch.Generator().manual_seed(shuffle)
+            order = torch.randperm(len(self), generator=generator)
+            if balanced:
+                order = _draw_balanced(self.labels, generator)
         batches = list(torch.split(order, batch_size))
         if drop_last and len(batches) > 1 and len(batches[-1]) < batch_size:
             batches.pop()
         mine, of = shard
         return self._read([torch.tensor_split(batch, of)[mine] for batch in batches[start:]], torch.device(device))
+
+
+def _draw_balanced(labels: Tensor, generator: torch.Generator) -> Tensor:
+    """As many rows as there are labels, with replacement: each class that has images as often, and each of its images.
+
+    What ``torch.utils.data.WeightedRandomSampler`` draws with weights 1 / n_c, for sets of any size.
+    """
+    counts = torch.bincount(labels)
+    rows, first = labels.argsort(stable=True), counts.cumsum(0) - counts
+    classes = counts.nonzero()[:, 0]
+    drawn = classes[torch.randint(len(classes), (len(labels),), generator=generator)]
+    within = (torch.rand(len(labels), generator=generator, dtype=torch.float64) * counts[drawn]).long()
+    return rows[first[drawn] + torch.minimum(within, counts[drawn] - 1)]  # a share just below 1 may round up
 
 
 class MemorySet(_Batched):
@@ -92,7 +120,12 @@ class MemorySet(_Batched):
         self._copies = {torch.device("cpu"): (images, labels)}
 
     def __len__(self) -> int:
-        return len(self._copies[torch.device("cpu")][1])
+        return len(self.labels)
+
+    @property
+    def labels(self) -> Tensor:
+        """As :attr:`ImageSet.labels`."""
+        return self._copies[torch.device("cpu")][1]
 
     def _read(self, batches: list[Tensor], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
         if device not in self._copies:
@@ -121,7 +154,7 @@ class StreamSet(_Batched):
     ) -> None:
         self.num_classes, self.pixels, self.unreadable = num_classes, pixels, unreadable
         self._order: list[Indices] = []  # what the loader reads next; refilled before each pass
-        self._rows = rows
+        self._table, self._rows = table, rows
         self._loader: DataLoader[Any] = DataLoader(
             _Decoder(table, pixels),
             batch_size=None,  # _order holds whole batches
@@ -134,6 +167,11 @@ class StreamSet(_Batched):
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    @property
+    def labels(self) -> Tensor:
+        """As :attr:`ImageSet.labels`."""
+        return torch.from_numpy(self._table.labels[self._rows])
 
     @property
     def skipped(self) -> tuple[str, ...]:

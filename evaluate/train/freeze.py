@@ -40,11 +40,11 @@ def _parts(model: nn.Module, freeze: str | int) -> list[nn.Module]:
     if lacking or not isinstance(stages, nn.Sequential):
         what = f"no {' and no '.join(lacking)}" if lacking else f"as stages a {type(stages).__name__}"
         raise UserError(
-            f"freeze={freeze} needs a network with the parts stem, stages (an nn.Sequential) and head before its "
-            f"classifier, {type(model).__name__} has {what}: set freeze=none"
+            f"training.freeze={freeze} needs a network with the parts stem, stages (an nn.Sequential) and head before "
+            f"its classifier, {type(model).__name__} has {what}: set training.freeze=none"
         )
     if isinstance(freeze, str):
         return [parts["stem"], stages, parts["head"]]
     if freeze > len(stages):
-        raise UserError(f"freeze must be at most the number of stages, {len(stages)}, got {freeze}")
+        raise UserError(f"training.freeze must be at most the number of stages, {len(stages)}, got {freeze}")
     return [parts["stem"], *list(stages)[:freeze]]

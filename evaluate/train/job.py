@@ -115,7 +115,7 @@ def run_train(
             bn_eps=bn_eps,
         )
         model = start.build(seed)
-        lacking = _look_at_test(data, start) if test else ""
+        test, lacking = _look_at_test(data, start) if test else (False, "")
         if group.main:
             stack.enter_context(folder_lock(output))
         identity = {
@@ -151,7 +151,7 @@ def run_train(
         if group.main:
             write_weights(model, start, output)  # first: nothing that goes wrong after the training costs it
         tested = {"test_note": lacking or None}
-        if test and not lacking:
+        if test:
             tested = _test(model, start, data, training, place, group)
         if not group.main:
             return {}
@@ -191,13 +191,12 @@ def _advice(reason: str) -> str:
     return "; a smaller training.batch_size or resolution may help" if reason.startswith("out of memory") else ""
 
 
-def _look_at_test(data: LabelledImages, start: StartingPoint) -> str:
-    """What keeps the test part from being used, as far as its files and labels say; "" where nothing does."""
+def _look_at_test(data: LabelledImages, start: StartingPoint) -> tuple[bool, str]:
+    """Whether there is a test part to use, as far as its files and labels say; and what keeps one from being used."""
     try:
-        find_table(data, "test", start.split.classes)
+        return find_table(data, "test", start.split.classes) is not None, ""
     except Exception as error:  # whatever is wrong with it, the training does not need it
-        return _without_test(error)
-    return ""
+        return False, _without_test(error)
 
 
 def _without_test(error: Exception) -> str:

@@ -70,3 +70,14 @@ class Losses:
         """What a checkpoint keeps: the two numbers of the constructor."""
         self.read()
         return self._sum, self._steps
+
+
+def weigh_classes(labels: Tensor, num_classes: int) -> Tensor:
+    """Weights of the classes, (num_classes,): n / (k · n_c), for n images of k classes, n_c of class c.
+
+    The mean weight of an image is 1 (scikit-learn's ``compute_class_weight("balanced")``). A class without images has
+    weight 1.
+    """
+    counts = torch.bincount(labels, minlength=num_classes)
+    weights = len(labels) / (int((counts > 0).sum()) * counts.clamp(min=1).double())
+    return torch.where(counts > 0, weights, 1.0).float()

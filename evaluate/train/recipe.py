@@ -14,6 +14,7 @@ from .policies import POLICIES
 OPTIMIZERS = ("sgd", "rmsprop", "adamw")
 SCHEDULES = ("cosine", "exponential")
 FROZEN = ("none", "features")
+BALANCES = ("weights", "sampling")
 #: ``lr`` is stated for this many images per step.
 LR_BATCH = 256
 #: Resolutions of progressive resizing are multiples of this, and it ends after this share of the epochs.
@@ -35,8 +36,13 @@ class Training:
         weight_decay: on kernels and matrices, never on biases and BatchNorm; L2 but for adamw.
         schedule: ``cosine`` falls from the end of the warm-up to zero at the end; ``exponential`` multiplies by
             ``decay_rate`` every ``decay_epochs``, in steps, counted from the first epoch (EfficientNet, section 5.2).
-        warmup_epochs: linear rise to the peak before that; may be a fraction.
+        warmup_epochs: linear rise to the peak before that; may be a fraction. Longer than ``epochs``: half of these,
+            and ``note`` says so.
         decay_rate, decay_epochs: of ``exponential``.
+        balance: for classes of unequal size. ``weights``: the loss of an image is weighted by n / (k · n_c), for n
+            training images, k classes and n_c images of its class, and divided by the batch's sum of weights, as
+            ``torch.nn.CrossEntropyLoss(weight=…)`` does. ``sampling``: an epoch draws as many images as there are, with
+            replacement, each class as often (``WeightedRandomSampler``'s). None: neither.
         label_smoothing: of the training loss.
         ema_decay: of the moving average of weights, which is what is then measured; 0: off.
         clip_norm: largest norm of the gradient of all weights; None: no clipping.
@@ -78,6 +84,7 @@ class Training:
     warmup_epochs: float = 1.0
     decay_rate: float = 0.97
     decay_epochs: float = 2.4
+    balance: str | None = None
     label_smoothing: float = 0.0
     ema_decay: float = 0.0
     clip_norm: float | None = 5.0
@@ -99,62 +106,79 @@ class Training:
     eval_every: int = 1
 
     def __post_init__(self) -> None:
-        check_int("epochs", self.epochs, 1, 1_000_000)
-        check_int("batch_size", self.batch_size, 1, 1_000_000)
-        check_int("accumulate", self.accumulate, 1, self.batch_size)
-        check_choice("optimizer", self.optimizer, OPTIMIZERS)
-        check_number("lr", self.lr, 0, open_low=True)
-        check_number("momentum", self.momentum, 0, 1, open_high=True)
-        check_number("weight_decay", self.weight_decay, 0)
-        check_choice("schedule", self.schedule, SCHEDULES)
-        check_number("warmup_epochs", self.warmup_epochs, 0)
-        if self.warmup_epochs > self.epochs:
-            raise UserError(f"warmup_epochs must be at most epochs ({self.epochs}), got {self.warmup_epochs}")
-        check_number("decay_rate", self.decay_rate, 0, 1, open_low=True)
-        check_number("decay_epochs", self.decay_epochs, 0, open_low=True)
-        check_number("label_smoothing", self.label_smoothing, 0, 1, open_high=True)
-        check_number("ema_decay", self.ema_decay, 0, 1, open_high=True)
+        check_int("training.epochs", self.epochs, 1, 1_000_000)
+        check_int("training.batch_size", self.batch_size, 1, 1_000_000)
+        check_int("training.accumulate", self.accumulate, 1, self.batch_size)
+        check_choice("training.optimizer", self.optimizer, OPTIMIZERS)
+        check_number("training.lr", self.lr, 0, open_low=True)
+        check_number("training.momentum", self.momentum, 0, 1, open_high=True)
+        check_number("training.weight_decay", self.weight_decay, 0)
+        check_choice("training.schedule", self.schedule, SCHEDULES)
+        check_number("training.warmup_epochs", self.warmup_epochs, 0)
+        check_number("training.decay_rate", self.decay_rate, 0, 1, open_low=True)
+        check_number("training.decay_epochs", self.decay_epochs, 0, open_low=True)
+        if self.balance is not None and self.balance not in BALANCES:
+            raise unknown("training.balance", self.balance, ("null", *BALANCES))
+        check_number("training.label_smoothing", self.label_smoothing, 0, 1, open_high=True)
+        check_number("training.ema_decay", self.ema_decay, 0, 1, open_high=True)
         if self.clip_norm is not None:
-            check_number("clip_norm", self.clip_norm, 0, open_low=True)
+            check_number("training.clip_norm", self.clip_norm, 0, open_low=True)
         self._check_images()
         self._check_transfer()
-        check_choice("precision", self.precision, ("auto", *PRECISIONS))
+        check_choice("training.precision", self.precision, ("auto", *PRECISIONS))
         if self.bn_momentum is not None:
-            check_number("bn_momentum", self.bn_momentum, 0, 1, open_low=True)
-        check_choice("memory_format", self.memory_format, ("auto", *MEMORY_FORMATS))
+            check_number("training.bn_momentum", self.bn_momentum, 0, 1, open_low=True)
+        check_choice("training.memory_format", self.memory_format, ("auto", *MEMORY_FORMATS))
         if not isinstance(self.compile, bool) and self.compile != "auto":
-            raise UserError(f"compile must be auto, true or false, got {self.compile!r}")
+            raise UserError(f"training.compile must be auto, true or false, got {self.compile!r}")
         if not isinstance(self.sync_bn, bool):
-            raise UserError(f"sync_bn must be true or false, got {self.sync_bn!r}")
-        check_int("eval_every", self.eval_every, 1)
+            raise UserError(f"training.sync_bn must be true or false, got {self.sync_bn!r}")
+        check_int("training.eval_every", self.eval_every, 1)
 
     def _check_images(self) -> None:
-        check_choice("augment", self.augment, POLICIES)
-        check_int("augment_magnitude", self.augment_magnitude, 0, 30)
-        check_int("augment_layers", self.augment_layers, 1, 16)
+        check_choice("training.augment", self.augment, POLICIES)
+        check_int("training.augment_magnitude", self.augment_magnitude, 0, 30)
+        check_int("training.augment_layers", self.augment_layers, 1, 16)
         if self.crop_scale is not None:
             scale = self.crop_scale
             if isinstance(scale, str) or not isinstance(scale, Sequence) or len(scale) != 2:
-                raise UserError(f"crop_scale must be two numbers such as [0.08, 1.0], or null, got {scale!r}")
-            check_number("crop_scale: lowest share of the area", scale[0], 0, 1, open_low=True)
-            check_number("crop_scale: highest share of the area", scale[1], scale[0], 1)
+                raise UserError(f"training.crop_scale must be two numbers such as [0.08, 1.0], or null, got {scale!r}")
+            check_number("training.crop_scale: lowest share of the area", scale[0], 0, 1, open_low=True)
+            check_number("training.crop_scale: highest share of the area", scale[1], scale[0], 1)
             object.__setattr__(self, "crop_scale", (float(scale[0]), float(scale[1])))
-        check_number("erase", self.erase, 0, 1)
-        check_number("mixup", self.mixup, 0)
-        check_number("cutmix", self.cutmix, 0)
-        check_number("progressive", self.progressive, 0, 1, open_low=True)
+        check_number("training.erase", self.erase, 0, 1)
+        check_number("training.mixup", self.mixup, 0)
+        check_number("training.cutmix", self.cutmix, 0)
+        check_number("training.progressive", self.progressive, 0, 1, open_low=True)
 
     def _check_transfer(self) -> None:
         if isinstance(self.freeze, str):
             if self.freeze not in FROZEN:
-                raise unknown("freeze", self.freeze, (*FROZEN, "or the number of stages, counted from the input"))
+                raise unknown(
+                    "training.freeze", self.freeze, (*FROZEN, "or the number of stages, counted from the input")
+                )
         else:
-            check_int("freeze", self.freeze, 0, 10_000)
-        check_number("layer_decay", self.layer_decay, 0, 1, open_low=True)
+            check_int("training.freeze", self.freeze, 0, 10_000)
+        check_number("training.layer_decay", self.layer_decay, 0, 1, open_low=True)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, what a checkpoint keeps to recognise its own training."""
         return {**asdict(self), "crop_scale": None if self.crop_scale is None else list(self.crop_scale)}
+
+    @property
+    def shortened_warmup(self) -> float:
+        """Epochs of warm-up that there are: half of the training where the recipe's would be longer than all of it."""
+        return self.warmup_epochs if self.warmup_epochs <= self.epochs else self.epochs / 2
+
+    @property
+    def note(self) -> str:
+        """What is not as the fields say, because they do not go together; "": nothing."""
+        if self.shortened_warmup == self.warmup_epochs:
+            return ""
+        return (
+            f"training.warmup_epochs={self.warmup_epochs:g} is longer than training.epochs={self.epochs}: the warm-up "
+            f"is shortened to {self.shortened_warmup:g}"
+        )
 
     def lr_at(self, step: int, steps_per_epoch: int, batch_size: int | None = None) -> float:
         """Learning rate of a step.
@@ -165,7 +189,7 @@ class Training:
             batch_size: the one in use; None: the recipe's.
         """
         peak = self.lr * (batch_size or self.batch_size) / LR_BATCH
-        warmup = round(self.warmup_epochs * steps_per_epoch)
+        warmup = round(self.shortened_warmup * steps_per_epoch)
         if step < warmup:
             return peak * (step + 1) / warmup
         if self.schedule == "exponential":

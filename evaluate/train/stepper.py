@@ -30,6 +30,7 @@ class Stepper:
         settings: precision and compilation.
         device: where the batches are.
         group: the processes whose gradients are averaged.
+        class_weights: (classes,), of the loss; None: all the same.
     """
 
     def __init__(
@@ -40,9 +41,11 @@ class Stepper:
         settings: Settings,
         device: torch.device,
         group: Group,
+        class_weights: Tensor | None = None,
     ) -> None:
         self._model, self._optimizer, self._training, self._settings = model, optimizer, training, settings
         self._device, self._group = device, group
+        self._class_weights = None if class_weights is None else class_weights.to(device)
         self._parallel = group.parallel(model, device)
         self._forward: Callable[[Tensor], Tensor] = (
             torch.compile(self._parallel) if settings.compile else self._parallel
@@ -87,7 +90,8 @@ class Stepper:
         Raises:
             RuntimeError, MemoryError: out of memory.
         """
-        training, count = self._training, len(images)
+        training, weights = self._training, self._class_weights
+        count = len(images) if weights is None else self._sum_weights(targets, weights)
         self._optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=images.device)
         parts = list(zip(images.chunk(self._parts), targets.chunk(self._parts), strict=True))
@@ -95,14 +99,31 @@ class Stepper:
             with self._local(last=i == len(parts) - 1):
                 with autocast(self._settings.precision, self._device):
                     logits = self._forward(x)
-                loss = functional.cross_entropy(logits.float(), y, label_smoothing=training.label_smoothing)
-                loss = loss if len(parts) == 1 else loss * (len(x) / count)
+                loss = functional.cross_entropy(
+                    logits.float(),
+                    y,
+                    weight=weights,
+                    label_smoothing=training.label_smoothing,
+                    reduction="mean" if weights is None else "sum",
+                )
+                if weights is not None:
+                    loss = loss / count
+                elif len(parts) > 1:
+                    loss = loss * (len(x) / count)
                 loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         if training.clip_norm is not None:
             nn.utils.clip_grad_norm_(self._model.parameters(), training.clip_norm)
         self._optimizer.step()
         return total
+
+    def _sum_weights(self, targets: Tensor, weights: Tensor) -> Tensor:
+        """What the weighted losses are divided by, so that the mean over all processes is that of the whole batch.
+
+        As torch does: the sum of the weights of classes, and the number of images where the labels are mixed.
+        """
+        total = weights[targets].sum() if targets.ndim == 1 else weights.new_tensor(len(targets))
+        return self._group.sum(total) / self._group.size
 
     def _local(self, *, last: bool) -> contextlib.AbstractContextManager[None]:
         """Gradients are exchanged with the last part alone."""

@@ -31,7 +31,7 @@ from .choosing import choose_settings
 from .distributed import ALONE, Group, synchronise_batch_norms
 from .freeze import freeze_parts
 from .history import EpochRow, Plan, TrainingResult, Unwatched, Watcher
-from .losses import Losses
+from .losses import Losses, weigh_classes
 from .optimizers import MovingAverage, make_optimizer
 from .recipe import Training
 from .stepper import Stepper
@@ -83,7 +83,8 @@ def train(
         raise UserError(f"training: no {'training' if len(train) == 0 else 'held-out'} images")
     batch_size = min(training.batch_size, len(train))
     if batch_size % group.size:
-        raise UserError(f"batch_size must be a multiple of the number of processes ({group.size}), got {batch_size}")
+        rule = f"training.batch_size must be a multiple of the number of processes ({group.size})"
+        raise UserError(f"{rule}, got {batch_size}")
     with (
         out_of_memory(batch_size, resolution),
         fork_random_state(device),
@@ -101,7 +102,7 @@ def train(
             synchronise_batch_norms(model, device, on=training.sync_bn and group.size > 1),
             fast_layers(model, device),
         ):
-            return run.go(watcher or Unwatched(), report, note)
+            return run.go(watcher or Unwatched(), report, "; ".join(filter(None, (note, training.note))))
 
 
 def seed_of(*numbers: int) -> int:
@@ -146,7 +147,8 @@ class _Run:
         recipe, spe = self.training, self.steps_per_epoch
         plan = Plan(recipe.epochs, spe, self.batch_size, note, (self.epoch - 1) * spe + self.done)
         watcher.begin(plan, self.history)
-        self.step = Stepper(self.model, self.optimizer, recipe, self.settings, self.device, self.group)
+        weights = weigh_classes(self.train.labels, self.train.num_classes) if recipe.balance == "weights" else None
+        self.step = Stepper(self.model, self.optimizer, recipe, self.settings, self.device, self.group, weights)
         while self.epoch <= recipe.epochs:
             self._run_steps(watcher)
             row = self._measure_epoch()
@@ -189,6 +191,7 @@ class _Run:
             drop_last=True,
             start=self.done,
             shard=self.group.shard,
+            **({"balanced": True} if recipe.balance == "sampling" else {}),
         )
         for stored, labels in batches:
             step = first + self.done

@@ -31,12 +31,13 @@ from effnas.space.network import build
 from pathlib import Path
 
 out, sync, accumulate, folder = sys.argv[1], sys.argv[2] == "sync", int(sys.argv[3]), sys.argv[4]
+balance = sys.argv[5] or None
 net = Architecture(
     (Stage("mbconv", 8, 2, expand_ratio=2, se_ratio=0.25),), stem=8, stem_stride=1, head=16, dropout=0.0,
     drop_path=0.0, resolution=8, in_channels=1, num_classes=10,
 )
 training = Training(
-    epochs=3, batch_size=64, lr=0.4, ema_decay=0.9, clip_norm=1.0, sync_bn=sync, accumulate=accumulate,
+    epochs=3, batch_size=64, lr=0.4, ema_decay=0.9, clip_norm=1.0, sync_bn=sync, accumulate=accumulate, balance=balance,
     memory_format="channels_last", precision="fp32", compile=False,
 )
 with torchrun_group() as group:
@@ -62,9 +63,11 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def run(script: Path, processes: int, sync: bool = False, accumulate: int = 1, folder: str = "") -> dict[str, object]:
-    out = script.parent / f"{processes}{sync}{accumulate}.pt"
-    command = [str(script), str(out), "sync" if sync else "each", str(accumulate), folder]
+def run(
+    script: Path, processes: int, sync: bool = False, accumulate: int = 1, folder: str = "", balance: str = ""
+) -> dict[str, object]:
+    out = script.parent / f"{processes}{sync}{accumulate}{balance}.pt"
+    command = [str(script), str(out), "sync" if sync else "each", str(accumulate), folder, balance]
     if processes > 1:
         command = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", *command]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -92,6 +95,15 @@ def test_two_processes_are_one_with_the_summed_batch(script: Path, tmp_path: Pat
         for found in (alone, together)
     ]
     assert torch.allclose(*statistics, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("balance", ["weights", "sampling"])
+def test_two_processes_balance_classes_as_one_does(balance: str, script: Path) -> None:
+    alone, together = run(script, 1, balance=balance), run(script, 2, sync=True, balance=balance)
+    assert torch.allclose(flat(alone), flat(together), atol=2e-4)
+    for a, b in zip(alone["rows"], together["rows"], strict=True):  # type: ignore[call-overload]
+        assert a == pytest.approx(b, abs=2e-3)
 
 
 @pytest.mark.slow

@@ -40,6 +40,8 @@ NET = Architecture(
 RECIPES = {
     "sgd": Training(epochs=3, batch_size=48, ema_decay=0.9, mixup=0.2, cutmix=1.0, erase=0.3, progressive=0.5),
     "rmsprop": Training(epochs=3, batch_size=48, optimizer="rmsprop", lr=0.05, schedule="exponential", ema_decay=0.99),
+    "weights": Training(epochs=3, batch_size=48, balance="weights", accumulate=2, memory_format="channels_last"),
+    "sampling": Training(epochs=3, batch_size=48, balance="sampling", label_smoothing=0.1, mixup=0.2),
     "adamw": Training(epochs=3, batch_size=48, optimizer="adamw", lr=0.02, crop_scale=(0.3, 1.0), accumulate=2),
 }
 

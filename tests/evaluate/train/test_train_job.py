@@ -240,7 +240,15 @@ def folder_data(folder: Path, **parts: tuple[str, ...]) -> ImageData:
     return ImageData("files", str(folder))
 
 
-@pytest.mark.parametrize("names", [("",), ("cat", "dog", "unknown"), ("Katze", "Hund")])
+def test_a_test_part_without_labels_is_left_out_and_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = folder_data(tmp_path / "data", train=("cat", "dog"), test=("",))
+    summary = trained(tmp_path / "out", replace(SHORT, epochs=1), data=data)
+    assert summary["test_accuracy"] is None
+    assert caplog.text.count("has no labels (its images are in no folders of classes): it is not measured") == 1
+    assert read_weights(tmp_path / "out" / "weights.safetensors").classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize("names", [("cat", "dog", "unknown"), ("Katze", "Hund")])
 def test_a_test_part_that_cannot_be_used_is_left_out(names: tuple[str, ...], tmp_path: Path) -> None:
     data = folder_data(tmp_path / "data", train=("cat", "dog"), test=names)
     summary = trained(tmp_path / "out", replace(SHORT, epochs=1), data=data)

@@ -584,7 +584,12 @@ def test_measure_counts_every_image_once_and_restores_the_mode() -> None:
         ("weight_decay", -1e-4, "weight_decay must be in"),
         ("schedule", "step", "schedule: unknown 'step'.*cosine, exponential"),
         ("warmup_epochs", -1, "warmup_epochs must be in"),
-        ("warmup_epochs", 6, r"warmup_epochs must be at most epochs \(5\), got 6"),
+        (
+            "balance",
+            "weighted",
+            "balance: unknown 'weighted'. Did you mean 'weights'.*null, weights, sampling",
+        ),
+        ("balance", True, "balance: unknown 'True'"),
         ("decay_rate", 1.1, "decay_rate must be in"),
         ("decay_epochs", 0, "decay_epochs must be in"),
         ("label_smoothing", 1.0, "label_smoothing must be in"),
@@ -613,8 +618,19 @@ def test_measure_counts_every_image_once_and_restores_the_mode() -> None:
     ],
 )
 def test_settings_are_checked(field: str, value: object, message: str) -> None:
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=f"^training[.](?:{message})"):
         Training(**{field: value})  # type: ignore[arg-type]
+
+
+def test_a_warm_up_longer_than_the_training_is_shortened_with_a_note() -> None:
+    recipe = Training(epochs=2, warmup_epochs=5, lr=1.0)
+    assert recipe.note == "training.warmup_epochs=5 is longer than training.epochs=2: the warm-up is shortened to 1"
+    rates = [recipe.lr_at(step, 4, 256) for step in range(8)]
+    assert rates[:4] == [0.25, 0.5, 0.75, 1.0]  # one epoch of four steps
+    assert rates[4:] == pytest.approx([1.0, *(0.5 * (1 + math.cos(math.pi * k / 4)) for k in (1, 2, 3))])
+    assert recipe.to_dict()["warmup_epochs"] == 5  # what the user said is what the training is known by
+    for same in (Training(epochs=2, warmup_epochs=2), Training(epochs=1, warmup_epochs=0.5)):
+        assert (same.note, same.shortened_warmup) == ("", same.warmup_epochs)
 
 
 def test_devices() -> None:
