@@ -6,6 +6,7 @@ import contextlib
 import csv
 import importlib.metadata
 import io
+import itertools
 import json
 import os
 import platform
@@ -55,6 +56,27 @@ def folder_lock(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def set_aside(folder: Path, names: Iterable[str]) -> list[Path]:
+    """Rename what an earlier run has left, all with the same number, the first that is free: ``trials.1.csv``.
+
+    Args:
+        folder: held by this process.
+        names: of files and folders in it that may be there.
+
+    Returns:
+        The new paths.
+    """
+    found = [path for name in names if os.path.lexists(path := folder / name)]
+
+    def numbered(path: Path, number: int) -> Path:
+        return path.with_name(f"{path.stem}.{number}{path.suffix}")
+
+    number = next(n for n in itertools.count(1) if not any(os.path.lexists(numbered(p, n)) for p in found))
+    for path in found:
+        path.rename(numbered(path, number))
+    return [numbered(path, number) for path in found]
 
 
 def describe_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

@@ -1,22 +1,115 @@
-"""Optuna's journal, at a price per trial that does not grow with the number of trials."""
+"""Optuna's journal, at a price per trial that does not grow with the number of trials.
+
+Each line carries a checksum, as one key more, which Optuna's own storage reads over. It is of the line and of the
+checksum before it, so that a line that is altered, lost, repeated or moved is found (:func:`check_journal`).
+"""
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import math
 import os
+import re
 import time
+import zlib
 from collections.abc import Container, Iterable, Mapping, Sequence
+from io import RawIOBase
 from pathlib import Path
 from typing import Any
 
 from optuna.storages.journal import BaseJournalBackend
 from optuna.trial import FrozenTrial, TrialState
 
+from ..space.errors import UserError
 from .optuna_private import BufferedJournalStorage
 
 FINISHED = tuple(state for state in TrialState if state.is_finished())
+#: How every record begins.
+_HEAD = b'{"op_code":'
+_SUM = re.compile(rb',"sum":"([0-9a-f]{8})"\}$')
+_NEW_TRIAL = 4  # Optuna's op_code
+
+
+class JournalState:
+    """What the lines of a journal say, from the first to the last one read.
+
+    Args:
+        path: for messages.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.lines = 0
+        #: The checksum of the last line that has one. Lines of others, or of an older effnas, have none.
+        self.sum = 0
+        self._writers: set[object] = set()
+        #: The number of each trial in its study, by its number in the journal.
+        self._numbers: list[int] = []
+        self._trials: dict[object, int] = {}
+
+    def add(self, line: bytes) -> None:
+        """Look at the next line.
+
+        Raises:
+            UserError: it is no record, or does not follow from the one before it.
+        """
+        self.lines += 1
+        try:
+            record = json.loads(line)
+            if not isinstance(record, dict):
+                raise ValueError
+        except ValueError:
+            raise self._damaged(f"is not a record of a study: {line[:40]!r}") from None
+        found, writer = _SUM.search(line), record.get("worker_id")
+        if found is not None:
+            if (number := _chain(line[: found.start()] + b"}", self.sum)) != int(found[1], 16):
+                raise self._damaged("does not follow from what is before it: a record was altered, lost or added")
+            self.sum = number
+            self._writers.add(writer)
+        elif writer in self._writers:
+            raise self._damaged("has lost its checksum: the record was altered")
+        if record.get("op_code") == _NEW_TRIAL:
+            study = record.get("study_id")
+            self._numbers.append(self._trials.get(study, 0))
+            self._trials[study] = self._numbers[-1] + 1
+
+    def _damaged(self, reason: str) -> UserError:
+        return UserError(
+            f"{self._path}: line {self.lines} {reason}. The file is damaged: restore it, or begin anew with "
+            "restart=true, which keeps the old files beside the new ones, or choose another folder with "
+            "hydra.run.dir=DIR"
+        )
+
+    def name_trial(self, part: bytes) -> str:
+        """Which trial the beginning of a record is about."""
+        found = re.search(rb'"trial_id":(\d+),', part)
+        number = int(found[1]) if found is not None else -1
+        return f"of trial {self._numbers[number]}" if 0 <= number < len(self._numbers) else "of no trial"
+
+
+def _chain(content: bytes, before: int) -> int:
+    return zlib.crc32(content, before)
+
+
+def check_journal(path: Path) -> tuple[JournalState, bytes]:
+    """Go through a journal: what it says, and what follows the last whole line.
+
+    Raises:
+        UserError: a line is damaged.
+    """
+    state, content = JournalState(path), path.read_bytes()
+    end = content.rfind(b"\n") + 1
+    for line in content[:end].splitlines():
+        state.add(line)
+    return state, content[end:]
+
+
+def is_half_written(part: bytes) -> bool:
+    """Whether it is the beginning of a record, which a kill or a power failure has cut short."""
+    part = part.rstrip(b"\0")  # the file system had made room for the record already
+    return part.startswith(_HEAD) or _HEAD.startswith(part)
 
 
 class JournalFile(BaseJournalBackend):
@@ -27,24 +120,34 @@ class JournalFile(BaseJournalBackend):
     does not read again, as long as the file's size says that nobody else has written (a dashboard, say).
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, state: JournalState | None = None) -> None:
         path.touch()
         self._path = path
+        self._sum = (check_journal(path)[0] if state is None else state).sum
         self._synced = -math.inf
         #: What was read last: so many records, so many bytes.
         self._number = self._offset = 0
         #: The records appended since, and where the file ends if it holds nothing more.
-        self._own: list[str] = []
+        self._own: list[bytes] = []
         self._end = 0
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Write records at the end of the file."""
-        lines = [json.dumps(log, separators=(",", ":")) + "\n" for log in logs]
-        content = "".join(lines).encode()
-        with open(self._path, "ab") as file:
-            alone = file.tell() == self._end
-            file.write(content)
-            file.flush()
+        """Write records at the end of the file, all of them or none.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        lines, total = [], self._sum
+        for log in logs:
+            body = json.dumps(log, separators=(",", ":")).encode()
+            total = _chain(body, total)
+            lines.append(b'%s,"sum":"%08x"}\n' % (body[:-1], total))
+        content = b"".join(lines)
+        with open(self._path, "ab", buffering=0) as file:
+            start = file.tell()
+            alone = start == self._end
+            _write_whole(file, content, start)
+            self._sum = total
             if alone:  # else the file is longer than is known here, and what follows the last read is read
                 self._own += lines
                 self._end += len(content)
@@ -56,7 +159,7 @@ class JournalFile(BaseJournalBackend):
     def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
         """The records from that number on: a line that is still being written is left for the next time."""
         if log_number_from == self._number and self._path.stat().st_size == self._end:
-            lines: Sequence[str | bytes] = self._own
+            lines: Sequence[bytes] = self._own
         else:
             if log_number_from != self._number:  # a record was refused, or the storage is a new one
                 self._number = self._offset = 0
@@ -70,6 +173,19 @@ class JournalFile(BaseJournalBackend):
         self._number, self._offset, self._own = self._number + len(lines), self._end, []
         # parsed, though they were objects a moment ago: what is in memory is what a later process will read
         return map(json.loads, lines[skipped:])
+
+
+def _write_whole(file: RawIOBase, content: bytes, start: int) -> None:
+    """Write all of it; where that fails, on a full disk say, the half record is taken back: others may follow it."""
+    done = 0
+    try:
+        while done < len(content):
+            done += file.write(content[done:]) or 0
+    except OSError:
+        with contextlib.suppress(OSError):
+            if file.seek(0, os.SEEK_END) == start + done:
+                file.truncate(start)
+        raise
 
 
 class _Listing:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import csv
 import json
+import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +21,22 @@ from optuna.trial import TrialState
 
 from ..evaluate.folder import describe_changes
 from ..space.errors import UserError
-from .journal import Journal, JournalFile
+from .journal import Journal, JournalFile, check_journal, is_half_written
 from .optuna_private import OwnedStorage, get_storage
-from .ownership import BEAT, GRACE, Owner, find_orphans, make_owner
+from .ownership import BEAT, GRACE, Owner, close_orphans, describe_owners, find_orphans, make_owner
+from .record import is_counted
 from .seeded import INTERRUPTED
 
 JOURNAL = "study.journal"
+_WAYS = (
+    "Restore it, or begin anew with restart=true, which keeps the old files beside the new ones, or choose another "
+    "folder with hydra.run.dir=DIR"
+)
 #: Study attribute: what the search is, so that a folder is not continued as another search.
 JOB = "job"
 
 
-def _connect(url: str, owner: Owner) -> BaseStorage:
+def _connect(url: str, owner: Owner) -> OwnedStorage:
     # SQLite refuses a writer while another one writes, others drop connections that were idle for hours
     engine = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {"pool_pre_ping": True}
     try:
@@ -37,35 +46,63 @@ def _connect(url: str, owner: Owner) -> BaseStorage:
         return OwnedStorage(url, owner, BEAT, GRACE, **engine)
 
 
-def _open_journal(folder: Path) -> BaseStorage:
-    """The journal file of ``folder``.
-
-    A record that a kill or a full disk truncated, at the end of the file, is removed: its trial was running.
+def _open_journal(path: Path, says: int) -> tuple[BaseStorage, Callable[[], None]]:
+    """The journal file, and what removes a record at its end that a kill or a full disk cut short, with a note.
 
     Raises:
-        UserError: the journal is damaged elsewhere.
+        UserError: the journal is damaged elsewhere, or is none, or is empty where the folder tells of trials.
     """
-    path = folder / JOURNAL
-    if path.exists():
-        _repair_journal(path)
-    return Journal(JournalFile(path))
+    if not path.exists() or not path.stat().st_size:
+        _check_loss(path, says, 0)
+        return Journal(JournalFile(path)), lambda: None
+    try:
+        state, rest = check_journal(path)
+    except UserError as error:
+        raise UserError(f"{error}; {_tell_of(says)} finished trials" if says else str(error)) from None
+    if rest and not (state.lines and is_half_written(rest)):
+        if not state.lines:
+            _check_loss(path, says, 0)
+        raise UserError(
+            f"{path}: is not the journal of a study: it ends in {len(rest):,} bytes that are no record, "
+            f"{rest[:40]!r}. {_WAYS}"
+        )
+
+    def repair() -> None:
+        if rest:
+            with open(path, "r+b") as file:
+                file.truncate(path.stat().st_size - len(rest))
+            print(
+                f"{path}: the last record was only half written ({len(rest)} bytes, {state.name_trial(rest)}) and is "
+                "removed; what was running then is evaluated again",
+                file=sys.stderr,
+            )
+
+    return Journal(JournalFile(path, state)), repair
 
 
-def _repair_journal(path: Path) -> None:
-    content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    for number, line in enumerate(whole.splitlines(), 1):
-        try:
-            if not isinstance(json.loads(line), dict):
-                raise ValueError
-        except ValueError:
-            raise UserError(
-                f"{path}: line {number} is not a record of a study: {line[:40]!r}. The file is damaged: restore it, or "
-                "remove it to start again, or choose another folder with hydra.run.dir=DIR"
-            ) from None
-    if whole != content:
-        with open(path, "r+b") as file:
-            file.truncate(len(whole))
+def _tell_of(says: int) -> str:
+    return f"summary.json and trials.csv beside it tell of {says}"
+
+
+def _check_loss(place: object, says: int, holds: int | None) -> None:
+    """Refuse a study that has lost trials, before anything of the folder is overwritten."""
+    if holds is not None and holds < says:
+        raise UserError(
+            f"{place}: holds {holds} finished trial{'s' * (holds != 1)}, but {_tell_of(says)}: the study has been "
+            f"damaged, removed or exchanged. {_WAYS}"
+        )
+
+
+def _count_reported(folder: Path) -> int:
+    """How many finished trials the results in the folder tell of; 0 where there are none."""
+    found = [0]
+    with contextlib.suppress(OSError, ValueError):
+        summary = json.loads((folder / "summary.json").read_bytes())
+        number = summary.get("trials", 0) if isinstance(summary, dict) and "study" in summary else 0
+        found.append(number if isinstance(number, int) else 0)
+    with contextlib.suppress(OSError, ValueError, csv.Error), open(folder / "trials.csv", newline="") as file:
+        found.append(sum(row.get("state") in ("complete", "failed", "pruned") for row in csv.DictReader(file)))
+    return max(found)
 
 
 def open_study(
@@ -88,36 +125,47 @@ def open_study(
         "directions": [StudyDirection[direction.upper()] for direction in directions],
         "load_if_exists": True,
     }
-    job, owner = json.loads(json.dumps(job)), make_owner(folder)
+    job, owner, says = json.loads(json.dumps(job)), make_owner(folder), _count_reported(folder)
+    place = folder / JOURNAL if storage is None else storage
     try:
-        options["storage"] = _connect(storage, owner) if storage is not None else _open_journal(folder)
+        if storage is None:
+            options["storage"], repair = _open_journal(folder / JOURNAL, says)
+        else:
+            options["storage"], repair = _connect(storage, owner), lambda: None
+
+        def check(holds: int) -> None:
+            _check_loss(place, says, holds)
+            repair()
+
         with ExitStack() as stack:
             stack.callback(_close_storage, options["storage"])
-            study = _find_study(job, owner, new, options)
+            study = _find_study(job, owner, new, options, check)
             stack.pop_all()
     except UserError:
         raise
     except Exception as error:  # SQLAlchemy's, Redis', a missing driver: all are the address's fault
-        place = storage or folder / JOURNAL
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"storage {place}: cannot be opened as an Optuna storage: {reason}") from error
     stored: dict[str, Any] = study.user_attrs[JOB]
     if stored != job:
         close_study(study)
-        place = folder if storage is None else storage
         raise UserError(
-            f"{place}: holds another search ({describe_changes(stored, job)}). Continue it "
-            "with its original settings, or choose another folder with hydra.run.dir=DIR"
+            f"{folder if storage is None else storage}: holds another search ({describe_changes(stored, job)}). "
+            "Continue it with its original settings, or choose another folder with hydra.run.dir=DIR"
         )
     return study
 
 
-def _find_study(job: dict[str, Any], owner: Owner, new: dict[str, Any], options: dict[str, Any]) -> Study:
-    """The study of that name, made for this job where there is none yet."""
+def _find_study(
+    job: dict[str, Any], owner: Owner, new: dict[str, Any], options: dict[str, Any], check: Callable[[int], None]
+) -> Study:
+    """The study of that name, made for this job where there is none yet; ``check`` first learns what it holds."""
     name, storage = options["study_name"], options["storage"]
     if name in optuna.get_all_study_names(storage):
         study = optuna.load_study(**options)
+        check(sum(map(is_counted, study.get_trials(deepcopy=False))))
     else:
+        check(0)
         study = optuna.create_study(**options, **new)
     stored = study.user_attrs.get(JOB)
     if stored not in (None, job) and _is_without_result(study, owner):
@@ -126,6 +174,33 @@ def _find_study(job: dict[str, Any], owner: Owner, new: dict[str, Any], options:
     if stored is None:
         study.set_user_attr(JOB, job)
     return study
+
+
+def set_study_aside(url: str, name: str, folder: Path) -> None:
+    """Keep a study of a shared storage under another name, the first free one of ``NAME.1``, ``NAME.2``, …
+
+    Raises:
+        UserError: another process is running it.
+    """
+    owner = make_owner(folder)
+    storage = _connect(url, owner)
+    try:
+        names = optuna.get_all_study_names(storage)
+        if name not in names:
+            return
+        study = optuna.load_study(study_name=name, storage=storage)
+        close_orphans(study, owner, fresh=True)
+        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        if running:
+            raise UserError(
+                f"restart: study {name!r} is being run in {describe_owners(running)}; stop that first, or choose "
+                "another name with study=NAME"
+            )
+        new = next(free for n in count(1) if (free := f"{name}.{n}") not in names)
+        optuna.copy_study(from_study_name=name, from_storage=storage, to_storage=storage, to_study_name=new)
+        optuna.delete_study(study_name=name, storage=storage)
+    finally:
+        storage.close()
 
 
 def close_study(study: Study) -> None:

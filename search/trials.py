@@ -14,7 +14,7 @@ from optuna.study import Study
 
 from ..evaluate.contain import contained
 from ..evaluate.evaluation import Evaluator
-from ..evaluate.folder import folder_lock
+from ..evaluate.folder import folder_lock, set_aside
 from ..evaluate.interrupt import Interrupts
 from ..space.errors import UserError, check_int, check_number
 from .objective import Accuracy, Objective
@@ -23,9 +23,16 @@ from .problem import Enqueued, Problem
 from .processes import make_workers
 from .progress import Progress
 from .record import is_counted
-from .storage import close_study, open_study
+from .storage import JOURNAL, close_study, open_study, set_study_aside
 from .study import Loop
 from .workers import count_workers
+
+#: What searches, grids and ablations write to their folders; the names of figures are without an ending.
+RESULTS = (
+    *(JOURNAL, "summary.json", "trials.csv", "pareto.csv", "points.csv", "ablation.csv", "comparisons.csv"),
+    *("baseline.yaml", "coefficients.yaml", "networks"),
+    *(f"{name}.{kind}" for name in ("search", "grid", "ablation") for kind in ("png", "svg")),
+)
 
 
 class StudyOptions(TypedDict, total=False):
@@ -39,6 +46,8 @@ class StudyOptions(TypedDict, total=False):
         timeout: seconds after which no new trial starts; None: no limit.
         storage: URL of an Optuna storage, for several machines; None: a journal file in the output folder.
         study: its name there; None: the command's.
+        restart: begin anew: what the folder holds of an earlier run, or the storage under this name, is kept under
+            another name, with a number.
         pruner: Optuna's; None: every candidate is evaluated to its end.
         quiet: no progress on standard error.
     """
@@ -48,6 +57,7 @@ class StudyOptions(TypedDict, total=False):
     timeout: float | None
     storage: str | None
     study: str | None
+    restart: bool
     pruner: BasePruner | None
     quiet: bool
 
@@ -58,6 +68,7 @@ DEFAULTS: StudyOptions = {
     "timeout": None,
     "storage": None,
     "study": None,
+    "restart": False,
     "pruner": None,
     "quiet": False,
 }
@@ -131,6 +142,10 @@ def run_trials(
     owner = make_owner(output)
     start = time.perf_counter()
     with folder_lock(output), Interrupts() as interrupts, ExitStack() as stack:
+        if options["restart"]:
+            if storage is not None:
+                set_study_aside(storage, options["study"] or name, output)
+            set_aside(output, RESULTS)
         study = open_study(
             storage, options["study"] or name, output, objective.directions, identity, sampler=sampler, pruner=pruner
         )

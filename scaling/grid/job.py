@@ -138,6 +138,7 @@ def run_grid_search(
             prepare=plan.prepare,
             lacking="no point of the grid has a result",
         )
+        how = {**how, "restart": False}  # that was the first time
         late = deadline is not None and time.monotonic() >= deadline
         # what is not done though nothing is left to ask for is with another machine
         if late or (plan.last if plan.done else plan.trainings <= asked):
