@@ -11,9 +11,10 @@ import numpy.typing as npt
 from ...space.errors import UserError
 from .table import CHUNK, Encoded, Indices
 
-_CHANNELS = (1, 3, 4)
-_STACK = "arrays or tensors (N, H, W), (N, H, W, C) or (N, C, H, W) with 1, 3 or 4 channels"
-_IMAGE = "a Pillow image, an array or tensor (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels"
+#: Numbers of channels that tell an end of an array from the other one; else it is the shorter end.
+_USUAL = (1, 3, 4)
+_STACK = "arrays or tensors (N, H, W), (N, H, W, C) or (N, C, H, W)"
+_IMAGE = "a Pillow image, an array or tensor (H, W), (H, W, C) or (C, H, W)"
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class ArrayTable:
 
 
 def stack_pixels(images: Any, what: str) -> npt.NDArray[np.uint8]:
-    """N images as a copy (N, H, W), or (N, H, W, C) with 3 or 4 channels: what is done to them later changes nothing.
+    """N images as a copy (N, H, W), or (N, H, W, C) of several channels: what is done to them later changes nothing.
 
     Args:
         images: an array or tensor (N, H, W), (N, H, W, C) or (N, C, H, W), uint8 or floats in 0 to 1.
@@ -67,17 +68,23 @@ def to_array(value: Any) -> npt.NDArray[Any]:
 
 
 def _move_channels_last(images: Any, axis: int, rule: str) -> npt.NDArray[Any]:
-    """(…, H, W) or (…, H, W, C), where images begin at ``axis``; where both ends fit, as their library has it."""
+    """(…, H, W) or (…, H, W, C), where images begin at ``axis``; where both ends may be C, as their library has it."""
     if not isinstance(images, np.ndarray) and not is_tensor(images):
         raise UserError(f"{rule}, got {type(images).__name__}")
     array = to_array(images)
     shape = array.shape[axis:]
-    first, last = (end in _CHANNELS for end in (shape[0], shape[-1])) if len(shape) == 3 else (False, False)
-    if len(shape) not in (2, 3) or not all(shape) or (len(shape) == 3 and not first and not last):
+    if len(shape) not in (2, 3) or not all(shape):
         raise UserError(f"{rule}, got the shape {array.shape}")
-    if first and (is_tensor(images) or not last):
+    if len(shape) == 3 and _channels_first(shape, is_tensor(images)):
         array = np.moveaxis(array, axis, -1)
     return array[..., 0] if len(shape) == 3 and array.shape[-1] == 1 else array
+
+
+def _channels_first(shape: tuple[int, ...], tensor: bool) -> bool:
+    first, last = (end in _USUAL for end in (shape[0], shape[-1]))
+    if not first and not last:
+        first, last = shape[0] <= shape[-1], shape[0] >= shape[-1]
+    return first and (tensor or not last)
 
 
 def _to_uint8(array: npt.NDArray[Any], what: str) -> npt.NDArray[np.uint8]:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ...space.errors import UserError
 from ...space.paths import as_text
-from .pictures.opening import open_image
+from .pictures.depth import to_uint8
+from .pictures.opening import open_image, read_head, read_samples
 from .pixels import Pixels
 from .table import CHUNK, Encoded, ImageTable, Indices
 
@@ -42,44 +43,80 @@ class Unreadable:
             )
 
 
-def decode_image(encoded: Encoded, channels: int, size: int, interpolation: str = "bilinear") -> npt.NDArray[np.uint8]:
+def decode_image(
+    encoded: Encoded, channels: int, size: int, interpolation: str = "bilinear", white: float | None = None
+) -> npt.NDArray[np.uint8]:
     """One image as (channels, size, size): turned upright, shorter side to ``size``, the centre square of it.
 
-    Grey, palette, transparent (alpha dropped), CMYK and 16-bit images (upper 8 bits) are converted.
+    For 1 or 3 channels grey, palette, transparent (alpha dropped) and CMYK images are converted; for other numbers an
+    image has as many bands. Samples of more than 8 bits are scaled.
+
+    Args:
+        encoded: the image.
+        channels: of the network's input.
+        size: side in pixels.
+        interpolation: ``bilinear`` or ``bicubic``, always antialiased.
+        white: value of it in images of more than 8 bits; None: by the range of this one.
 
     Raises:
         Exception: whatever Pillow says of a broken file.
     """
+    samples = read_samples(encoded, channels)
+    if samples is not None:
+        return _resize(_fit_bands(to_uint8(samples, white), channels), size, interpolation)
     with open_image(encoded) as image:
         if min(image.size) >= 4 * size:
             image.draft(None, (2 * size, 2 * size))  # a JPEG is decoded at 1/2, 1/4 or 1/8, never below 2 × size
         ImageOps.exif_transpose(image, in_place=True)
-        picture = _convert(image, channels)
-    width, height = picture.size
-    if (width, height) != (size, size):
-        side = min(width, height)
-        left, top = (width - side) // 2, (height - side) // 2
-        box = (left, top, left + side, top + side)
-        picture = picture.resize((size, size), Image.Resampling[interpolation.upper()], box=box)
-    pixels = np.asarray(picture, dtype=np.uint8)
-    return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+        if image.mode[0] in "IF":  # Pillow's own conversion would clip it at 255
+            return _resize(_fit_bands(to_uint8(np.asarray(image)[..., None], white), channels), size, interpolation)
+        return _resize(_convert(image, channels), size, interpolation)
 
 
 def shorter_side(encoded: Encoded) -> int:
     """Shorter side in pixels, read from the head of the file alone."""
-    with open_image(encoded) as image:
-        return min(image.size)
+    head = read_head(encoded, 3)
+    return min(head.width, head.height)
 
 
-def _convert(image: Image.Image, channels: int) -> Image.Image:
-    if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion would clip it at 255
-        wide = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
-        image = Image.fromarray((wide >> 8).astype(np.uint8))
-    elif image.mode == "F":
-        raise ValueError("floating-point pixels have no known range")
-    elif "transparency" in image.info:
+def _convert(image: Image.Image, channels: int) -> list[Image.Image]:
+    """The picture of 1 or 3 channels, or else one of each band."""
+    if "transparency" in image.info:
         image = image.convert("RGBA")
-    return image.convert("L" if channels == 1 else "RGB")
+    if channels in (1, 3):
+        return [image.convert("L" if channels == 1 else "RGB")]
+    plain = {"1": "L", "P": "RGB", "PA": "RGBA", "La": "LA", "RGBa": "RGBA"}.get(image.mode)
+    bands = (image if plain is None else image.convert(plain)).split()
+    _check_bands(len(bands), channels)
+    return list(bands)
+
+
+def _fit_bands(samples: npt.NDArray[np.uint8], channels: int) -> list[Image.Image]:
+    """As :func:`_convert`, of samples (height, width, bands)."""
+    bands = samples.shape[-1]
+    if channels in (1, 3) and bands in (1, 3, 4):  # as a grey or a colour image, the fourth one transparency
+        return _convert(Image.fromarray(np.ascontiguousarray(samples[..., 0] if bands == 1 else samples)), channels)
+    _check_bands(bands, channels)
+    return [Image.fromarray(np.ascontiguousarray(samples[..., band])) for band in range(bands)]
+
+
+def _check_bands(bands: int, channels: int) -> None:
+    if bands != channels:
+        raise ValueError(f"an image of {bands} channels, the network takes {channels}")
+
+
+def _resize(pictures: list[Image.Image], size: int, interpolation: str) -> npt.NDArray[np.uint8]:
+    """(channels, size, size) of pictures that are one above the other."""
+    width, height = pictures[0].size
+    if (width, height) != (size, size):
+        side = min(width, height)
+        left, top = (width - side) // 2, (height - side) // 2
+        box = (left, top, left + side, top + side)
+        how = Image.Resampling[interpolation.upper()]
+        pictures = [picture.resize((size, size), how, box=box) for picture in pictures]
+    layers = [np.asarray(picture, dtype=np.uint8) for picture in pictures]
+    layers = [layer[None] if layer.ndim == 2 else layer.transpose(2, 0, 1) for layer in layers]
+    return np.ascontiguousarray(np.concatenate(layers))
 
 
 def decode_rows(
@@ -90,7 +127,7 @@ def decode_rows(
 
     def one(i: int, item: tuple[str, Encoded]) -> Failure | None:
         try:
-            out[i] = decode_image(item[1], pixels.channels, pixels.size, pixels.interpolation)
+            out[i] = decode_image(item[1], pixels.channels, pixels.size, pixels.interpolation, pixels.white)
         except Exception as error:  # Pillow's readers raise anything on a broken file, SyntaxError and struct.error too
             reason = (
                 "not an image"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,9 +13,7 @@ from .folder.files import is_hidden
 from .folder.layout import find_layout
 from .folder.table import folder_table
 from .hugging_face import read_files, read_hub
-from .table import PART_NAMES, ImageTable, Unlabelled, find_splits
-
-log = logging.getLogger(__name__)
+from .table import PART_NAMES, ImageTable, Unlabelled, find_splits, tell_once
 
 #: Suffixes of packed files by the source that reads them; ``files`` takes whatever is there.
 _PACKED = {"files": (".parquet", ".tar"), "folder": (), "parquet": (".parquet",), "webdataset": (".tar",)}
@@ -65,7 +62,7 @@ def file_table(
         except Unlabelled as error:
             if part == "train":
                 raise
-            log.warning("%s: it is not measured", error)
+            tell_once(f"{error}: it is not measured")
     return None
 
 
@@ -90,7 +87,7 @@ def hub_table(
         except Unlabelled as error:
             if part == "train":
                 raise
-            log.warning("%s, split %s: it is not measured", error, split)
+            tell_once(f"{error}, split {split}: it is not measured")
     if part == "train":
         raise UserError(f"data.path: the hub's data set {name!r} has no training part; it has: {', '.join(splits)}")
     return None
@@ -118,7 +115,7 @@ def _packed_files(root: Path, source: str, layout: str | None) -> list[Path]:
     if source != "files" and not found:
         raise UserError(f"data.path: no {suffixes[0]} files in {where}: choose data=folder for a folder of images")
     if found and source == "files" and _is_image_folder(root, layout):
-        log.warning("%s is read as a folder of images; %d %s files are left out", where, len(found), found[0].suffix)
+        tell_once(f"{where} is read as a folder of images; {len(found)} {found[0].suffix} files are left out")
         return []
     return found
 

@@ -24,8 +24,8 @@ class LabelledImages:
             trained network is evaluated what its resolution needs.
         center_crop: side of the centre square that a network is measured on, as a fraction of the stored one's.
         interpolation: ``bilinear`` or ``bicubic``, always antialiased.
-        normalize: ``imagenet``, or mean and standard deviation in units of 0 to 255, each one number or one per
-            channel; None: those of the weights if there are any, else those of the training images.
+        normalize: ``imagenet``, or mean and standard deviation in units of 0 to 255, both one number or both
+            one per channel; None: those of the weights if there are any, else those of the training images.
         flip: mirror training images left to right with probability 1/2.
         crop: shift training images by up to this many stored pixels each way.
         max_corrupt: fraction of unreadable images that is skipped; more is an error.

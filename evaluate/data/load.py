@@ -17,6 +17,7 @@ from .decode import Unreadable, decode_table, shorter_side
 from .holdout import choose_rows, hold_out
 from .labelled_images import LabelledImages
 from .normalization import expand_to_channels, measure_normalization, normalize_set
+from .pictures.survey import find_white
 from .pixels import Pixels
 from .renumber import check_number_of_classes, renumber
 from .sets import ImageSet, MemorySet, StreamSet
@@ -38,14 +39,14 @@ def load_split(data: LabelledImages, channels: int, normalization: Normalization
 
     Args:
         data: which images.
-        channels: 1 or 3.
+        channels: of the network's input: 1 or 3, or as many as the images have.
         normalization: of the weights that a training starts from; ``data.normalize`` goes before it, and where there
             is neither the training images are measured.
 
     Raises:
         UserError: the data is not there, not readable, or not what the fields say.
     """
-    _check(data, channels)
+    check_data(data)
     given = expand_to_channels(data.normalize, channels) or normalization
     return _load_split(replace(data, normalize=None), channels, given)
 
@@ -82,7 +83,7 @@ def load_part(
     Args:
         data: which images.
         part: ``test``, ``heldout`` (of the training part), ``train`` (the rest of it) or ``all`` (of it).
-        channels: 1 or 3.
+        channels: of the network's input: 1 or 3, or as many as the images have.
         resolution: of the network's input in pixels. Where ``data.image_size`` is None, images are stored so large
             that the centre crop has it.
         num_classes: of the network. A part that only numbers its classes has as many, or those its labels need.
@@ -97,7 +98,7 @@ def load_part(
         UserError: the part is not there, not readable, not what the fields say, or has classes by other names.
     """
     check_choice("part", part, PARTS)
-    _check(data, channels)
+    check_data(data)
     plain = replace(data, normalize=None)
     found = _decode_part(plain, part, channels, resolution, num_classes, classes)
     normalization = expand_to_channels(data.normalize, channels) or normalization
@@ -110,12 +111,6 @@ def load_part(
                 f"cannot be measured ({error}): set data.normalize=imagenet or [mean, std]"
             ) from error
     return replace(found, images=normalize_set(found.images, normalization))
-
-
-def _check(data: LabelledImages, channels: int) -> None:
-    check_data(data)
-    if channels not in (1, 3):
-        raise UserError(f"images have 1 or 3 channels; the architecture takes {channels}: set space.in_channels=3")
 
 
 # -- the training part: its table, its rows, decoded, measured, normalised ---------------------------------
@@ -144,8 +139,9 @@ def _decode_training(data: LabelledImages, channels: int) -> _Decoded:
     table = _training_table(data)
     rows = choose_rows(table.labels, data.limit, data.split_seed)
     parts = hold_out(table.labels, rows, data.holdout, data.split_seed)
+    white = find_white(table, rows, channels, data.title) or Pixels.white
     size = data.image_size or min(MAX_SIZE, _common_size(table, rows) or MAX_SIZE)
-    pixels = Pixels(channels, size, (), (), data.flip, data.crop, data.center_crop, data.interpolation)
+    pixels = Pixels(channels, size, (), (), data.flip, data.crop, data.center_crop, data.interpolation, white)
     if pixels.crop >= pixels.size:
         raise UserError(f"data.crop must be less than the stored image's side, {pixels.size} pixels, got {pixels.crop}")
     (train, heldout), unreadable = _decode_sets(data, table, parts, pixels, data.title)
@@ -222,9 +218,21 @@ def _decode_part(
             rows = hold_out(table.labels, rows, data.holdout, data.split_seed)[part == "heldout"]
     table = renumber(data, table, num_classes, classes, where)
     size = data.image_size or _needed_size(data, table, rows, resolution)
-    pixels = Pixels(channels, size, center_crop=data.center_crop, interpolation=data.interpolation)
+    white = _find_white(data, table, rows, channels)
+    pixels = Pixels(channels, size, center_crop=data.center_crop, interpolation=data.interpolation, white=white)
     (images,), unreadable = _decode_sets(data, table, [rows], pixels, where)
     return Part(images, table.classes, table, rows, unreadable)
+
+
+def _find_white(data: LabelledImages, table: ImageTable, rows: Indices, channels: int) -> float:
+    """Of the training part where it is there, as in a training."""
+    white = find_white(table, rows, channels, data.title)
+    if white is not None:
+        with suppress(UserError):
+            training = _training_table(data)
+            rows = choose_rows(training.labels, data.limit, data.split_seed)
+            white = find_white(training, rows, channels, data.title) or white
+    return white or Pixels.white
 
 
 def _needed_size(data: LabelledImages, table: ImageTable, rows: Indices, resolution: int) -> int:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # a data set's fields are read without torch
 
     from .sets import ImageSet
 
-_RULE = "data.normalize must be null, imagenet, or [mean, std] in units of 0 to 255, each one number or one per channel"
+_RULE = "data.normalize must be null, imagenet, or [mean, std] in units of 0 to 255, both one number or one per channel"
 
 
 def read_normalization(value: Any) -> str | Normalization | None:
@@ -32,6 +32,8 @@ def read_normalization(value: Any) -> str | Normalization | None:
     if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != 2:
         raise UserError(f"{_RULE}; got {value!r}")
     mean, std = (_numbers(part, value) for part in value)
+    if len(mean) != len(std):
+        raise UserError(f"{_RULE}; got {value!r}")
     for number in mean:
         check_number("data.normalize: mean", number, 0, 255)
     for number in std:
@@ -42,7 +44,7 @@ def read_normalization(value: Any) -> str | Normalization | None:
 def _numbers(part: Any, value: Any) -> tuple[float, ...]:
     if isinstance(part, int | float) and not isinstance(part, bool):
         return (float(part),)
-    if isinstance(part, Sequence) and not isinstance(part, str) and len(part) in (1, 3):
+    if isinstance(part, Sequence) and not isinstance(part, str) and len(part) > 0:
         return tuple(part)
     raise UserError(f"{_RULE}; got {value!r}")
 

@@ -19,6 +19,7 @@ class Pixels:
             pixels each way, zeros in.
         center_crop: side of the centre square that is measured, as a fraction of the stored side.
         interpolation: ``bilinear`` or ``bicubic``, always antialiased.
+        white: its value in images of more than 8 bits.
     """
 
     channels: int
@@ -29,6 +30,7 @@ class Pixels:
     crop: int = 0
     center_crop: float = 1.0
     interpolation: str = "bilinear"
+    white: float = 65535
 
     def prepare(self, images: Tensor, resolution: int) -> Tensor:
         """Uint8 (B, C, size, size) as a model is measured on it: float32 (B, C, resolution, resolution), normalised."""

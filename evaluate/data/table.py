@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
+from functools import cache
 from typing import Protocol
 
 import numpy as np
@@ -10,6 +12,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from ...space.errors import UserError
+
+log = logging.getLogger(__name__)
 
 #: An image before decoding: the bytes of its file, the path of its file, pixels (H × W or H × W × C, uint8), or a
 #: picture of Pillow's; None is a hole.
@@ -54,3 +58,9 @@ def find_splits(names: Iterable[str], part: str) -> list[str]:
     there = set(names)
     kinds = ("train",) if part == "train" else ("test", "val")
     return [name for kind in kinds for name in PART_NAMES[kind] if name in there]
+
+
+@cache
+def tell_once(text: str) -> None:
+    """Warn of something about a data set, which is read in several places, once in a process."""
+    log.warning("%s", text)

@@ -62,10 +62,11 @@ class Policy:
     draws: int = 1
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Float (B, C, side, side) in [0, 1] to the same, C being 1 or 3; side at least 3; the argument may change.
+        """Float (B, C, side, side) in [0, 1] to the same; side at least 3; the argument may change.
 
-        Grey images have no colour to change; all else acts on their one channel. Affine operations are bilinear, and
-        black comes in. Everything is drawn on the CPU; a GPU is sent what it has to know, and nothing is read back.
+        Only images of 3 channels have a colour to change; all else acts on any number of them. Affine operations are
+        bilinear, and black comes in. Everything is drawn on the CPU; a GPU is sent what it has to know, and nothing is
+        read back.
         """
         kinds, chances, values = self._tables
         for _ in range(self.draws):
@@ -182,7 +183,7 @@ def _operations() -> Mapping[str, _Operation]:
         "identity": lambda x, v: x,
         "warp": _warp,
         "brightness": lambda x, v: enhance.adjust_brightness_accumulative(x, v[:, 0]),
-        "color": lambda x, v: enhance.adjust_saturation_with_gray_subtraction(x, v[:, 0]),
+        "color": lambda x, v: enhance.adjust_saturation_with_gray_subtraction(x, v[:, 0]) if x.shape[1] == 3 else x,
         "contrast": lambda x, v: enhance.adjust_contrast_with_mean_subtraction(x, v[:, 0]),
         "sharpness": lambda x, v: enhance.sharpness(x, v[:, 0]),
         "posterize": lambda x, v: enhance.posterize(x, v[:, 0].long()),

@@ -13,7 +13,7 @@ import numpy as np
 from ....space.errors import UserError
 from ....space.paths import as_text
 from ..columns import find_columns
-from ..table import Encoded, ImageTable, Indices
+from ..table import Encoded, ImageTable, Indices, tell_once
 from .files import IN_HIDDEN, OUTSIDE, describe_left_out, images_in, images_under, is_hidden
 from .layout import ClassFolders, Layout, find_layout
 
@@ -62,7 +62,7 @@ def folder_table(
     if part == "train":
         return _training_table(root, found)
     for name in found.empty:
-        log.warning("%s holds no images: it is not measured", as_text(found.root / name))
+        tell_once(f"{as_text(found.root / name)} holds no images: it is not measured")
     for top in found.tests:
         if (table := _test_table(found, top, classes)) is not None:
             return table
@@ -95,7 +95,7 @@ def _training_table(root: Path, layout: Layout) -> FolderTable:
             1 for name in layout.ignored for file in images_under(layout.root / name)
         )
     if left_out := +left_out:
-        log.warning("%s; %s", text, describe_left_out(left_out))
+        tell_once(f"{text}; {describe_left_out(left_out)}")
     else:
         log.info("%s", text)
     return table
@@ -108,14 +108,14 @@ def _test_table(layout: Layout, top: ClassFolders, classes: tuple[str, ...] | No
     known = {as_text(name) for name in names}
     strange = [name for name in top.classes if name not in known]
     if not top.classes or (len(top.classes) == 1 and strange):  # test/a.jpg, or test/unknown/a.jpg
-        log.warning("%s has no labels (its images are in no folders of classes): it is not measured", where)
+        tell_once(f"{where} has no labels (its images are in no folders of classes): it is not measured")
         return None
     if strange:
         raise UserError(f"{where} has classes that the training part lacks: {', '.join(strange[:5])}")
     left_out: Counter[str] = Counter()
     table = _read_classes(top, names, left_out)
     if left_out := +left_out:
-        log.warning("%s: %s images; %s", where, f"{len(table.labels):,}", describe_left_out(left_out))
+        tell_once(f"{where}: {len(table.labels):,} images; {describe_left_out(left_out)}")
     return table
 
 

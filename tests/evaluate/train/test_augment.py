@@ -59,7 +59,7 @@ def test_the_result_is_normalised() -> None:
 
 
 @pytest.mark.parametrize("name", POLICIES)
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, 3, 5])
 def test_every_policy_follows_the_seed_of_torch_and_nothing_else(name: str, channels: int) -> None:
     pixels = Pixels(channels, 24, (120.0,) * channels, (60.0,) * channels, flip=True)
     augment = Augment(pixels, name, crop_scale=(0.3, 1.0), erase=0.5)
