@@ -6,6 +6,7 @@ for bf16. Where a release moves one of these names, ``tests/space/test_torch_pri
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -51,6 +52,17 @@ class OperatorWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def find_tensors(value: Any) -> list[Tensor]:
     """The tensors in any nesting of lists, tuples and dictionaries."""
     return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
+
+
+@cache
+def is_elementwise(operator: Any) -> bool:
+    """Whether each element of the result is made of one element of each argument, or sums some up.
+
+    Args:
+        operator: as :meth:`OperatorWatch.see` gets it.
+    """
+    tags = {tag for name in operator.overloads() for tag in getattr(operator, name).tags}
+    return not tags.isdisjoint((torch.Tag.pointwise, torch.Tag.reduction))
 
 
 def is_batch_norm(module: nn.Module) -> bool:

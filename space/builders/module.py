@@ -1,15 +1,16 @@
 """What a builder's network is and costs: the module itself, and its parameters, MACs, activations and memory.
 
-Costs are measured on PyTorch's ``meta`` device, where nothing is computed, with torch's ``FlopCounterMode``; fvcore
-cannot trace a module there. They agree with fvcore's counts on the CPU and with the conventions of
-``space/formulas.py``: MACs of convolutions and matrix products, elements of their outputs, peak memory with BatchNorm
-folded.
+Costs are measured on PyTorch's ``meta`` device, where nothing is computed, with torch's ``FlopCounterMode`` and
+:mod:`~effnas.space.builders.count`; fvcore cannot trace a module there. They agree with fvcore's counts on the CPU and
+with the conventions of ``space/formulas.py``: MACs of convolutions and matrix products, elements of their outputs, peak
+memory with BatchNorm folded.
 """
 
 from __future__ import annotations
 
 import contextlib
 import inspect
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -22,13 +23,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import UserError
 from ..formulas import Cost
-from ..torch_private import OperatorWatch, is_batch_norm
+from ..torch_private import is_batch_norm
 from .builder import BuilderCall
+from .count import Operators
 from .live_tensors import LiveTensors
 from .table import BUILT
 
-_aten: Any = torch.ops.aten
-_PRODUCTS = (_aten.addmm, _aten.mm, _aten.bmm, _aten.baddbmm)
+log = logging.getLogger(__name__)
+
+#: Builders whose uncounted operators were told.
+_told: set[tuple[str, str]] = set()
 
 
 @dataclass(frozen=True)
@@ -91,11 +95,11 @@ def _measure(network: BuilderCall, function: object) -> Measured:
     module = make_on_meta(partial(make_module, network)).eval()
     params = sum(p.numel() for p in module.parameters())
     _fold_batch_norm(module)
-    outputs = _Outputs()
+    operators = Operators(module.parameters())
     live = LiveTensors()
     side = network.resolution
     try:
-        with torch.no_grad(), FlopCounterMode(display=False) as flops, outputs, live:
+        with torch.no_grad(), FlopCounterMode(display=False) as flops, operators, live:
             logits = module(torch.zeros(1, network.in_channels, side, side, device="meta"))
     except Exception as error:
         raise UserError(
@@ -108,8 +112,17 @@ def _measure(network: BuilderCall, function: object) -> Measured:
             f"{where} must return logits of shape (n, num_classes) = (1, {network.num_classes}) for one image, got "
             f"{got}; give it a parameter num_classes, or set num_classes of the network to what it makes"
         )
-    cost = Cost(params, flops.get_total_flops() // 2, outputs.elements, live.peak)
-    return Measured(cost, max(1, side // (outputs.smallest or side)))
+    _tell_uncounted(where, operators.uncounted)
+    cost = Cost(params, flops.get_total_flops() // 2 + operators.macs, operators.elements, live.peak)
+    return Measured(cost, max(1, side // (operators.smallest or side)))
+
+
+def _tell_uncounted(where: str, names: set[str]) -> None:
+    """Warn, once for each builder, of operators whose multiply-accumulates are missing in its costs."""
+    new = sorted(name for name in names if (where, name) not in _told)
+    _told.update((where, name) for name in new)
+    if new:
+        log.warning("%s: MACs and activations lack what %s does with weights: it is not counted", where, ", ".join(new))
 
 
 def make_on_meta(make: Callable[[], nn.Module]) -> nn.Module:
@@ -178,21 +191,3 @@ def _fold_batch_norm(module: nn.Module) -> None:
     for child in module.modules():
         if is_batch_norm(child):
             child.__dict__["forward"] = lambda x: x  # its attributes stay, for a module that looks at them
-
-
-class _Outputs(OperatorWatch):
-    """Elements in the outputs of convolutions and matrix products, and the smallest side of a feature map."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.elements = 0
-        self.smallest = 0
-
-    def see(self, operator: Any, inputs: Any, result: Any) -> None:
-        if operator is _aten.convolution:
-            (image, *_), _ = inputs
-            self.elements += result.numel()
-            if result.dim() == 4 and image.shape[-1] > 1:  # not squeeze-and-excitation's
-                self.smallest = min(self.smallest or result.shape[-1], result.shape[-1])
-        elif operator in _PRODUCTS:
-            self.elements += result.numel()
