@@ -7,6 +7,7 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -33,23 +34,30 @@ def make_activation(name: str) -> nn.Module:
 
 def _same_total(side: int, kernel_size: int, stride: int) -> int:
     """Pixels that TensorFlow's SAME adds along one axis, so that ⌈side/stride⌉ come out."""
-    over = 0
-    for rest in range(1, stride):  # a loop, so that torch.compile sees a number where the side is a symbol
-        if (side - 1) % stride == rest:
-            over = rest
-    return max(kernel_size - 1 - over, 0)
+    total = kernel_size - 1 - (side - 1) % stride
+    return total if kernel_size >= stride else (total + abs(total)) // 2  # not below 0, and a symbol may be asked so
 
 
 class SameConv2d(nn.Conv2d):
-    """A convolution padded as TensorFlow's SAME: by what the input needs, the odd pixel at the bottom and right."""
+    """A convolution padded as TensorFlow's SAME: by what the input needs, the odd pixel at the bottom and right.
+
+    What follows from the size is computed, not decided, wherever the module is traced, exported or made a graph of, so
+    that the result serves every size.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, c, h, w) to (n, out_channels, ⌈h/stride⌉, ⌈w/stride⌉)."""
         rows = _same_total(x.shape[2], self.kernel_size[0], self.stride[0])
         columns = _same_total(x.shape[3], self.kernel_size[1], self.stride[1])
         top, left = rows // 2, columns // 2
-        if rows % 2 == 1 or columns % 2 == 1:
-            x = F.pad(x, (left, columns - left, top, rows - top))
+        if torch.jit.is_scripting():
+            any_size = False
+        else:
+            any_size = torch.jit.is_tracing() or torch.compiler.is_exporting() or isinstance(x, Proxy)
+        # a convolution pads both sides alike without a copy, which is up to a quarter of its time
+        if any_size or rows % 2 == 1 or columns % 2 == 1:
+            # as many pixels in all as the kernel may ever need, or no symbolic size would come out simple
+            x = F.pad(x, (left, self.kernel_size[1] - 1 - left, top, self.kernel_size[0] - 1 - top))
             top, left = 0, 0
         return self.convolve(x, top, left)
 

@@ -334,9 +334,29 @@ def test_same_padding_pads_apart_only_where_the_ends_differ(monkeypatch):
     conv = ConvNormAct(1, 1, 3, 2, activation="", padding="same", bn_eps=1e-3, bn_momentum=0.1).conv
     for sides in ((7, 7), (7, 8), (8, 8)):
         conv(torch.zeros(1, 1, *sides))
-    assert padded == [(0, 1, 1, 1), (0, 1, 0, 1)]
+    assert padded == [(0, 2, 1, 1), (0, 2, 0, 2)]
     one = ConvNormAct(1, 1, 3, 1, activation="", padding="same", bn_eps=1e-3, bn_momentum=0.1).conv
     assert type(one) is nn.Conv2d
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("means", ["export", "trace", "script", "fx"])
+def test_same_padding_serves_every_size_from_one_graph(means):
+    """Padding that was decided at one size would be silently wrong at another."""
+    stages = (Stage("mbconv", 8, 2, 3, 2, 2, 0.25), Stage("mbconv", 8, 1, 5, 2), Stage("conv", 8, 1, 1, 2))
+    model = alive(seeded(Architecture(stages, stem=4, head=8, padding="same", in_channels=1, num_classes=3))).eval()
+    x = torch.randn(2, 1, 64, 64)
+    if means == "export":
+        n, h, w = torch.export.Dim("n", min=1), torch.export.Dim("h", min=33), torch.export.Dim("w", min=33)
+        graph = torch.export.export(model, (x,), dynamic_shapes=({0: n, 2: h, 3: w},)).module()
+    elif means == "trace":
+        graph = torch.jit.trace(model, x)
+    else:
+        graph = torch.jit.script(model) if means == "script" else torch.fx.symbolic_trace(model)
+    with torch.no_grad():
+        for side in ((64, 64), (65, 97), (98, 67), (33, 130)):
+            other = torch.randn(3, 1, *side)
+            assert torch.allclose(graph(other), model(other), atol=1e-6)
 
 
 def test_same_padding_is_counted_by_fvcore():
