@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, Trial
 
 from .record import is_usable, result_of
 
@@ -63,6 +63,25 @@ def choose_repeat(ranking: Sequence[Standing], running: Mapping[int, int]) -> St
     """
     finalists = ranking[:FINALISTS]
     return min(finalists, key=lambda s: len(s.scores) + running.get(s.trial.number, 0), default=None)
+
+
+def enqueue_repeat(study: Study, open_trials: Iterable[Trial]) -> None:
+    """Have one of the best networks evaluated again; nothing, where no network has a score yet.
+
+    ``open_trials``: those that are not yet told.
+    """
+    estimates = getattr(study.sampler, "estimates", None)
+    known = {} if estimates is None else estimates(study)
+    ranking = rank_networks(study.get_trials(deepcopy=False), study.direction, known)
+    running: dict[int, int] = {}
+    for trial in open_trials:
+        if (first := trial.user_attrs.get(REPEAT)) is not None:
+            running[first["of"]] = running.get(first["of"], 0) + 1
+    chosen = choose_repeat(ranking, running)
+    if chosen is not None:
+        first = chosen.trial.number
+        repeat = {"of": first, "time": len(chosen.scores) + running.get(first, 0)}
+        study.enqueue_trial(chosen.trial.params, user_attrs={REPEAT: repeat})
 
 
 def choose_winner(ranking: Sequence[Standing]) -> Standing | None:

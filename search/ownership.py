@@ -150,10 +150,10 @@ def is_taken(study: Study, trial: FrozenTrial) -> bool:
     )
 
 
-def close_orphans(study: Study, owner: Owner, *, fresh: bool = False) -> None:
+def close_orphans(study: Study, owner: Owner, *, fresh: bool = False, limit: int | None = None) -> None:
     """Close the trials whose process is no more; their places in the search are free again.
 
-    ``fresh``: as :func:`find_orphans`.
+    ``fresh`` is as for :func:`find_orphans`, ``limit`` as for :func:`~effnas.search.record.close_interrupted`.
     """
     orphans = find_orphans(study, owner, fresh=fresh)
     trials = study.get_trials(deepcopy=False) if orphans else []
@@ -162,7 +162,7 @@ def close_orphans(study: Study, owner: Owner, *, fresh: bool = False) -> None:
         killed = [t for t in trials if result_of(t).get("killed") and result_of(t)["key"] == key]
         # a worker's death leaves this process alive: then only someone from outside has killed it
         blamed = result_of(trial).get("inline", False) and result_of(trial).get("owner") == owner["folder"]
-        close_interrupted(study, trial, killed=len(killed) + 1 if blamed else 0)
+        close_interrupted(study, trial, len(killed) + 1 if blamed else 0, limit)
 
 
 class Heart:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import os
 import pickle
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -19,30 +21,44 @@ from ..evaluate.contain import contain
 from ..evaluate.evaluation import Evaluator, Stopped
 from ..evaluate.interrupt import Interrupts
 from ..evaluate.machine.assignment import assign_gpu
+from ..evaluate.machine.start import main_module, threads_in_environment, without_ctrl_c
 from ..evaluate.reasons import describe_exception
 from ..space.errors import UserError
-from .workers import Inline, OnReport, Outcome, Task, Workers, check_report, count_cores, evaluate_task
+from .workers import Inline, NotPortable, OnReport, Outcome, Task, Workers, check_report, count_cores, evaluate_task
 
+#: Seconds after which a wait for processes is begun again: more would not fit what the system counts with.
+LONGEST_WAIT = 1e6
 _IMPORTABLE = "Define it in a module that can be imported"
 
 
-def make_workers(evaluator: Evaluator, workers: int, interrupts: Interrupts) -> Workers:
+#: Signals that ask a process to end: it is somebody outside who sends them.
+_REQUESTS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
+
+
+def make_workers(evaluator: Evaluator, workers: int, interrupts: Interrupts, timeout: float | None = None) -> Workers:
     """This process for one worker, else processes of their own, each with its share of the cores and the GPUs.
+
+    With a ``timeout`` (seconds a task) one worker is another process too: only that can be ended whatever it does.
 
     Raises:
         UserError: the evaluator cannot be sent to another process.
     """
-    return Inline(evaluator, interrupts) if workers == 1 else Processes(evaluator, workers, interrupts)
+    if workers > 1:
+        return Processes(evaluator, workers, interrupts, timeout)
+    if timeout is not None:
+        return Processes(evaluator, 1, interrupts, timeout, alike=True)
+    return Inline(evaluator, interrupts, lambda: Processes(evaluator, 1, interrupts, alike=True, main=False))
 
 
 @dataclass
 class _Process:
-    """One process, its pipe, its place, and whether it has got as far as to have the evaluator."""
+    """One process, its pipe, its place, whether it has the evaluator by now, and when it must be done."""
 
     process: SpawnProcess
     connection: Connection
     place: int
     ready: bool = False
+    deadline: float = math.inf
 
     def kill(self) -> None:
         """End it and what it has started: it leads a process group of its own."""
@@ -57,21 +73,40 @@ class Processes(Workers):
 
     They speak over pipes with this process, the only one that writes the study. A worker whose parent is gone ends at
     once, and all that it has started with it.
+
+    Args:
+        evaluator: is sent to them.
+        places: how many.
+        interrupts: let Ctrl-C through.
+        timeout: seconds that a task may take, from when its process has the evaluator; None: no limit.
+        alike: it has the threads that this process has, not a share of the cores.
+        main: whether it may import the program that this process runs, which a script without a guard would run again.
     """
 
-    def __init__(self, evaluator: Evaluator, places: int, interrupts: Interrupts) -> None:
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        places: int,
+        interrupts: Interrupts,
+        timeout: float | None = None,
+        *,
+        alike: bool = False,
+        main: bool = True,
+    ) -> None:
         self.places = places
+        self._timeout, self._main = timeout, main
+        self._inline = "leave trial_timeout out" if places == 1 else "use workers=1"
         self._name = type(evaluator).__name__
         self._interrupts = interrupts
-        self._threads = max(1, count_cores() // places)
+        self._threads = None if alike else max(1, count_cores() // places)
         self._context = multiprocessing.get_context("spawn")
         self._idle: list[_Process] = []
         self._busy: dict[int, _Process] = {}
         try:
             self._evaluator = pickle.dumps(evaluator)
         except Exception as error:  # whatever its parts raise
-            raise UserError(
-                f"evaluator {self._name} cannot be sent to a worker process: {error}. {_IMPORTABLE}, or use workers=1"
+            raise NotPortable(
+                f"evaluator {self._name} cannot be sent to a worker process: {error}. {_IMPORTABLE}, or {self._inline}"
             ) from error
 
     def _start(self) -> _Process:
@@ -85,18 +120,8 @@ class Processes(Workers):
             daemon=False,
             name="effnas-worker",
         )
-        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # read once, when the worker loads torch
-        before = {name: os.environ.get(name) for name in names}
-        os.environ.update(dict.fromkeys(names, str(self._threads)))
-        try:
-            with _without_ctrl_c():
-                process.start()
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = value
+        with without_ctrl_c(), threads_in_environment(self._threads), main_module(self._main):
+            process.start()
         theirs.close()
         return _Process(process, ours, place)
 
@@ -109,21 +134,28 @@ class Processes(Workers):
         try:
             pickled = pickle.dumps(task)
         except Exception as error:  # a lambda, or a function inside another one
-            raise UserError(
+            raise NotPortable(
                 f"{task.architecture.maker} cannot be sent to a worker process: {error}. {_IMPORTABLE}, "
-                "or use workers=1"
+                f"or {self._inline}"
             ) from error
         worker = self._idle.pop() if self._idle else self._start()
+        self._set_deadline(worker)
         self._busy[task.number] = worker
         with contextlib.suppress(OSError):  # it died while idle; wait() sees that
             worker.connection.send_bytes(pickled)
 
+    def _set_deadline(self, worker: _Process) -> None:
+        """From now on, where the process has the evaluator: what it imports is no candidate's."""
+        worker.deadline = math.inf if self._timeout is None or not worker.ready else time.monotonic() + self._timeout
+
     def wait(self, on_report: OnReport) -> Outcome:
-        """Serve reports until a task ends."""
+        """Serve reports until a task ends, or must."""
         while True:
             numbers = {worker.connection: number for number, worker in self._busy.items()}
+            first = min((worker.deadline for worker in self._busy.values()), default=math.inf)
+            left = None if first == math.inf else max(first - time.monotonic(), 0)
             with self._interrupts.allowed():
-                spoke = wait(list(numbers))
+                spoke = wait(list(numbers), left if left is None else min(left, LONGEST_WAIT))
             for connection in spoke:
                 assert isinstance(connection, Connection)
                 number = numbers[connection]
@@ -134,6 +166,7 @@ class Processes(Workers):
                     return self._died(number)
                 if kind == "ready":
                     worker.ready = True
+                    self._set_deadline(worker)
                 elif kind == "report":
                     stop = on_report(number, *payload)
                     with contextlib.suppress(OSError):  # it died since; the next turn sees that
@@ -142,8 +175,20 @@ class Processes(Workers):
                     self._idle.append(self._busy.pop(number))
                     if kind == "user error":
                         raise UserError(payload)
+                    if kind == "not portable":
+                        raise NotPortable(f"{payload}. {_IMPORTABLE}, or {self._inline}")
                     outcome: Outcome = payload
                     return outcome
+            late = [n for n, worker in self._busy.items() if worker.deadline <= time.monotonic()]
+            if not spoke and late:
+                return self._end_late(late[0])
+
+    def _end_late(self, number: int) -> Outcome:
+        worker = self._busy.pop(number)
+        worker.kill()
+        worker.process.join(5)
+        worker.connection.close()
+        return Outcome(number, reason=f"trial_timeout: not done after {self._timeout:g} s, so its process was ended")
 
     def _died(self, number: int) -> Outcome:
         worker = self._busy.pop(number)
@@ -152,12 +197,13 @@ class Processes(Workers):
         worker.kill()
         worker.connection.close()
         if not worker.ready and code is not None and code > 0:
-            raise UserError(
+            raise NotPortable(
                 f"a worker process ended with status {code} before it could begin (its own message is above). A script "
-                'that starts a search with several workers must do so under `if __name__ == "__main__":`; or use '
-                "workers=1"
+                'that starts a search with several workers must do so under `if __name__ == "__main__":`; or '
+                f"{self._inline}"
             )
-        return Outcome(number, reason=_explain_death(code))
+        asked = code is not None and -code in _REQUESTS
+        return Outcome(number, reason=_explain_death(code), interrupted=asked)
 
     def close(self) -> None:
         """Kill those at work, which is recorded as interrupted; let the idle ones end and tidy up after themselves."""
@@ -174,19 +220,6 @@ class Processes(Workers):
         self._idle, self._busy = [], {}
 
 
-@contextlib.contextmanager
-def _without_ctrl_c() -> Iterator[None]:
-    """A process started in here never hears of Ctrl-C, which a terminal sends to all: it is the parent's affair."""
-    if sys.platform == "win32":
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def _explain_death(code: int | None) -> str:
     if code is not None and code < 0:
         name = signal.Signals(-code).name
@@ -195,7 +228,7 @@ def _explain_death(code: int | None) -> str:
     return f"the worker process ended with status {code}"
 
 
-def _serve_tasks(connection: Connection, pickled: bytes, threads: int, place: int) -> None:
+def _serve_tasks(connection: Connection, pickled: bytes, threads: int | None, place: int) -> None:
     """A worker's life."""
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -213,10 +246,9 @@ def _serve_tasks(connection: Connection, pickled: bytes, threads: int, place: in
     try:
         evaluator = pickle.loads(pickled)
     except Exception as error:  # such as a class of a session's, which has no file to be imported from
-        text = f"evaluator: a worker process cannot load it: {describe_exception(error)}. {_IMPORTABLE}"
-        connection.send(("user error", f"{text}, or use workers=1"))
+        connection.send(("not portable", f"evaluator: a worker process cannot load it: {describe_exception(error)}"))
         return
-    if "torch" in sys.modules:  # the evaluator brought it along
+    if threads is not None and "torch" in sys.modules:  # the evaluator brought it along
         sys.modules["torch"].set_num_threads(threads)
     connection.send(("ready", None))
 
@@ -231,8 +263,7 @@ def _serve_tasks(connection: Connection, pickled: bytes, threads: int, place: in
         except (EOFError, OSError):
             return
         except Exception as error:  # the network's builder, which has no file to be imported from
-            text = f"builder: a worker process cannot load it: {describe_exception(error)}. {_IMPORTABLE}"
-            connection.send(("user error", f"{text}, or use workers=1"))
+            connection.send(("not portable", f"builder: a worker process cannot load it: {describe_exception(error)}"))
             return
         try:
             connection.send(_answer_task(evaluator, task, report))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ..evaluate.folder import versions, write_csv
 from ..evaluate.reasons import escape_reason
+from ..space.errors import UserError
 from .optuna_private import get_enqueued_params, read_trial, set_user_attr
 from .seeded import INTERRUPTED
 
@@ -19,11 +21,10 @@ from .seeded import INTERRUPTED
 RESULT = "result"
 #: What a row of ``trials.csv`` says of a network beside its score.
 MEASURES = ("accuracy", "params", "macs", "activations", "peak_memory", "latency", "seconds")
+#: Different reasons that a message shows.
+REASONS = 5
 #: Study attribute: wall-clock seconds of all runs.
 SECONDS = "seconds"
-#: A candidate of an only worker, which this process is, that was interrupted so often is taken to be what ends the
-#: process, and recorded as failed.
-INTERRUPTIONS = 3
 
 
 def result_of(trial: FrozenTrial | Trial) -> dict[str, Any]:
@@ -147,14 +148,17 @@ def point_of(trial: FrozenTrial) -> frozenset[tuple[str, Any]]:
     return frozenset((trial.params or get_enqueued_params(trial) or {}).items())
 
 
-def close_interrupted(study: Study, trial: FrozenTrial | Trial, killed: int = 0) -> bool:
+def close_interrupted(study: Study, trial: FrozenTrial | Trial, killed: int = 0, limit: int | None = None) -> bool:
     """Close a trial that was running as if it had never been asked for; False: another process has closed it by now.
 
-    ``killed``: how often the process ended without a word while it evaluated this candidate itself; the third time the
-    trial has failed.
+    Args:
+        study: of the trial.
+        trial: to close.
+        killed: how often a process ended without a word while it evaluated this candidate; 0: that is not so now.
+        limit: of ``killed``, from which the trial has failed; None: it never has.
     """
-    again = killed < INTERRUPTIONS
-    reason = "interrupted" if again else f"interrupted {killed} times: it may be what kills the process"
+    again = limit is None or killed < limit
+    reason = "interrupted" if again else f"interrupted {killed} times (max_interruptions={limit})"
     old = result_of(read_trial(study, trial))
     try:
         if again:
@@ -164,6 +168,45 @@ def close_interrupted(study: Study, trial: FrozenTrial | Trial, killed: int = 0)
         return False
     study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
     return True
+
+
+class Streak:
+    """Trials that failed one after the other, in this run.
+
+    Args:
+        limit: so many are too many; None: never.
+    """
+
+    def __init__(self, limit: int | None) -> None:
+        self._limit = limit
+        self._reasons: list[str] = []
+
+    @property
+    def is_too_long(self) -> bool:
+        """Whether to stop."""
+        return self._limit is not None and len(self._reasons) >= self._limit
+
+    def add(self, trial: FrozenTrial) -> None:
+        """A trial has finished: one that was evaluated ends the streak, an infeasible one does not."""
+        if trial.state == TrialState.FAIL:
+            self._reasons.append(reason_of(trial))
+        elif is_counted(trial):
+            self._reasons = []
+
+    def explain(self) -> UserError:
+        """The error to stop with: which reasons there were, and how to go on."""
+        return UserError(
+            f"stopped after {len(self._reasons)} failed trials in a row (max_failures={self._limit}): "
+            f"{count_reasons(self._reasons)}. All that was found is written; the same command goes on with other "
+            "candidates, and max_failures=null never stops"
+        )
+
+
+def count_reasons(reasons: Sequence[str]) -> str:
+    """The different reasons, the most frequent first, with their numbers."""
+    found = Counter(reasons).most_common()
+    texts = [f"{number} × {reason}" for reason, number in found[:REASONS]]
+    return "; ".join(texts) + (f"; and {len(found) - REASONS} other reasons" if len(found) > REASONS else "")
 
 
 class Tally:
@@ -182,6 +225,8 @@ class Tally:
         self.closed = self.counted = self.infeasible = 0
         #: The first complete trial of each network and seed, by their key.
         self.evaluated: dict[str, FrozenTrial] = {}
+        #: How often a process ended without a word during each of them.
+        self.killed: Counter[str] = Counter()
 
     def update(self) -> list[FrozenTrial]:
         """Count what has been finished since the last time; those trials."""
@@ -196,6 +241,8 @@ class Tally:
         self._seen.add(trial.number)
         result = result_of(trial)
         if trial.user_attrs.get(INTERRUPTED):
+            if result.get("killed"):
+                self.killed[result.get("key", "")] += 1
             return
         self.closed += 1
         self.infeasible = self.infeasible + 1 if result.get("infeasible") else 0

@@ -19,13 +19,13 @@ from ..evaluate.interrupt import Interrupts
 from ..space.cost import cost
 from ..space.errors import UserError
 from ..space.formulas import Cost
-from .confirm import REPEAT, choose_repeat, rank_networks
+from .confirm import REPEAT, enqueue_repeat
 from .objective import COSTS, Objective, find_violations, score_evaluation
 from .optuna_private import read_trial
-from .ownership import Company, Heart, Owner, describe_owners
+from .ownership import Company, Heart, Owner, describe_owners, enqueue_again
 from .problem import Candidate, Problem
 from .progress import TrialWatcher
-from .record import RESULT, Tally, close_interrupted, record_result, result_of
+from .record import RESULT, Streak, Tally, close_interrupted, record_result, result_of
 from .seeded import derive_seed
 from .workers import Outcome, Task, Workers
 
@@ -48,6 +48,8 @@ class Loop:
         interrupts: say when to stop.
         shared: whether other processes add trials to the study; theirs count too.
         confirm: how many of the trials, the last ones, evaluate the best networks again (:mod:`effnas.search.confirm`).
+        max_failures: failed trials in a row after which it ends; None: it never does.
+        max_interruptions: of a candidate whose process was asked to end, after which it has failed; None: it never has.
     """
 
     def __init__(
@@ -62,6 +64,8 @@ class Loop:
         *,
         shared: bool = False,
         confirm: int = 0,
+        max_failures: int | None = None,
+        max_interruptions: int | None = None,
     ) -> None:
         self._study = study
         self._owner = owner
@@ -72,6 +76,7 @@ class Loop:
         self._interrupts = interrupts
         self._shared = shared
         self._confirm = confirm
+        self._streak, self._most = Streak(max_failures), max_interruptions
         #: Asked for and not yet told.
         self._open: dict[int, Trial] = {}
         self._running: dict[int, tuple[Trial, Candidate]] = {}
@@ -88,7 +93,7 @@ class Loop:
         Of several processes that share the study each finishes what it has begun: there may be a few more.
 
         Raises:
-            UserError: no candidate can be evaluated.
+            UserError: no candidate can be evaluated, or too many in a row have failed.
             KeyboardInterrupt: a signal came; the running trials are recorded as interrupted.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -98,10 +103,12 @@ class Loop:
                     while self._may_start(trials, deadline):
                         self._interrupts.check()
                         if self._tally.counted + len(self._open) >= trials - self._confirm:
-                            self._enqueue_repeat()
+                            enqueue_repeat(self._study, self._open.values())
                         self._start()
                     if self._running:
                         self._finish(self._workers.wait(self._report))
+                    elif self._streak.is_too_long and self._tally.counted < trials:
+                        raise self._streak.explain()
                     elif not self._wait_for_others(trials, deadline):
                         return
         except BaseException:
@@ -112,7 +119,7 @@ class Loop:
             raise
 
     def _may_start(self, trials: int, deadline: float | None) -> bool:
-        if len(self._running) >= self._workers.places:
+        if len(self._running) >= self._workers.places or self._streak.is_too_long:
             return False
         if self._shared:
             self._company.sweep()
@@ -135,21 +142,6 @@ class Loop:
             with self._interrupts.allowed():
                 time.sleep(LOOK)
         return True
-
-    def _enqueue_repeat(self) -> None:
-        """Have one of the best networks evaluated again; nothing, where no network has a score yet."""
-        estimates = getattr(self._study.sampler, "estimates", None)
-        known = {} if estimates is None else estimates(self._study)
-        ranking = rank_networks(self._study.get_trials(deepcopy=False), self._study.direction, known)
-        running: dict[int, int] = {}
-        for trial in self._open.values():
-            if (first := trial.user_attrs.get(REPEAT)) is not None:
-                running[first["of"]] = running.get(first["of"], 0) + 1
-        chosen = choose_repeat(ranking, running)
-        if chosen is not None:
-            first = chosen.trial.number
-            repeat = {"of": first, "time": len(chosen.scores) + running.get(first, 0)}
-            self._study.enqueue_trial(chosen.trial.params, user_attrs={REPEAT: repeat})
 
     def _start(self) -> None:
         if (
@@ -185,7 +177,8 @@ class Loop:
         else:
             record_result(trial, known)
             self._running[trial.number] = (trial, candidate)
-            self._workers.submit(Task(trial.number, candidate.architecture, candidate.seed))
+            apart = known["inline"] and self._tally.killed[candidate.key] > 0
+            self._workers.submit(Task(trial.number, candidate.architecture, candidate.seed, apart))
             self._watcher.started(trial, candidate)
 
     def _reject(self, trial: Trial, costs: Cost, known: dict[str, Any]) -> bool:
@@ -221,12 +214,10 @@ class Loop:
 
     def _finish(self, outcome: Outcome) -> None:
         trial, candidate = self._running[outcome.number]
-        if self._shared and read_trial(self._study, trial).state.is_finished():
-            # this process was silent for so long (a laptop that slept) that another one has taken the trial's place
-            for other in (trial, *self._waiting.pop(candidate.key, [])):
-                close_interrupted(self._study, other)
-                del self._open[other.number]
-            del self._running[outcome.number]
+        # this process was silent for so long (a laptop that slept) that another one has taken the trial's place
+        lost = self._shared and read_trial(self._study, trial).state.is_finished()
+        if lost or outcome.interrupted:
+            self._close_unevaluated(trial, candidate, outcome.interrupted)
             return
         known = trial.user_attrs[RESULT]
         evaluation = outcome.evaluation
@@ -248,6 +239,19 @@ class Loop:
             else:
                 reason = f"the same network failed as trial {trial.number}"
                 self._tell_failed(other, reason, {**known, "duplicate_of": trial.number})
+
+    def _close_unevaluated(self, trial: Trial, candidate: Candidate, killed: bool) -> None:
+        """Free the place of a trial, and of those that wait for its network."""
+        times = self._tally.killed[candidate.key] + 1 if killed else 0
+        close_interrupted(self._study, trial, times, self._most)
+        for other in (waiting := self._waiting.pop(candidate.key, [])):
+            close_interrupted(self._study, other)
+        for other in (trial, *waiting):
+            del self._open[other.number]
+        del self._running[trial.number]
+        self._count_all()
+        if self._problem.enumerated:
+            enqueue_again(self._study)
 
     def _tell_evaluated(self, trial: Trial, evaluation: Evaluation, known: dict[str, Any]) -> None:
         try:
@@ -286,6 +290,7 @@ class Loop:
         told = self._study.tell(trial, values, state=None if state == TrialState.COMPLETE else state)
         del self._open[trial.number]
         self._tally.add(told)
+        self._streak.add(told)
         if self._shared:
             self._count_all()
         self._watcher.finished(told)

@@ -44,6 +44,11 @@ class StudyOptions(TypedDict, total=False):
             turns with the GPUs.
         workers_per_device: with ``workers="auto"``, processes that share a GPU.
         timeout: seconds after which no new trial starts; None: no limit.
+        trial_timeout: seconds that the evaluation of one candidate may take; then its process is ended and the trial
+            has failed. With ``workers=1`` candidates are therefore evaluated in one other process. None: no limit.
+        max_failures: failed trials in a row after which the study stops; None: it never does.
+        max_interruptions: how often the process may end without a word during one candidate until that is given up;
+            from the second time on the candidate is evaluated in a process of its own. None: it never is.
         storage: URL of an Optuna storage, for several machines; None: a journal file in the output folder.
         study: its name there; None: the command's.
         restart: begin anew: what the folder holds of an earlier run, or the storage under this name, is kept under
@@ -55,6 +60,9 @@ class StudyOptions(TypedDict, total=False):
     workers: int | str
     workers_per_device: int
     timeout: float | None
+    trial_timeout: float | None
+    max_failures: int | None
+    max_interruptions: int | None
     storage: str | None
     study: str | None
     restart: bool
@@ -66,6 +74,9 @@ DEFAULTS: StudyOptions = {
     "workers": 1,
     "workers_per_device": 1,
     "timeout": None,
+    "trial_timeout": None,
+    "max_failures": 10,
+    "max_interruptions": 10,
     "storage": None,
     "study": None,
     "restart": False,
@@ -79,14 +90,18 @@ def complete_options(given: StudyOptions) -> StudyOptions:
 
     Raises:
         TypeError: there is no such option.
-        UserError: the timeout is not a number above 0.
+        UserError: a limit is not a number above 0.
     """
     for name in given:
         if name not in DEFAULTS:
             raise TypeError(f"a study has no option {name!r}; it takes: {', '.join(DEFAULTS)}")
     options: StudyOptions = {**DEFAULTS, **given}
-    if options["timeout"] is not None:
-        check_number("timeout (seconds)", options["timeout"], 0, open_low=True)
+    for limit in ("timeout", "trial_timeout"):
+        if options[limit] is not None:
+            check_number(f"{limit} (seconds)", options[limit], 0, open_low=True)
+    for most in ("max_failures", "max_interruptions"):
+        if options[most] is not None:
+            check_int(most, options[most], 1)
     return options
 
 
@@ -150,13 +165,24 @@ def run_trials(
             storage, options["study"] or name, output, objective.directions, identity, sampler=sampler, pruner=pruner
         )
         stack.callback(close_study, study)
-        close_orphans(study, owner, fresh=True)
+        close_orphans(study, owner, fresh=True, limit=options["max_interruptions"])
         prepare(study)
         progress = Progress(study, objective, trials, note, quiet=options["quiet"])
         try:
-            with progress as watcher, make_workers(evaluator, places, interrupts) as pool:
-                shared = storage is not None
-                loop = Loop(study, owner, problem, objective, pool, watcher, interrupts, shared=shared, confirm=confirm)
+            with progress as watcher, make_workers(evaluator, places, interrupts, options["trial_timeout"]) as pool:
+                loop = Loop(
+                    study,
+                    owner,
+                    problem,
+                    objective,
+                    pool,
+                    watcher,
+                    interrupts,
+                    shared=storage is not None,
+                    confirm=confirm,
+                    max_failures=options["max_failures"],
+                    max_interruptions=options["max_interruptions"],
+                )
                 loop.run(trials, options["timeout"])
         except (KeyboardInterrupt, UserError) as error:
             done = any(is_counted(trial) for trial in study.get_trials(deepcopy=False))

@@ -31,18 +31,27 @@ _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_b
 
 @dataclass(frozen=True)
 class Task:
-    """One evaluation to make; ``number`` is the trial's."""
+    """One evaluation to make.
+
+    Args:
+        number: the trial's.
+        architecture: the network.
+        seed: of its training.
+        apart: in a process of its own, where that is possible: an earlier run ended during it, and nobody knows why.
+    """
 
     number: int
     architecture: NetworkSpec
     seed: int
+    apart: bool = False
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What became of a task: an evaluation, an early stop, or the reason of the failure.
 
-    ``foreign``: the evaluator returned something that is no evaluation at all.
+    ``foreign``: the evaluator returned something that is no evaluation at all. ``interrupted``: somebody has asked the
+    process to end, which says nothing of the candidate.
     """
 
     number: int
@@ -50,6 +59,11 @@ class Outcome:
     stopped: bool = False
     reason: str = ""
     foreign: bool = False
+    interrupted: bool = False
+
+
+class NotPortable(UserError):
+    """The evaluator, or a network, cannot be sent to another process."""
 
 
 class Workers:
@@ -137,13 +151,20 @@ def check_report(step: Any, value: Any) -> tuple[int, float]:
 
 
 class Inline(Workers):
-    """One place, in this process; its torch keeps the threads it has."""
+    """One place, in this process; its torch keeps the threads it has.
+
+    Args:
+        evaluator: evaluates.
+        interrupts: let Ctrl-C through.
+        make_apart: makes the workers, with one place, of tasks that are to run :attr:`~Task.apart`.
+    """
 
     places = 1
 
-    def __init__(self, evaluator: Evaluator, interrupts: Interrupts) -> None:
+    def __init__(self, evaluator: Evaluator, interrupts: Interrupts, make_apart: Callable[[], Workers]) -> None:
         self._evaluator = evaluator
         self._interrupts = interrupts
+        self._make_apart = make_apart
         self._task: Task | None = None
 
     def submit(self, task: Task) -> None:
@@ -154,6 +175,13 @@ class Inline(Workers):
         """Evaluate here and now."""
         task, self._task = self._task, None
         assert task is not None
+        if task.apart:
+            try:
+                with self._make_apart() as workers:
+                    workers.submit(task)
+                    return workers.wait(on_report)
+            except NotPortable:  # then here, as before
+                pass
         home, troubles = os.getcwd(), []
 
         def report(step: int, value: float) -> None:

@@ -18,7 +18,7 @@ from optuna.samplers import RandomSampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
-from synthetic import Synthetic, calls, decisions_and_scores, own_folder, python, read_csv, search, start, wait_for
+from synthetic import Synthetic, calls, decisions_and_scores, own_folder, read_csv, search, start, wait_for
 
 from effnas.search.objective import Accuracy, Pareto
 
@@ -98,25 +98,6 @@ def test_ctrl_c_writes_what_there_is(tmp_path: Path, call: int) -> None:
     search(tmp_path / "whole", whole)
     assert decisions_and_scores(output) == decisions_and_scores(tmp_path / "whole")
     assert sorted(set(calls(log))) == sorted(calls(tmp_path / "others.txt"))
-
-
-def test_a_candidate_that_ends_the_process_again_and_again_is_given_up(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(
-        "from synthetic import Synthetic, search\nfrom pathlib import Path\n"
-        f"search(Path({str(tmp_path / 'out')!r}), Synthetic(trouble='kill', share=0.2), trials=10)\n"
-    )
-    for _ in range(30):
-        process = python([str(script)], tmp_path)
-        process.communicate()
-        if process.returncode == 0:
-            break
-        assert process.returncode == -signal.SIGKILL
-    rows = read_csv(tmp_path / "out" / "trials.csv")
-    failed = [row["reason"] for row in rows if row["state"] == "failed"]
-    assert len(rows) == 10
-    assert failed
-    assert set(failed) == {"interrupted 3 times: it may be what kills the process"}
 
 
 def test_after_the_timeout_nothing_is_started(tmp_path: Path) -> None:

@@ -272,7 +272,7 @@ def test_all_fail(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"no training has a result \(35 failed\); the first reason: EvaluationError: loss is not"
     ):
-        ablate(tmp_path, Truth(str(tmp_path / "calls.txt"), broken="small"))
+        ablate(tmp_path, Truth(str(tmp_path / "calls.txt"), broken="small"), max_failures=None)
     assert len(read_csv(tmp_path / "out" / "ablation.csv")) == 7
 
 
