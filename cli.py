@@ -12,29 +12,19 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from .commandline.commands import COMMANDS
-from .commandline.help import write_command_help, write_overview
-from .commandline.run import find_options, run_command
-from .space.errors import UserError, unknown
-
+#: The commands are imported where they are used, inside ``main``: Ctrl-C during imports ends as at any other time.
 _COMPLETION = ("-sc", "--shell-completion")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
-    name = words[0] if words and words[0] in COMMANDS else None
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):  # no stream of text
             # a terminal that lacks a character, or a name that is no text: escaped, after hours of work
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        _main(words)
-        sys.stdout.flush()
-        return 0
-    except UserError as error:
-        print(f"effnas{f' {name}' if name else ''}: error: {error}", file=sys.stderr)
-        return 2
+        return _report(words)
     except KeyboardInterrupt:
         print("interrupted; run the same command again to continue", file=sys.stderr)
         return 130
@@ -49,7 +39,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
+def _report(words: list[str]) -> int:
+    """Run the words; a mistake in them is one message."""
+    from .commandline.commands import COMMANDS
+    from .space.errors import UserError
+
+    try:
+        _main(words)
+        sys.stdout.flush()
+        return 0
+    except UserError as error:
+        name = f" {words[0]}" if words and words[0] in COMMANDS else ""
+        print(f"effnas{name}: error: {error}", file=sys.stderr)
+        return 2
+
+
 def _main(words: list[str]) -> None:
+    from .commandline.commands import COMMANDS
+    from .commandline.help import write_overview
+    from .space.errors import UserError, unknown
+
     if not words:
         raise UserError(f"a command is needed: {', '.join(COMMANDS)}; see effnas --help")
     first, rest = words[0], words[1:]
@@ -70,6 +79,10 @@ def _main(words: list[str]) -> None:
 
 
 def _main_command(name: str, words: list[str]) -> None:
+    from .commandline.commands import COMMANDS
+    from .commandline.help import write_command_help
+    from .commandline.run import find_options, run_command
+
     if any(word in _COMPLETION for word in words):
         return _complete([word for word in words if "=" in word])
     command, options = COMMANDS[name], find_options(name, words)

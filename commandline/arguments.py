@@ -1,4 +1,4 @@
-"""From what the user typed to what Hydra reads: ``--flag value`` becomes ``flag=value``, quoted where needed."""
+"""What the user typed, sorted: Hydra's flags, flags of ours (``--flag value`` is ``flag=value``), overrides."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
-from pathlib import Path
 
-from ..space.errors import UserError, check_choice, unknown
+from ..space.errors import UserError, check_choice
+from .near import unknown_option
 from .options import Options
 
 #: Hydra's flags that are let through, the short form of each, and what its value may be (None: it takes none; ():
 #: anything). All of them only choose or show a configuration, or run the jobs of one. Hydra's parser never sees another
-#: word that it could take for a flag: see :func:`write_hydra_words`.
+#: word that it could take for a flag: see :func:`~effnas.commandline.hydra_words.write_hydra_words`.
 HYDRA_FLAGS: dict[str, tuple[str, tuple[str, ...] | None]] = {
     "--multirun": ("-m", None),  # a sweep
     "--run": ("-r", None),  # one job, as without it
@@ -48,6 +48,7 @@ class Arguments:
     hydra: dict[str, str | None] = field(default_factory=dict)
     overrides: list[tuple[str, str | None]] = field(default_factory=list)
     words: list[str] = field(default_factory=list)
+    flags: list[str] = field(default_factory=list)  # keys of the overrides that were typed as --flag
 
 
 def scan_words(words: Sequence[str]) -> tuple[dict[str, str | None], dict[str, str]]:
@@ -68,7 +69,7 @@ def scan_words(words: Sequence[str]) -> tuple[dict[str, str | None], dict[str, s
         elif name.startswith("--"):
             chosen[name.lstrip("-")] = following
     for flag in ("--config-dir", "--config-path"):
-        if flag in hydra and not Path(str(hydra[flag])).is_dir():
+        if hydra.get(flag) and not os.path.isdir(str(hydra[flag])):
             raise UserError(f"{flag}: no such folder: {hydra[flag]}")
     return hydra, chosen
 
@@ -100,11 +101,12 @@ def parse_words(words: Sequence[str], options: Options) -> Arguments:
                 value = rest.pop(0) if rest and rest[0].lower() in ("true", "false") else "true"
             elif value is None and (not rest or _is_flag(rest[0])):
                 if name not in options.names():
-                    raise unknown("option", word, [f"--{name.replace('_', '-')}" for name in options.names()])
+                    raise unknown_option(word, options.names())
                 raise UserError(f"{word} needs a value: {word} VALUE or {name}=VALUE")
             elif value is None:
                 value = rest.pop(0)
             arguments.overrides.append((name, value))
+            arguments.flags.append(name)
         elif several and equals and "/" in head and os.path.isfile(word):  # of a sweep: runs/seed=1/baseline.yaml
             arguments.words.append(word)
         elif match := _OVERRIDE.fullmatch(word):
@@ -152,54 +154,3 @@ def _hydra_value(flag: str, value: str | None, rest: list[str]) -> str | None:
     if accepted:
         check_choice(flag, value, accepted)
     return value
-
-
-def write_hydra_words(arguments: Arguments, options: Options) -> list[str]:
-    """The words for Hydra's own parser: flags first, because it takes no flag after an override.
-
-    A flag is written in one word with its value and everything else as ``key=value``, so that no value can pass for a
-    flag.
-
-    A value that Hydra's grammar cannot read (``a=b``, parentheses, ``~``, accents) is quoted, so that it means itself.
-    A comma is a sweep with ``-m``; without, it belongs to the value, where one option can hold several.
-
-    Raises:
-        UserError: brackets or quotes that do not close, or several values without ``-m`` where one is expected.
-    """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.core.override_parser.types import Quote, QuotedString, ValueType
-    from hydra.errors import HydraException
-
-    parser = OverridesParser.create()
-    multirun = "--multirun" in arguments.hydra
-    groups = [group.name for group in options.groups]
-    known = options.by_name()
-    overrides, fixed = [], []
-    for key, value in arguments.overrides:
-        if value is None:
-            overrides.append(key)
-            continue
-        text, quoted = f"{key}={value}", QuotedString(value, Quote.single).with_quotes()
-        try:
-            parsed = parser.parse_override(text)
-        except HydraException as error:
-            if value[:1] in ("[", "{", "'", '"', "$"):
-                raise UserError(f"{text!r} cannot be read: {error}") from error
-            text = f"{key}={quoted}"
-            parsed = parser.parse_override(text)
-        if parsed.value_type is ValueType.SIMPLE_CHOICE_SWEEP and not multirun:
-            default = known[key].default if key in known else None
-            if key in groups or isinstance(default, bool | int | float):
-                raise UserError(f"{key} takes one value, got {value!r}; to run one job for each, add -m")
-            text = f"{key}=[{value}]" if isinstance(default, list) else f"{key}={quoted}"
-        elif multirun and not parsed.is_sweep_override() and not parsed.is_hydra_override():
-            fixed.append(parsed.key_or_group)
-        overrides.append(text)
-    if arguments.words and options.positional is not None:
-        name, words = options.positional.name, arguments.words
-        overrides.append(f"{name}=[{','.join(QuotedString(word, Quote.single).with_quotes() for word in words)}]")
-        fixed += [name] if multirun else []
-    if fixed:  # a job's folder is named by what differs between the jobs
-        overrides.append(f"hydra.job.config.override_dirname.exclude_keys=[{','.join(fixed)}]")
-    flags = [flag if value is None else f"{flag}={value}" for flag, value in arguments.hydra.items()]
-    return [*flags, *overrides]

@@ -9,7 +9,8 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 
 from ..space.errors import UserError
-from .arguments import HYDRA_FLAGS, SHORT_FLAGS, Arguments, parse_words, write_hydra_words
+from .annotations import read_kinds
+from .arguments import HYDRA_FLAGS, SHORT_FLAGS, Arguments, parse_words
 from .commands import COMMANDS
 from .help import list_flags
 from .options import Options
@@ -32,6 +33,8 @@ def list_candidates(
         options_of: a command's options, given the words after it.
         query: asks Hydra.
     """
+    from .hydra_words import write_hydra_words
+
     typed = line.split()[1:]
     word = typed.pop() if typed and not line[-1].isspace() else ""
     if not typed:
@@ -47,7 +50,8 @@ def list_candidates(
         if prefix is None:
             return []
         arguments = parse_words(before[:-1] if prefix else before, options)
-        hydra = [w for w in write_hydra_words(arguments, options) if not any(c.isspace() for c in w)]
+        kinds = read_kinds(COMMANDS[name].run, options)
+        hydra = [w for w in write_hydra_words(arguments, options, kinds) if not any(c.isspace() for c in w)]
     except UserError:  # something before the cursor is wrong; the command itself will say what
         return []
     ours = {name.partition(".")[0] for name in options.names()} | {"hydra"}
@@ -99,8 +103,9 @@ def answer_shell(words: Sequence[str]) -> None:
         return
 
     def query(name: str, before: list[str], word: str) -> list[str]:
-        folders = [word for word in before if word.startswith("--config-")]
-        overrides = [word for word in before if "=" in word and not word.startswith("-")]
+        from .hydra_words import split_flags
+
+        folders, overrides = split_flags(before)
         os.environ["COMP_LINE"] = " ".join(["effnas", *overrides, word])
         answer = io.StringIO()
         with (

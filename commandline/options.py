@@ -5,10 +5,12 @@ A trailing comment says what a key is; the comment that opens a file says what t
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import yaml
@@ -16,6 +18,8 @@ import yaml
 from ..space.errors import UserError, unknown
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
+#: Levels of lists and mappings in a file or a value.
+MAX_NESTED = 100
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -31,13 +35,20 @@ class Option:
 
 @dataclass(frozen=True)
 class Group:
-    """One group of the defaults list: the choice in force, the choices there are, the options of the one in force."""
+    """One group of the defaults list: the choice in force, the choices there are, the options of the one in force.
+
+    ``target`` is the class that the choice names, ``whole`` whether the options are all that it has: a choice that
+    extends others has more. ``optional``: its default is null.
+    """
 
     name: str
     choice: str | None
     choices: tuple[str, ...]
     comment: str
     options: tuple[Option, ...]
+    target: str = ""
+    whole: bool = True
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,12 +73,17 @@ class Positional:
 
 @dataclass(frozen=True)
 class Options:
-    """All that a command accepts, as far as its YAML files say it."""
+    """All that a command accepts, as far as its YAML files say it.
+
+    ``folders`` is where the choices of groups are; ``whole`` is false where more of them may be elsewhere.
+    """
 
     summary: str
     own: tuple[Option, ...]
     groups: tuple[Group, ...]
     positional: Positional | None = None
+    folders: tuple[Path, ...] = ()
+    whole: bool = True
 
     def by_name(self) -> dict[str, Option]:
         """Every option, those of the groups with dotted names (``training.epochs``)."""
@@ -90,19 +106,21 @@ def read_options(
         positional: handed on.
 
     Raises:
-        UserError: there is no such config, or a file is not YAML.
+        UserError: there is no such config, or a file is not YAML, or no mapping.
     """
     path = _find(config, folders)
     if path is None:
         raise unknown("--config-name", config, list_choices("", folders))
     own: dict[str, Option] = {}
     groups: dict[str, tuple[str | None, str]] = {}
-    _read_primary(path, folders, own, groups)
+    whole = _read_primary(path, folders, own, groups)
     return Options(
         summary=_opening_comment(path),
         own=tuple(own.values()),
         groups=tuple(_group(name, *groups[name], folders, chosen) for name in groups),
         positional=positional,
+        folders=tuple(folders),
+        whole=whole,
     )
 
 
@@ -111,16 +129,22 @@ def list_choices(group: str, folders: Sequence[Path]) -> tuple[str, ...]:
     return tuple(sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")}))
 
 
+def has_choice(group: str, choice: str, folders: Sequence[Path]) -> bool:
+    """Whether ``group=choice`` names a file of the folders."""
+    return ".." not in choice and _find(f"{group}/{choice}", folders) is not None
+
+
 def _find(name: str, folders: Sequence[Path]) -> Path | None:
     files = (folder / f"{name.removesuffix('.yaml')}.yaml" for folder in folders)
-    return next((file for file in files if file.is_file()), None)
+    return next((file for file in files if os.path.isfile(file)), None)  # a Path's raises where a name is too long
 
 
 def _read_primary(
     path: Path, folders: Sequence[Path], own: dict[str, Option], groups: dict[str, tuple[str | None, str]]
-) -> None:
-    """Add what ``path`` defines, after what the configs that it extends define."""
+) -> bool:
+    """Add what ``path`` defines, after what the configs that it extends define; False where Hydra may know of more."""
     lines, root = _compose(path)
+    whole = not any("searchpath" in line for line in lines)
     for key, value in _items(root):
         if key.value != "defaults" or not isinstance(value, yaml.SequenceNode):
             continue
@@ -128,25 +152,31 @@ def _read_primary(
             if isinstance(entry, yaml.ScalarNode):
                 base = _find(entry.value.strip("/"), folders) if entry.value != "_self_" else None
                 if base is not None and base != path:
-                    _read_primary(base, folders, own, groups)
+                    whole &= _read_primary(base, folders, own, groups)
             for group, choice in _items(entry):
                 name = group.value.removeprefix("optional ").removeprefix("override ").strip("/ ")
                 if "@" in name or name.startswith("hydra/") or not isinstance(choice, yaml.ScalarNode):
+                    whole = False
                     continue
                 comment = _comment(lines, choice.end_mark) or groups.get(name, (None, ""))[1]
                 groups[name] = (None if choice.tag.endswith(":null") else choice.value, comment)
     for option in _options(lines, root, skip=("defaults", "hydra")):
         own[option.name] = option
+    return whole
 
 
 def _group(name: str, choice: str | None, comment: str, folders: Sequence[Path], chosen: Mapping[str, str]) -> Group:
     wanted = chosen.get(name, choice)
     path = _find(f"{name}/{wanted}", folders) if wanted else None
-    options: tuple[Option, ...] = ()
-    if path is not None:
-        lines, root = _compose(path)
-        options = tuple(_options(lines, root, name.replace("/", ".") + ".", skip=("defaults",)))
-    return Group(name, wanted, list_choices(name, folders), comment, options)
+    choices = list_choices(name, folders)
+    if path is None:
+        return Group(name, wanted, choices, comment, (), whole=False, optional=choice is None)
+    lines, root = _compose(path)
+    found = {key.value: value for key, value in _items(root)}
+    options = _options(lines, root, name.replace("/", ".") + ".", skip=("defaults",))
+    target = str(found["_target_"].value) if "_target_" in found else ""
+    whole = "defaults" not in found
+    return Group(name, wanted, choices, comment, tuple(options), target, whole, optional=choice is None)
 
 
 def _options(
@@ -172,11 +202,28 @@ def _items(node: yaml.Node | None) -> Iterator[tuple[yaml.ScalarNode, yaml.Node]
 def _compose(path: Path) -> tuple[list[str], yaml.Node | None]:
     try:
         text = path.read_text(encoding="utf-8")
-        return text.splitlines(), yaml.compose(text, Loader=_LOADER)
+        if _is_nested(text):
+            raise RecursionError
+        root = yaml.compose(text, Loader=_LOADER)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from error
+    except RecursionError:
+        raise UserError(f"{path}: not a configuration: nested too deeply") from None
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not valid YAML: {describe_yaml_problem(error)}") from error
+    if not isinstance(root, yaml.MappingNode | NoneType):
+        kind = "a list" if isinstance(root, yaml.SequenceNode) else "one value"
+        raise UserError(f"{path}: a configuration is a mapping of settings, KEY: VALUE, got {kind}")
+    return text.splitlines(), root
+
+
+def _is_nested(text: str) -> bool:
+    """Whether a text is nested more deeply than any configuration: the C library would take the process down."""
+    depth = deepest = 0
+    for sign in re.findall(r"[\[\]{}]", text):
+        depth += 1 if sign in "[{" else -1
+        deepest = max(deepest, depth)
+    return deepest > MAX_NESTED or any(len(start) > 4 * MAX_NESTED for start in re.findall(r"^[ ?:-]+", text, re.M))
 
 
 def describe_yaml_problem(error: yaml.YAMLError) -> str:

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from ..space.errors import UserError, unknown
-from .arguments import parse_words, scan_words, write_hydra_words
+from .annotations import read_kinds
+from .arguments import parse_words, scan_words
 from .commands import COMMANDS, Command
 from .options import CONF, Options, read_options
 
@@ -57,7 +58,9 @@ def run_command(name: str, words: Sequence[str], options: Options) -> None:
                 raise  # the other jobs of the sweep still run
             raise _JobFailed from error
 
-    composed = write_hydra_words(arguments, options)
+    from .hydra_words import write_hydra_words  # needs Hydra, and --help does not
+
+    composed = write_hydra_words(arguments, options, read_kinds(command.run, options))
     if os.environ.get("RANK", "0") != "0":  # torchrun's: the folder is the first process's
         composed.append("hydra.output_subdir=null")
     call_hydra(command, composed, job, failed)
@@ -87,21 +90,24 @@ def call_hydra(
     _store(command, complete="-sc" not in words)
     traceback_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
     start = hydra.main(config_path=str(CONF), config_name=command.config, version_base="1.3")(job)
-    told = io.StringIO() if any(word.startswith("--cfg=") for word in words) else sys.stderr
+    shown = io.StringIO() if any(word.startswith("--cfg=") for word in words) else sys.stderr
     try:
-        with _as_program(words), contextlib.redirect_stderr(told):
+        with _as_program(words), contextlib.redirect_stderr(shown):
             start()
     except SystemExit as end:  # Hydra's for --cfg job --package=NAME, which it tells on standard error
-        if end.code and isinstance(told, io.StringIO):
-            raise UserError(told.getvalue().strip()) from None
+        if end.code and isinstance(shown, io.StringIO):
+            raise UserError(shown.getvalue().strip()) from None
         raise
     except (_JobFailed, Exception) as error:
         causes: Mapping[str, BaseException] = failed or {"": error}
         texts = []
         for job_name, cause in causes.items():
             text = explain_error(cause, in_job=bool(failed))
-            if text is None:
+            if text is None and failed:
                 raise cause from cause.__cause__
+            if text is None:  # settings that Hydra itself stumbles over
+                told = next(iter(str(cause).splitlines()), "")
+                text = f"the configuration cannot be composed: {type(cause).__name__}: {told:.200}"
             if traceback_wanted:
                 traceback.print_exception(cause)
             texts.append(f"{job_name}: {text}" if job_name else text)

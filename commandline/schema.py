@@ -6,7 +6,7 @@ A parameter's name, type and default are the option's; YAML repeats the default 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import field, make_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -133,6 +133,8 @@ def _argument(parameter: inspect.Parameter, value: Any) -> Any:
         return value
     if not _is_made(parameter):
         return OmegaConf.to_container(value, resolve=True)
+    if "_target_" not in value and not any(get_origin(kind) is Mapping for kind in _kinds(parameter)):
+        raise UserError(f"{parameter.name}: names no class; its YAML file needs `_target_: MODULE.NAME`")
     if get_origin(_makers(parameter)[0]) is Callable:
         return instantiate(value, _convert_="all", _partial_=True)
     return instantiate(value, _convert_="all")

@@ -85,6 +85,10 @@ DEFAULTS: StudyOptions = {
 }
 
 
+#: No study has more; a number beyond is a slip, and too large a one is no number for progress to count with.
+MOST_TRIALS = 100_000_000
+
+
 def complete_options(given: StudyOptions) -> StudyOptions:
     """The options with :data:`DEFAULTS` for those that are not given.
 
@@ -146,7 +150,7 @@ def run_trials(
         UserError: as :func:`~effnas.search.job.run_search`.
         KeyboardInterrupt: after Ctrl-C, when everything is written.
     """
-    check_int("trials", trials, 1)
+    check_int("trials", trials, 1, MOST_TRIALS)
     check_int("confirm (less than trials)", confirm, 0, trials - 1)
     if confirm and len(objective.directions) > 1:
         raise UserError(f"confirm must be 0 with several objectives ({', '.join(objective.names)}), got {confirm}")

@@ -154,15 +154,21 @@ class Grid:
     # -- the ratios ----------------------------------------------------------------------------------
 
     def _axes(self) -> list[list[float]]:
-        axes = [_axis(name, getattr(self, name), self.step) for name in NAMES]
+        """The values of each coefficient; they are counted before they are made."""
+        spans = {name: _span(name, getattr(self, name)) for name in NAMES}
         if self.ratio == "solved":
-            axes[NAMES.index(self.solve)] = [getattr(self, self.solve)[0]]
-        count, most = math.prod(map(len, axes)), MOST if self.ratio == "nominal" else MOST_NETWORKS
+            spans[self.solve] = (spans[self.solve][0],) * 2
+        counts = [_count(*span, self.step) for span in spans.values()]
+        count, most = math.prod(counts), MOST if self.ratio == "nominal" else MOST_NETWORKS
         if count > most:
+            many = f"{count:,}" if max(counts) <= MOST else f"more than {MOST:,}"
             raise UserError(
-                f"step {self.step:g} makes {count:,} combinations; at most {most:,} are allowed: use a larger step"
+                f"step {self.step:g} makes {many} combinations; at most {most:,} are allowed: use a larger step"
             )
-        return axes
+        return [
+            [round(low + i * self.step, 9) for i in range(n)]
+            for (low, _), n in zip(spans.values(), counts, strict=True)
+        ]
 
     def _ratios(self, scaled: Scaled | None, measure: Measure | None) -> dict[Coefficients, float]:
         combinations = [Coefficients(*values) for values in itertools.product(*self._axes())]
@@ -254,12 +260,17 @@ def solve(scaled: Scaled, point: Coefficients, name: str, low: float, high: floa
     return at(min(max(exact, start), max(start, end)))
 
 
-def _axis(name: str, span: Any, step: float) -> list[float]:
+def _span(name: str, span: Any) -> tuple[float, float]:
     if not isinstance(span, Sequence) or isinstance(span, str) or len(span) != 2:
-        raise UserError(f"{name} must be a range of two numbers such as [1.0, 1.4], got {span!r}")
+        raise UserError(f"{name} must be a range of two numbers such as [1.0, 1.4], got {span!r:.100}")
     low, high = span
     check_number(f"{name}: lowest value", low, 1, 10)
     check_number(f"{name}: highest value", high, 1, 10)
     if high < low:
         raise UserError(f"{name} must be a range from low to high, got [{low:g}, {high:g}]")
-    return [round(low + i * step, 9) for i in range(math.floor((high - low) / step + 1e-9) + 1)]
+    return low, high
+
+
+def _count(low: float, high: float, step: float) -> int:
+    """How many values there are from ``low`` to ``high``; a million where there are more."""
+    return math.floor(min((high - low) / step, MOST) + 1e-9) + 1

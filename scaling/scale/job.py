@@ -28,7 +28,7 @@ from .report import write_scale
 MAX_FAMILY = 1000
 #: Timed passes of a network when latency is a target: about a dozen networks are measured.
 LATENCY_REPEATS = 20
-_RANGE = re.compile(r"(-?[0-9]+)\.\.(-?[0-9]+)")
+_RANGE = re.compile(r"(-?[0-9]{1,9})\.\.(-?[0-9]{1,9})")
 
 
 def run_scale(
@@ -229,7 +229,7 @@ def _family(value: object) -> list[float]:
         if match := _RANGE.fullmatch(value.strip()):
             first, last = int(match[1]), int(match[2])
             if not -100 <= first <= last <= 100:
-                raise UserError(f"{rule}, a range rising within -100..100, got {value!r}")
+                raise UserError(f"{rule}, a range rising within -100..100, got {value!r:.100}")
             return [float(phi) for phi in range(first, last + 1)]
         try:
             value = [float(part) for part in value.strip().strip("[]").split(",")]

@@ -94,6 +94,8 @@ def read_weights(path: str | Path, network: BuiltNetwork | None = None) -> Weigh
         UserError: no such file, not a checkpoint, truncated, more than data in it, names of no known format, or the
             network of another builder.
     """
+    if not isinstance(path, str | Path):
+        raise UserError(f"weights: must be a file's path, got {path!r:.60}")
     path = Path(path).expanduser()
     tensors, facts, entry = read_tensors(path)
     architecture = _read_architecture(path, facts, network)

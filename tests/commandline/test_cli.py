@@ -17,9 +17,12 @@ import pytest
 
 from effnas import __version__
 from effnas.cli import main
-from effnas.commandline.arguments import HYDRA_FLAGS, REFUSED_FLAGS, parse_words, scan_words, write_hydra_words
+from effnas.commandline.annotations import is_text, number_kind, read_annotations
+from effnas.commandline.arguments import HYDRA_FLAGS, REFUSED_FLAGS, parse_words, scan_words
 from effnas.commandline.commands import COMMANDS
+from effnas.commandline.hydra_words import write_hydra_words
 from effnas.commandline.options import CONF, read_options
+from effnas.commandline.schema import read_parameters
 from effnas.scaling.scale.job import run_scale
 
 MINE = """\
@@ -57,7 +60,7 @@ def words(mine: Path, *typed: str) -> list[str]:
     """What Hydra gets for what was typed after the command, with the configuration of the fixture."""
     _hydra, chosen = scan_words(typed)
     options = read_options("mine", [CONF, mine], chosen)
-    return write_hydra_words(parse_words(typed, options), options)
+    return write_hydra_words(parse_words(typed, options), options, {})
 
 
 # -- options from the comments of YAML files ---------------------------------------------------------
@@ -116,7 +119,7 @@ def test_every_option_has_its_line_of_help(command: str) -> None:
         ("phi=3", ["phi=3"]),
         ("--phi -1.5", ["phi=-1.5"]),
         ("--nested.deep x", ["nested.deep=x"]),
-        ("--target-macs=4e8", ["target_macs=4e8"]),
+        ("--nested.deep=4e8", ["nested.deep=4e8"]),
         ("--colour blue", ["colour=blue"]),
         ("--verbose", ["verbose=true"]),
         ("--verbose phi=3", ["verbose=true", "phi=3"]),
@@ -151,6 +154,58 @@ def test_quoted_values_reach_the_configuration_unchanged(mine: Path) -> None:
     for value in ("a=b", "it's", "(\\", r"a\'b=", "x,y", "~\\\\", r"C:\a\b", "a#b", 'say "x"'):
         (text,) = words(mine, f"nested.deep={value}")
         assert OverridesParser.create().parse_override(text).value() == value
+
+
+@pytest.mark.parametrize(
+    ("typed", "value"),
+    [
+        ("2020", "2020"),
+        ("1_000", "1_000"),
+        ("1e5", "1e5"),
+        ("true", "true"),
+        ("[new] photos", "[new] photos"),
+        ("[new]", "[new]"),
+        ("{a}", "{a}"),
+        ("a=b", "a=b"),
+        ("a,b", "a,b"),
+        ("it's", "it's"),
+        ("'a b'", "a b"),
+        ("null", None),
+        ("", ""),
+        ("range(1,2)", "range(1,2)"),
+    ],
+)
+def test_text_means_itself(typed: str, value: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+
+    @functools.wraps(run_scale)
+    def keep(**options: Any) -> None:
+        seen.update(options)
+
+    monkeypatch.setattr("effnas.scaling.scale.job.run_scale", keep)
+    assert main(["scale", f"--preset={typed}", f"hydra.run.dir={tmp_path}"]) == 0
+    assert seen["preset"] == value
+
+
+def test_text_means_itself_in_a_sweep(mine: Path) -> None:
+    options = read_options("mine", [CONF, mine], {})
+    typed = parse_words(["-m", "nested.deep=2020,1_000,a"], options)
+    got = write_hydra_words(typed, options, {"nested.deep": frozenset(["str", "Path", "None"])})
+    assert got == ["--multirun", "nested.deep='2020','1_000','a'"]
+
+
+def test_types_are_read_without_importing() -> None:
+    for command in COMMANDS.values():
+        parameters = read_parameters(command.load_run())
+        kinds = read_annotations(f"effnas.{command.run}")
+        assert parameters.keys() <= kinds.keys()
+        for name, parameter in parameters.items():
+            alone = number_kind(kinds[name])
+            assert alone is None or alone in str(parameter.annotation), name
+    assert number_kind(read_annotations("effnas.evaluate.data.ImageData")["holdout"]) == "float"
+    assert is_text(read_annotations("effnas.evaluate.data.ImageData")["path"])
+    assert number_kind(read_annotations("effnas.evaluate.train.recipe.Training")["epochs"]) == "int"
+    assert read_annotations("optuna.samplers.TPESampler") == {}
 
 
 def test_a_comma_is_a_sweep_with_multirun_and_folders_are_named_by_it(mine: Path) -> None:
@@ -403,6 +458,22 @@ def test_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert capsys.readouterr().err == "interrupted; run the same command again to continue\n"
 
 
+def test_interrupted_while_it_is_imported() -> None:
+    code = (
+        "import builtins, sys; from effnas.cli import main\n"
+        "real = builtins.__import__\n"
+        "def slow(name, *rest):\n"
+        "    if name.endswith(sys.argv[1]): raise KeyboardInterrupt\n"
+        "    return real(name, *rest)\n"
+        "builtins.__import__ = slow\n"
+        "raise SystemExit(main(['scale', '--phi', '1']))"
+    )
+    for module in ("commandline.commands", "yaml", "hydra"):
+        done = subprocess.run([sys.executable, "-c", code, module], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (130, "")
+        assert done.stderr == "interrupted; run the same command again to continue\n"
+
+
 def test_a_bug_shows_its_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -418,10 +489,10 @@ def test_full_error_shows_the_traceback_of_a_mistake_too(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-    assert main(["scale", "--phi", "abc"]) == 2
+    assert main(["scale", "--phi", "101"]) == 2
     captured = capsys.readouterr()
     assert "Traceback" in captured.err
-    assert captured.err.endswith("effnas scale: error: phi must be a number, got 'abc'\n")
+    assert captured.err.endswith("effnas scale: error: phi must be in [-100, 100], got 101.0\n")
     assert os.environ["HYDRA_FULL_ERROR"] == "1"
 
 

@@ -9,6 +9,7 @@ import pytest
 from hydra.utils import get_object
 
 from effnas.cli import main
+from effnas.commandline.commands import COMMANDS
 from effnas.commandline.errors import find_moved
 from effnas.search.storage import open_study
 
@@ -26,18 +27,61 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("scale --phi", ["--phi needs a value", "phi=VALUE"]),
     ("scale --phi --json", ["--phi needs a value"]),
     ("scale --jsn", ["unknown '--jsn'. Did you mean '--json'?"]),
-    ("scale --target-mac 4e8", ["unknown 'target_mac'. Did you mean 'target_macs'?"]),
+    (
+        "scale --target-mac 4e8",
+        ["unknown '--target-mac'. Did you mean '--target-macs' or ", "For all of them see --help"],
+    ),
     ("scale +phii=3", ["unknown '+phii'. Did you mean 'phi'?"]),
     ("scale phi=[1,2", ["'phi=[1,2' cannot be read"]),
     ("scale phi=${size}", ["phi", "interpolation", "'size' not found"]),
     ("scale --phi three", ["phi must be a number, got 'three'"]),
-    ("scale --phi 1,2", ["phi must be a number, got '1,2'", "add -m"]),
+    ("scale --phi 1,2", ["phi takes one value, got '1,2'", "add -m"]),
     ("scale phi=range(1,3)", ["phi=range(1,3)", "--multirun"]),
     ("scale phi=1 explain=maybe", ["explain must be true or false, got 'maybe'"]),
     ("search seed=0,1", ["seed takes one value, got '0,1'", "add -m"]),
     ("search --algorithm random,tpe", ["algorithm takes one value", "add -m"]),
-    ("search data.pth=images", ["unknown 'data.pth'. Did you mean 'data.path'?", "data.limit"]),
+    ("search data.pth=images", ["option: unknown 'data.pth'. Did you mean 'data.path'", "see --help"]),
     ("search hydra.run.dri=out", ["unknown 'hydra.run.dri'. Did you mean 'hydra.run.dir'?"]),
+    # -- groups and keys -------------------------------------------------------------------------------
+    ("search pruner=0.5", ["pruner: unknown '0.5'. Choose one of: hyperband, median, none"]),
+    ("search pruner=true", ["pruner: unknown 'true'"]),
+    ("search pruner=[1,1]", ["pruner takes the name of one choice: hyperband, median, none"]),
+    ("search pruner={a:1}", ["pruner takes the name of one choice", "its options are pruner.KEY"]),
+    ("search space=5", ["space: unknown '5'. Choose one of: accel_nasbench, mnasnet"]),
+    ("search space=null", ["space cannot be null; choose one of: accel_nasbench"]),
+    ("search space=../search", ["space: unknown '../search'"]),
+    ("search FOLDER space=list", ["list.yaml: a configuration is a mapping of settings, KEY: VALUE, got a list"]),
+    ("search FOLDER space=bare", ["space: names no class", "_target_"]),
+    ("search FOLDER space=deep", ["deep.yaml: not a configuration: nested too deeply"]),
+    ("search FOLDER --config-name null_group", ["space is missing: give it with space=VALUE"]),
+    ("search -m space=tiny,magic", ["space: unknown 'magic'"]),
+    ("search hydra=null", ["hydra: Hydra's settings are given one by one, like hydra.run.dir=DIR"]),
+    ("search ~hydra", ["~hydra: Hydra's settings are given one by one"]),
+    ("search hydra.verbose=5", ["the configuration cannot be composed"]),
+    ("search ~data=[]", ["~data: data is an option of the command and stays; give it a value, data=VALUE"]),
+    ("search ~json", ["~json: json is an option of the command and stays"]),
+    ("search ~trials", ["~trials: trials is an option of the command and stays"]),
+    ("train ~seed", ["~seed: seed is an option of the command and stays"]),
+    ("search threads.=1", ["'threads.' is not an option"]),
+    ("search space..a=1", ["'space..a' is not an option"]),
+    ("cam weights=5", ["weights: must be a file's path, got 5"]),
+    ("transfer data=5", ["data is set entry by entry: +data.NAME.KEY=VALUE"]),
+    ("search --max-macs 5M", ["unknown '--max-macs'. Did you mean '--objective.max-macs'"]),
+    ("train --trails 3", ["unknown '--trails'. Did you mean '--threads'? For all of them see --help"]),
+    ("train seed=abc", ["seed must be a whole number, got 'abc'"]),
+    ("train training.epochs=ten", ["training.epochs must be a whole number, got 'ten'"]),
+    (f"search timeout={'9' * 400}", ["timeout must be a number, got 9999", "..."]),
+    (f"scale --phi {'9' * 5000}", ["phi must be a finite number, got inf"]),
+    (f"scale --family 0..{'9' * 5000}", ["family must be a range like 0..7"]),
+    (f"scale coefficients={'[' * 3000} phi=1", ["coefficients: more than 100 brackets in a value"]),
+    (f"scale --config-name {'x' * 300}", ["--config-name: unknown 'xxx"]),
+    (f"scale --config-dir {'x' * 300}", ["--config-dir: no such folder: xxx"]),
+    (f"search space={'x' * 300}", ["space: unknown 'xxx"]),
+    # -- sweeps ----------------------------------------------------------------------------------------
+    ("scale -m phi=range(0,1e9)", ["the sweep has 1,000,000,000 jobs; at most 10,000 are run at once"]),
+    ("scale -m phi=range(0,9) depth_rounding=glob(*)", ["the sweep has no jobs"]),
+    ("scale -m phi=range(0,9,0)", ["phi: a range needs a start, a stop and a step that is not 0"]),
+    ("scale -m phi=interval(0,1)", ["phi: an interval has no end of values"]),
     # -- Hydra's own flags -----------------------------------------------------------------------------
     ("scale --config-dir nowhere", ["--config-dir: no such folder: nowhere"]),
     ("scale --config-dir", ["--config-dir needs a value"]),
@@ -58,7 +102,7 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("search FOLDER --config-name open", ["space.width is missing", "space.width=VALUE"]),
     # -- effnas search ---------------------------------------------------------------------------------
     ("search --trials many", ["trials must be a whole number, got 'many'"]),
-    ("search --trials 0", ["trials must be at least 1, got 0"]),
+    ("search --trials 0", ["trials must be between 1 and 100000000, got 0"]),
     ("search --workers 0", ["workers must be", "got 0"]),
     ("search --timeout -1", ["timeout", "got -1"]),
     ("search --space tini", ["space: unknown 'tini'. Did you mean 'tiny'?", "accel_nasbench, mnasnet"]),
@@ -93,12 +137,14 @@ MISTAKES: list[tuple[str, list[str]]] = [
     (f"{GRID} --tolerance -1", ["tolerance must be in [0, inf], got -1"]),
     (f"{GRID} --step 0", ["step must be in (0, 1], got 0"]),
     (f"{GRID} --step 0.0001", ["combinations; at most 1,000,000 are allowed: use a larger step"]),
+    (f"{GRID} --step 1e-9", ["makes more than 1,000,000 combinations; at most 1,000,000 are allowed"]),
+    (f"{GRID} --step 1e-300 --ratio solved", ["makes more than 1,000,000 combinations; at most 20,000 are allowed"]),
     (f"{GRID} alpha=[0.5,1.2]", ["alpha: lowest value must be in [1, 10], got 0.5"]),
     (f"{GRID} beta=[1.2,1.1]", ["beta must be a range from low to high, got [1.2, 1.1]"]),
     (f"{GRID} gamma=1.15", ["gamma must be a range of two numbers such as [1.0, 1.4], got 1.15"]),
     (f"{GRID} --seeds 0", ["seeds must be between 1 and 100, got 0"]),
     (f"{GRID} --workers 0", ["workers must be", "got 0"]),
-    (f"{GRID} --trials 5", ["unknown 'trials'", "seeds, seed"]),
+    (f"{GRID} --trials 5", ["option: unknown '--trials'. For all of them see --help"]),
     (f"{GRID} --data cifra10", ["data: unknown 'cifra10'. Did you mean 'cifar10'?"]),
     # -- effnas scale ----------------------------------------------------------------------------------
     ("scale", ["nothing to make", "phi=3", "preset=b3"]),
@@ -127,6 +173,10 @@ def folder(tmp_path: Path) -> Path:
     broken = "_target_: effnas.space.space.SearchSpace\nname: [tiny\n"
     (mine / "broken.yaml").write_text(broken)
     (mine / "space" / "broken.yaml").write_text(broken)
+    (mine / "space" / "list.yaml").write_text("- 1\n- 2\n")
+    (mine / "space" / "bare.yaml").write_text("name: mine\n")
+    (mine / "space" / "deep.yaml").write_text(f"name: {'[' * 20_000}\n")
+    (mine / "null_group.yaml").write_text("defaults:\n  - search\n  - override space: null\n  - _self_\n")
     (mine / "data" / "lost.yaml").write_text("_target_: lost_module.Data\n")
     (mine / "data" / "strange.yaml").write_text("_target_: effnas.evaluate.data.ImageData\nsource: digits\nshape: 3\n")
     (mine / "space" / "one.yaml").write_text(
@@ -155,7 +205,7 @@ def test_mistake(
     assert main(words) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    command = f"effnas {words[0]}" if words and words[0] in ("search", "grid-alpha-beta-gamma", "scale") else "effnas"
+    command = f"effnas {words[0]}" if words and words[0] in COMMANDS else "effnas"
     assert captured.err.startswith(f"{command}: error: ")
     assert captured.err.count("error: ") == 1
     assert "Traceback" not in captured.err

@@ -135,7 +135,7 @@ def test_defaults(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"trials": 0}, "trials must be at least 1, got 0"),
+        ({"trials": 0}, "trials must be between 1 and 100000000, got 0"),
         ({"trials": 2.5}, "trials must be a whole number, got 2.5"),
         ({"workers": 0}, r"workers must be .*got 0"),
         ({"seed": -1}, r"seed must be .*got -1"),
