@@ -50,10 +50,11 @@ class SameConv2d(nn.Conv2d):
         rows = _same_total(x.shape[2], self.kernel_size[0], self.stride[0])
         columns = _same_total(x.shape[3], self.kernel_size[1], self.stride[1])
         top, left = rows // 2, columns // 2
-        if torch.jit.is_scripting():
+        if torch.jit.is_scripting():  # type: ignore[attr-defined]
             any_size = False
         else:
-            any_size = torch.jit.is_tracing() or torch.compiler.is_exporting() or isinstance(x, Proxy)
+            tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+            any_size = tracing or torch.compiler.is_exporting() or isinstance(x, Proxy)
         # a convolution pads both sides alike without a copy, which is up to a quarter of its time
         if any_size or rows % 2 == 1 or columns % 2 == 1:
             # as many pixels in all as the kernel may ever need, or no symbolic size would come out simple
