@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 PACKAGES = ("effnas", "torch", "optuna", "hydra-core", "numpy", "datasets", "scikit-learn")
 
 #: Folders inside a run's that its files are written to; others have a lock of their own.
-SUBFOLDERS = ("networks",)
+WEIGHTS_FOLDER = "weights"
+SUBFOLDERS = ("networks", WEIGHTS_FOLDER)
 
 
 @contextlib.contextmanager

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import ClassVar
 
 from torch import nn
 
@@ -17,13 +19,14 @@ from ..space.network import Network, build
 from ..space.network_spec import NetworkSpec
 from ..space.weights.contents import Normalization
 from ..space.weights.grow import Growth, check_growable, grow
-from ..space.weights.weights import load_into, read_weights
+from ..space.weights.weights import load_into, read_weights, save_weights
 from .arguments import check_threads
 from .data.labelled_images import LabelledImages
 from .data.load import load_split
 from .data.sources import check_data
 from .data.split import Split
 from .evaluation import Evaluation, Report
+from .kept_weights import name_weights
 from .machine.device import find_device
 from .machine.profile import profile
 from .train.recipe import Training
@@ -61,6 +64,7 @@ class Proxy:
     latency_batch: int | None = None
     threads: int | None = None
     initial: str | None = None
+    _folder: ClassVar[str | None] = None
 
     def __post_init__(self) -> None:
         check_data(self.data)
@@ -73,6 +77,12 @@ class Proxy:
         check_threads(self.threads)
         if self.initial is not None and (not isinstance(self.initial, str) or not self.initial):
             raise UserError(f"initial must be a file of weights or null, got {self.initial!r}")
+
+    def keeping(self, folder: str) -> Proxy:
+        """The same, leaving the weights of each candidate in ``folder``, which is made where there is none."""
+        other = copy.copy(self)
+        object.__setattr__(other, "_folder", folder)  # no field: it changes nothing of what a candidate is worth
+        return other
 
     def prepare(self) -> None:
         """Read the file that candidates start from, where there is one, and say what the recipe changes by itself.
@@ -115,6 +125,10 @@ class Proxy:
             device=device,
             threads=self.threads,
         )
+        if self._folder is not None:
+            self._leave_weights(
+                Path(self._folder) / name_weights(architecture.digest, seed), model, architecture, split
+            )
         assert result.accuracy is not None  # there are held-out images
         assert result.loss is not None
         latency = None
@@ -139,6 +153,19 @@ class Proxy:
                 "epochs": result.epochs,
             },
         )
+
+    def _leave_weights(self, file: Path, model: nn.Module, architecture: NetworkSpec, split: Split) -> None:
+        pixels = split.train.pixels
+        try:
+            save_weights(
+                file,
+                model,
+                architecture=architecture,
+                normalization=(pixels.mean, pixels.std),
+                classes=split.classes,
+            )
+        except OSError as error:  # a full disk: the candidate's worth is known all the same
+            log.warning("%s cannot be written (%s): these weights are not kept", file, error.strerror)
 
 
 @dataclass(frozen=True)

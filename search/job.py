@@ -21,7 +21,7 @@ from .algorithms.predictor import Predictor
 from .feasible import Space, find_feasible_member
 from .objective import MnasNetReward, Objective
 from .problem import SpaceProblem
-from .report import write_search
+from .report import Keeper, write_search
 from .seeded import Seeded
 from .trials import StudyOptions, complete_options, make_no_result_error, run_trials
 
@@ -34,6 +34,7 @@ def run_search(
     *,
     trials: int = 30,
     confirm: int = 0,
+    keep: int = 1,
     seed: int = 0,
     output: str | Path = "outputs/search",
     job: Mapping[str, Any] | None = None,
@@ -51,9 +52,11 @@ def run_search(
         confirm: how many of them, the last ones, evaluate the best networks so far again, with other seeds; the winner
             is then named by the sampler's model, where it has one, or by the mean of a network's scores. For
             evaluations that are noisy and an objective that is one number.
+        keep: networks whose trained weights are kept, the best ones; 0: none. Of evaluators that train
+            (:meth:`~effnas.evaluate.proxy.Proxy.keeping`).
         seed: of the sampler's choices and of every training.
-        output: folder of ``baseline.yaml``, ``trials.csv``, ``pareto.csv``, ``summary.json``, figures and, without
-            ``storage``, the study.
+        output: folder of ``baseline.yaml``, ``trials.csv``, ``pareto.csv``, ``summary.json``, figures,
+            ``weights/trial-N.safetensors`` and, without ``storage``, the study.
         job: what the user chose, as plain data; a folder that holds another search is refused. By default made of the
             arguments.
         command: as the user typed it, for the record.
@@ -75,6 +78,7 @@ def run_search(
     algorithm = inform_algorithm(algorithm, members, objective)
     _rehearse(algorithm, members, objective)
     sampler = Seeded(algorithm, seed)
+    keeper = Keeper(output, keep, objective, evaluator)
 
     def write(optuna_study: Study, seconds: float) -> dict[str, Any]:
         facts = {"algorithm": str(sampler), "evaluator": type(evaluator).__name__, "command": command}
@@ -88,6 +92,7 @@ def run_search(
             seconds=seconds,
             details=details,
             estimates=sampler.estimates(optuna_study) if confirm else {},
+            keeper=keeper,
             **facts,
         )
 
@@ -103,6 +108,7 @@ def run_search(
         facts={"space": members.name, "objective": repr(objective), "seed": seed},
         trials=trials,
         confirm=confirm,
+        keeper=keeper,
         output=output,
     )
     if summary["best"] is None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol
 
@@ -43,6 +45,35 @@ class TrialWatcher(Protocol):
 
     def waits(self, where: str) -> None:
         """All that is left to do is running in other processes, there."""
+
+
+@dataclass(frozen=True)
+class Beforehand:
+    """A :class:`TrialWatcher` with something to be done before it hears of a finished trial."""
+
+    watcher: TrialWatcher
+    act: Callable[[FrozenTrial], None]
+
+    def started(self, trial: Trial, candidate: Candidate) -> None:
+        """As :meth:`TrialWatcher.started`."""
+        self.watcher.started(trial, candidate)
+
+    def reported(self, number: int, step: int, accuracy: float) -> None:
+        """As :meth:`TrialWatcher.reported`."""
+        self.watcher.reported(number, step, accuracy)
+
+    def finished(self, trial: FrozenTrial) -> None:
+        """As :meth:`TrialWatcher.finished`."""
+        self.act(trial)
+        self.watcher.finished(trial)
+
+    def found(self, trial: FrozenTrial) -> None:
+        """As :meth:`TrialWatcher.found`."""
+        self.watcher.found(trial)
+
+    def waits(self, where: str) -> None:
+        """As :meth:`TrialWatcher.waits`."""
+        self.watcher.waits(where)
 
 
 class Progress:

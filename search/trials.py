@@ -14,7 +14,7 @@ from optuna.study import Study
 
 from ..evaluate.contain import contained
 from ..evaluate.evaluation import Evaluator
-from ..evaluate.folder import folder_lock, set_aside
+from ..evaluate.folder import WEIGHTS_FOLDER, folder_lock, set_aside
 from ..evaluate.interrupt import Interrupts
 from ..space.errors import UserError, check_int, check_number
 from .objective import Accuracy, Objective
@@ -23,6 +23,7 @@ from .problem import Enqueued, Problem
 from .processes import make_workers
 from .progress import Progress
 from .record import is_counted
+from .report import Keeper
 from .storage import JOURNAL, close_study, open_study, set_study_aside
 from .study import Loop
 from .workers import count_workers
@@ -30,7 +31,7 @@ from .workers import count_workers
 #: What searches, grids and ablations write to their folders; the names of figures are without an ending.
 RESULTS = (
     *(JOURNAL, "summary.json", "trials.csv", "pareto.csv", "points.csv", "ablation.csv", "comparisons.csv"),
-    *("baseline.yaml", "coefficients.yaml", "networks"),
+    *("baseline.yaml", "coefficients.yaml", "networks", WEIGHTS_FOLDER),
     *(f"{name}.{kind}" for name in ("search", "grid", "ablation") for kind in ("png", "svg")),
 )
 
@@ -123,6 +124,7 @@ def run_trials(
     trials: int,
     output: Path,
     confirm: int = 0,
+    keeper: Keeper | None = None,
     prepare: Callable[[Study], None] = lambda study: None,
 ) -> dict[str, Any]:
     """What every job over a study does: hold the folder, open or find the study, run the loop, write the results.
@@ -141,6 +143,7 @@ def run_trials(
         trials: finished trials to reach.
         output: the folder.
         confirm: as :func:`~effnas.search.job.run_search`.
+        keeper: of the candidates' weights.
         prepare: called with the study before the loop.
 
     Returns:
@@ -170,17 +173,20 @@ def run_trials(
         )
         stack.callback(close_study, study)
         close_orphans(study, owner, fresh=True, limit=options["max_interruptions"])
+        if keeper is not None:
+            keeper.open(study)
+            evaluator = keeper.evaluator
         prepare(study)
         progress = Progress(study, objective, trials, note, quiet=options["quiet"])
         try:
-            with progress as watcher, make_workers(evaluator, places, interrupts, options["trial_timeout"]) as pool:
+            with progress as shown, make_workers(evaluator, places, interrupts, options["trial_timeout"]) as pool:
                 loop = Loop(
                     study,
                     owner,
                     problem,
                     objective,
                     pool,
-                    watcher,
+                    shown if keeper is None else keeper.watch(shown, study),
                     interrupts,
                     shared=storage is not None,
                     confirm=confirm,

@@ -14,15 +14,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from effnas.evaluate.evaluation import Evaluation, EvaluationError, Report
+from effnas.evaluate.kept_weights import name_weights
 from effnas.evaluate.machine.assignment import assigned_gpu
 from effnas.space.architecture import Architecture
 from effnas.space.cost import cost
 from effnas.space.errors import UserError
+from effnas.space.files import write_text
 from effnas.space.space import SearchSpace
 
 if TYPE_CHECKING:
@@ -154,6 +156,22 @@ def calls(log: str | Path) -> list[str]:
 def four_networks() -> SearchSpace:
     stage = {"block": "mbconv", "channels": 8, "kernel_size": [3, 5], "repeats": [1, 2]}
     return SearchSpace("four", [stage], resolution=16, in_channels=1, num_classes=10, stem=8, head=16)
+
+
+@dataclass(frozen=True)
+class Leaving(Synthetic):
+    """Leaves what stands for the weights of each candidate: its digest and seed."""
+
+    def keeping(self, folder: str) -> Leaving:
+        other = replace(self)
+        object.__setattr__(other, "_folder", folder)
+        return other
+
+    def __call__(self, architecture: Architecture, *, seed: int, report: Report) -> Evaluation:
+        folder = getattr(self, "_folder", None)
+        if folder is not None:
+            write_text(Path(folder) / name_weights(architecture.digest, seed), f"{architecture.digest}:{seed}")
+        return super().__call__(architecture, seed=seed, report=report)
 
 
 def search(output: Path, evaluator: Any = None, space: Any = "tiny", **options: Any) -> dict[str, Any]:
