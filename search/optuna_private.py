@@ -51,6 +51,16 @@ def set_user_attr(study: Study, trial: Trial | FrozenTrial, key: str, value: Any
     get_storage(study).set_trial_user_attr(get_trial_id(trial), key, value)
 
 
+def set_user_attrs(trial: Trial, attributes: Mapping[str, Any]) -> None:
+    """Set several user attributes of a trial that is told next: in a journal they are written with that."""
+    storage = get_storage(trial.study)
+    if isinstance(storage, BufferedJournalStorage):
+        storage.hold_user_attrs(get_trial_id(trial), attributes)
+        return
+    for key, value in attributes.items():
+        storage.set_trial_user_attr(get_trial_id(trial), key, value)
+
+
 def set_system_attr(study: Study, trial: Trial | FrozenTrial, key: str, value: Any) -> None:
     """Set a system attribute of any unfinished trial, whichever process asked for it."""
     get_storage(study).set_trial_system_attr(get_trial_id(trial), key, value)
@@ -86,10 +96,10 @@ class ListedAsStudy:
 
 
 class BufferedJournalStorage(JournalStorage):
-    """Optuna's journal storage, with all parameters of a trial in one write.
+    """Optuna's journal storage, with all parameters of a trial in one write, and all that is known at its end.
 
-    Parameters are held back until the next record of another kind, or until something is read. What a kill takes with
-    it is a trial that was still being asked for, and those are asked for again.
+    Both are held back until the next record of another kind, or until something is read. What a kill takes with it is
+    a trial that was still being asked for or not yet told, and those are asked for again.
     """
 
     def __init__(self, backend: BaseJournalBackend) -> None:
@@ -110,6 +120,13 @@ class BufferedJournalStorage(JournalStorage):
         }
         with self._thread_lock:
             self._held.append(record)
+
+    def hold_user_attrs(self, trial_id: int, attributes: Mapping[str, Any]) -> None:
+        """Hold user attributes of a trial back, whose end is written next."""
+        worker = self._replay_result.worker_id
+        head = {"op_code": JournalOperation.SET_TRIAL_USER_ATTR, "worker_id": worker, "trial_id": trial_id}
+        with self._thread_lock:
+            self._held += [{**head, "user_attr": {key: value}} for key, value in attributes.items()]
 
     @contextmanager
     def replay_trials(self, study_id: int) -> Iterator[tuple[Sequence[int], Mapping[int, FrozenTrial]]]:

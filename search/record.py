@@ -14,13 +14,15 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from ..evaluate.folder import versions, write_csv
 from ..evaluate.reasons import escape_reason
 from ..space.errors import UserError
-from .optuna_private import get_enqueued_params, read_trial, set_user_attr
+from .optuna_private import get_enqueued_params, read_trial, set_user_attr, set_user_attrs
 from .seeded import INTERRUPTED
 
 #: Trial attribute with all that is known of a trial beside its decisions: digest, accuracy, costs, reason, …
 RESULT = "result"
 #: What a row of ``trials.csv`` says of a network beside its score.
 MEASURES = ("accuracy", "params", "macs", "activations", "peak_memory", "latency", "seconds")
+#: What else is recorded of a trial under its own name.
+FACTS = ("digest", "feasible", "duplicate_of", "reason")
 #: Different reasons that a message shows.
 REASONS = 5
 #: Study attribute: wall-clock seconds of all runs.
@@ -39,11 +41,18 @@ def reason_of(trial: FrozenTrial | Trial) -> str:
 
 
 def record_result(trial: Trial, result: Mapping[str, Any]) -> None:
-    """Set the ``result`` attribute of a trial; its reason becomes one plain line."""
+    """Record all that is known of a trial that ends now, its reason as one plain line.
+
+    It is in the ``result`` attribute, which this package reads, and for Optuna's data frame and dashboard in one
+    attribute each: :data:`MEASURES`, :data:`FACTS` and the evaluator's metrics by their names.
+    """
     known = dict(result)
     if known.get("reason"):
         known["reason"] = escape_reason(known["reason"])
-    trial.set_user_attr(RESULT, known)
+    flat = {name: known.get(name) for name in (*MEASURES, *FACTS)}
+    taken = (RESULT, INTERRUPTED, "repeat", *flat)
+    flat |= {name: value for name, value in known.get("metrics", {}).items() if name not in taken}
+    set_user_attrs(trial, {RESULT: known, **{name: value for name, value in flat.items() if value is not None}})
 
 
 def is_counted(trial: FrozenTrial) -> bool:

@@ -175,7 +175,7 @@ class Loop:
         elif any(candidate.key == other.key for _, other in self._running.values()):
             self._waiting.setdefault(candidate.key, []).append(trial)
         else:
-            record_result(trial, known)
+            trial.set_user_attr(RESULT, known)
             self._running[trial.number] = (trial, candidate)
             apart = known["inline"] and self._tally.killed[candidate.key] > 0
             self._workers.submit(Task(trial.number, candidate.architecture, candidate.seed, apart))

@@ -157,6 +157,11 @@ def run_trials(
     check_int("confirm (less than trials)", confirm, 0, trials - 1)
     if confirm and len(objective.directions) > 1:
         raise UserError(f"confirm must be 0 with several objectives ({', '.join(objective.names)}), got {confirm}")
+    if len(objective.directions) > 1 and not isinstance(options["pruner"], NopPruner | None):
+        raise UserError(
+            f"pruner must be none with several objectives ({', '.join(objective.names)}), got "
+            f"{type(options['pruner']).__name__}: Optuna's pruners compare one value"
+        )
     places, note = count_workers(options["workers"], options["workers_per_device"], evaluator)
     contained(getattr(evaluator, "prepare", lambda: None))
     identity = {"evaluator": repr(evaluator), **facts, **(job or {})}
@@ -172,6 +177,8 @@ def run_trials(
             storage, options["study"] or name, output, objective.directions, identity, sampler=sampler, pruner=pruner
         )
         stack.callback(close_study, study)
+        if study.metric_names != list(objective.names):
+            study.set_metric_names(list(objective.names))
         close_orphans(study, owner, fresh=True, limit=options["max_interruptions"])
         if keeper is not None:
             keeper.open(study)

@@ -24,10 +24,14 @@ from effnas.space.errors import UserError
 from effnas.space.space import load_space
 
 
-def open_trials(output: Path) -> list[optuna.trial.FrozenTrial]:
+def open_study(output: Path) -> optuna.Study:
     journal = JournalStorage(JournalFileBackend(str(output / "study.journal")))
     (study,) = optuna.get_all_study_names(journal)
-    return optuna.load_study(study_name=study, storage=journal).trials
+    return optuna.load_study(study_name=study, storage=journal)
+
+
+def open_trials(output: Path) -> list[optuna.trial.FrozenTrial]:
+    return open_study(output).trials
 
 
 @pytest.fixture
@@ -308,10 +312,33 @@ def test_the_pruner_stops_hopeless_candidates(tmp_path: Path, workers: int) -> N
     assert summary["best"]["accuracy"] == max(accuracies.values())
 
 
-def test_with_two_objectives_nothing_is_stopped(tmp_path: Path) -> None:
+def test_a_pruner_with_two_objectives_is_refused(tmp_path: Path, log: Path) -> None:
     pruner = optuna.pruners.MedianPruner(n_startup_trials=1)
-    summary = search(tmp_path, Synthetic(epochs=4), objective=Pareto(), pruner=pruner, trials=12)
-    assert summary["complete"] == 12
+    match = r"pruner must be none with several objectives \(accuracy, macs\), got MedianPruner"
+    with pytest.raises(UserError, match=match):
+        search(tmp_path, Synthetic(str(log), epochs=4), objective=Pareto(), pruner=pruner)
+    assert calls(log) == []
+    pruner = optuna.pruners.NopPruner()
+    assert search(tmp_path, Synthetic(epochs=4), objective=Pareto(), pruner=pruner)["complete"] == 8
+
+
+# -- the record ----------------------------------------------------------------------------------------
+
+
+def test_optunas_data_frame_has_a_column_for_each_fact(tmp_path: Path) -> None:
+    search(tmp_path / "one", Synthetic(trouble="exception", latency=0.1), trials=12, algorithm=RandomSampler)
+    frame = open_study(tmp_path / "one").trials_dataframe()
+    rows = read_csv(tmp_path / "one" / "trials.csv")
+    for name in ("accuracy", "macs", "params", "activations", "peak_memory", "latency", "seconds"):
+        shown = ["" if value != value else f"{value:.6g}" for value in frame[f"user_attrs_{name}"]]
+        assert shown == [row[name] and f"{float(row[name]):.6g}" for row in rows]
+    assert list(frame["user_attrs_reason"].fillna("")) == [row["reason"] for row in rows]
+    assert frame["user_attrs_threads"].notna().sum() == 12 - (frame["state"] == "FAIL").sum()  # the evaluator's own
+    assert "value_reward" in frame
+    assert open_study(tmp_path / "one").metric_names == ["reward"]
+    search(tmp_path / "two", objective=Pareto(), trials=6)
+    assert open_study(tmp_path / "two").metric_names == ["accuracy", "macs"]
+    assert {"values_accuracy", "values_macs"} <= set(open_study(tmp_path / "two").trials_dataframe())
 
 
 @pytest.mark.parametrize("workers", [1, 2])
