@@ -452,7 +452,7 @@ def test_the_commands_and_the_configuration_of_the_page(tmp_path: Path, capsys: 
     assert main(["transfer", "--config-dir", str(tmp_path), "--config-name", "transfers", "--cfg", "job"]) == 0
     data = yaml.safe_load(capsys.readouterr().out)["data"]
     assert (data["cars"]["source"], data["cars"]["path"], data["cars"]["center_crop"]) == (
-        "files",
+        "folder",
         "photos/cars",
         0.875,
     )

@@ -147,7 +147,7 @@ def test_failed_points_do_not_stop_a_round(tmp_path: Path) -> None:
     assert summary["failed"] > 0
     assert summary["rounds"][1] == ROUND
     with pytest.raises(UserError, match="no point of the grid has a result"):
-        grid(tmp_path / "all", Synthetic(trouble="exception", share=1.0), refine=1)
+        grid(tmp_path / "all", Synthetic(trouble="exception", share=1.0), refine=1, max_failures=None)
 
 
 def test_finer_points_of_a_solved_grid(tmp_path: Path) -> None:

@@ -235,7 +235,7 @@ def test_the_point_chooses(tmp_path: Path) -> None:
 
 
 def test_pure_noise_cannot_tell_points_apart(tmp_path: Path) -> None:
-    summary = grid(tmp_path, 5.0, seeds=3)
+    summary = grid(tmp_path, 5.0, seeds=3, max_failures=None)  # such noise leaves the range of accuracies, too
     assert summary["surface"]["region"]["networks"] == summary["surface"]["points"]
     assert "it cannot tell any two apart" in summary_text(summary)
 
