@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.fx import Proxy
+from torch.jit import is_scripting, is_tracing  # type: ignore[attr-defined]
+
+#: With a type, which torch's own has not.
+_is_tracing: Callable[[], bool] = is_tracing
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -50,11 +55,10 @@ class SameConv2d(nn.Conv2d):
         rows = _same_total(x.shape[2], self.kernel_size[0], self.stride[0])
         columns = _same_total(x.shape[3], self.kernel_size[1], self.stride[1])
         top, left = rows // 2, columns // 2
-        if torch.jit.is_scripting():  # type: ignore[attr-defined]
+        if is_scripting():
             any_size = False
         else:
-            tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-            any_size = tracing or torch.compiler.is_exporting() or isinstance(x, Proxy)
+            any_size = _is_tracing() or torch.compiler.is_exporting() or isinstance(x, Proxy)
         # a convolution pads both sides alike without a copy, which is up to a quarter of its time
         if any_size or rows % 2 == 1 or columns % 2 == 1:
             # as many pixels in all as the kernel may ever need, or no symbolic size would come out simple
