@@ -12,15 +12,12 @@ import os
 import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from ..space.errors import UserError
-from ..space.files import remove_leftovers, replacing, write_bytes, write_text
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from ..space.files import remove_leftovers, write_bytes, write_text
 
 #: What a result depends on; those that are not installed are left out.
 PACKAGES = ("effnas", "torch", "optuna", "hydra-core", "numpy", "datasets", "scikit-learn")
@@ -131,23 +128,6 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
     writer.writeheader()
     writer.writerows(rows)
     write_bytes(path, text.getvalue().encode(errors="backslashreplace"))
-
-
-def save_figure(figure: Figure, path: Path, kinds: Sequence[str] = ("png", "svg"), dpi: int = 150) -> None:
-    """Write a figure, each file whole or not at all.
-
-    Args:
-        figure: of matplotlib.
-        path: without an ending.
-        kinds: the endings, one file each.
-        dpi: pixels an inch.
-
-    Raises:
-        OSError: a file cannot be written.
-    """
-    for kind in kinds:
-        with replacing(path.with_name(f"{path.name}.{kind}")) as file:
-            figure.savefig(file, format=kind, dpi=dpi, metadata={"Date": None} if kind == "svg" else None)
 
 
 def cache_folder() -> Path:

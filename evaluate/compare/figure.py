@@ -8,20 +8,30 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from ..folder import save_figure
+from ..drawing.axes import COUNTS, SECONDS, choose_unit, cost_axis, percent_axis
+from ..drawing.labels import place_labels
+from ..drawing.style import (
+    BLACK,
+    COLOURS,
+    DARK_GREY,
+    GREY,
+    MARKERS,
+    RED,
+    SMALL,
+    drawing,
+    make_figure,
+    place_legend,
+    save_figure,
+    shorten,
+    wrap,
+)
 from .equal_accuracy import comparable
-from .labels import place_labels
 from .points import Point
 
-#: What is not of a family of the user's.
-GREY, NAME_GREY = "#8c8c8c", "#5f5f5f"
-COLOURS = ("tab:red", "tab:blue", "tab:green", "tab:purple", "tab:orange", "tab:brown", "tab:pink", "tab:cyan")
-#: Of an axis, the largest unit first: how large it is, and its name.
-UNITS = {
-    "macs": ((1e9, "billion MACs"), (1e6, "million MACs"), (1e3, "thousand MACs")),
-    "params": ((1e6, "million parameters"), (1e3, "thousand parameters")),
-    "latency": ((1.0, "seconds"), (1e-3, "milliseconds")),
-}
+#: Inches, of one panel and of all in height.
+PANEL, HEIGHT = 5.8, 5.6
+#: Letters of a network's or family's name, and of a note for each inch of the figure.
+NAME_LENGTH, NOTE_LETTERS = 28, 36
 
 
 def compare_figure(
@@ -45,21 +55,23 @@ def compare_figure(
         notes: written below.
         output: folder.
     """
-    from matplotlib.figure import Figure  # a second to import: only when there is something to draw
-
-    figure = Figure(figsize=(1.0 + 5.6 * len(axes), 4.9), layout="constrained")
-    panels = figure.subplots(1, len(axes), squeeze=False)[0]
-    labels = [_panel(panel, axis, families, references, scale) for panel, axis in zip(panels, axes, strict=True)]
-    if notes:
-        wrapped = [textwrap.fill(note, 100 * len(axes), max_lines=3, placeholder=" …") for note in notes]
-        figure.supxlabel("\n".join(wrapped), fontsize=7.5, color="firebrick")
-    figure.draw_without_rendering()  # the names are placed in pixels
-    if names:
-        for panel, (points, texts, colours, lines) in zip(panels, labels, strict=True):
-            legend = panel.get_legend().get_window_extent()
-            place_labels(panel, points, texts, colours, lines, [tuple(legend.extents)])
-    figure.set_layout_engine("none")  # they stay where they were placed
-    save_figure(figure, output / "compare")
+    with drawing():
+        width = 1.0 + PANEL * len(axes)
+        figure = make_figure(width, HEIGHT)
+        panels = list(figure.subplots(1, len(axes), squeeze=False)[0])
+        labels = [_panel(panel, axis, families, references, scale) for panel, axis in zip(panels, axes, strict=True)]
+        if notes:
+            short = [textwrap.shorten(note, int(NOTE_LETTERS * width), placeholder=" …") for note in notes]
+            text = "\n".join(wrap(note, width - 0.4, SMALL) for note in short)
+            figure.suptitle(text, fontsize=SMALL, color=RED)
+        place_legend(figure, panels, width)
+        figure.draw_without_rendering()  # the names are placed in pixels
+        if names:
+            for panel, (points, texts, colours, lines) in zip(panels, labels, strict=True):
+                if left_out := place_labels(panel, points, texts, colours, lines):
+                    panel.set_xlabel(f"{panel.get_xlabel()}; {left_out} names have no room")
+        figure.set_layout_engine("none")  # they stay where they were placed
+        save_figure(figure, output / "compare")
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -78,13 +90,16 @@ def _panel(
     shown = [point for point in references if getattr(point, axis) is not None]
     mine = [point for points in families.values() for point in points]
     largest = max(getattr(point, axis) for point in mine + shown)
-    size, unit = next((entry for entry in UNITS[axis] if largest >= entry[0]), UNITS[axis][-1])
+    size, unit = choose_unit([largest], SECONDS if axis == "latency" else COUNTS)
+    unit = {"macs": f"{unit}MACs", "params": f"{unit}parameters", "latency": f"latency, {unit} per batch"}[axis]
 
     def at(point: Point) -> tuple[float, float]:
         return getattr(point, axis) / size, 100 * point.accuracy
 
-    groups = [(name, sorted(points, key=at), colour) for (name, points), colour in _coloured(families)]
-    lines = []
+    colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(families)}
+    markers = {name: MARKERS[1:][i % (len(MARKERS) - 1)] for i, name in enumerate(families)}
+    groups = [(name, sorted(points, key=at), colours[name]) for name, points in families.items()]
+    lines, ends = [], []
     published = {name: [p for p in shown if p.family == name] for name in dict.fromkeys(p.family for p in shown)}
     for family, points in published.items():
         places = sorted(map(at, points))
@@ -96,15 +111,14 @@ def _panel(
             marker="o",
             markersize=4,
             color=GREY,
-            label=f"published: {family}" if family else "published",
+            label=f"published: {shorten(family, NAME_LENGTH)}" if family else "published",
             zorder=2,
         )
         lines.append(places if joined == "-" else [])
     for name, points, colour in groups:
         places = [at(point) for point in points]
-        panel.plot(
-            *zip(*places, strict=True), color=colour, linewidth=1.8, marker="o", markersize=5, label=name, zorder=4
-        )
+        style = {"color": colour, "linewidth": 1.8, "marker": markers[name], "markersize": 6, "zorder": 4}
+        panel.plot(*zip(*places, strict=True), label=shorten(name, NAME_LENGTH), **style)
         bars = [(place, p.standard_error) for place, p in zip(places, points, strict=True) if p.standard_error]
         if bars:
             panel.errorbar(
@@ -116,39 +130,20 @@ def _panel(
                 capsize=2,
                 zorder=3,
             )
-        lines += [[(x, y - 100 * error), (x, y + 100 * error)] for (x, y), error in bars]
+        whiskers = [[(x, y - 100 * error), (x, y + 100 * error)] for (x, y), error in bars]
+        lines += whiskers
+        ends += [y for whisker in whiskers for _, y in whisker]
         lines.append(places)
     steps = front([at(point) for point in mine + [p for p in shown if all(comparable(p, point) for point in mine)]])
     stairs = [steps[0], *(corner for (_, low), (x, high) in pairwise(steps) for corner in ((x, low), (x, high)))]
     if len(steps) > 1:
-        panel.plot(*zip(*stairs, strict=True), color="black", linewidth=0.8, linestyle=":", label="front", zorder=1)
+        panel.plot(*zip(*stairs, strict=True), color=BLACK, linewidth=1, linestyle=":", label="front", zorder=1)
         lines.append(stairs)
     panel.set_ylabel("top-1 accuracy (%)")
-    _x_axis(panel, unit, scale)
-    panel.margins(x=0.08, y=0.07)
-    panel.grid(alpha=0.25)
-    panel.legend(loc="best", fontsize=8, framealpha=0.9)
-    named = [(at(point), point.name, colour) for _, points, colour in groups for point in points]
-    named += [(at(point), point.name, NAME_GREY) for point in shown]
-    places, texts, colours = (list(column) for column in zip(*named, strict=True))
-    return places, texts, colours, lines
-
-
-def _coloured(families: Mapping[str, Sequence[Point]]) -> list[tuple[tuple[str, Sequence[Point]], str]]:
-    return [(item, COLOURS[i % len(COLOURS)]) for i, item in enumerate(families.items())]
-
-
-def _x_axis(panel: Any, unit: str, scale: str) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
-
-    panel.set_xlabel(f"{unit} (log scale)" if scale == "log" else unit)
-    if scale == "log":
-        panel.set_xscale("log")
-        panel.margins(x=0.08)
-        low, high = panel.get_xlim()
-        wide = high / low > 12
-        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if wide else MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-        panel.xaxis.set_minor_locator(NullLocator())
-    else:
-        panel.set_xlim(left=0)
-    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    named = [(at(point), shorten(point.name, NAME_LENGTH), colour) for _, points, colour in groups for point in points]
+    named += [(at(point), shorten(point.name, NAME_LENGTH), DARK_GREY) for point in shown]
+    places, texts, inks = (list(column) for column in zip(*named, strict=True))
+    cost_axis(panel, [x for x, _ in places], unit, scale)
+    percent_axis(panel, [*(y for _, y in places), *ends])
+    panel.grid()
+    return places, texts, inks, lines

@@ -12,7 +12,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from effnas import __version__
-from effnas.evaluate.folder import folder_lock, save_figure, versions, write_csv, write_json
+from effnas.evaluate.drawing.style import save_figure
+from effnas.evaluate.folder import folder_lock, versions, write_csv, write_json
 from effnas.space.errors import UserError
 from effnas.space.files import remove_leftovers
 

@@ -14,7 +14,7 @@ from PIL import Image
 from synthetic import Synthetic, four_networks, read_csv, search
 
 from effnas import cost, load_architecture, load_space
-from effnas.search.figure import log_ticks
+from effnas.evaluate.drawing.axes import log_ticks
 from effnas.search.objective import Accuracy, MnasNetReward, Pareto
 from effnas.search.record import write_rows
 from effnas.search.report import summary_text

@@ -18,12 +18,12 @@ from effnas.cli import main
 from effnas.evaluate.compare.equal_accuracy import equal_accuracy, nearest, speed_ups
 from effnas.evaluate.compare.figure import front
 from effnas.evaluate.compare.job import run_compare
-from effnas.evaluate.compare.labels import place_labels
 from effnas.evaluate.compare.points import Point, merge_runs
 from effnas.evaluate.compare.reading import read_points, read_run
 from effnas.evaluate.compare.references import printed_points, published_points
 from effnas.evaluate.compare.report import summary_text
 from effnas.evaluate.data import ImageData
+from effnas.evaluate.drawing.labels import place_labels
 from effnas.evaluate.machine import paired_latency as timing
 from effnas.evaluate.machine.paired_latency import paired_latency
 from effnas.evaluate.machine.profile import Profile
@@ -358,7 +358,7 @@ def test_axes_of_the_figure(tmp_path: Path) -> None:
     file = table(tmp_path, "name,accuracy,params,macs,latency\na,0.8,2e6,3e6,0.02\nb,0.9,4e6,5e6,0.03\n")
     compare(tmp_path, file, x=["macs", "params", "latency"], scale="linear", names=False)
     text = (tmp_path / "out" / "compare.svg").read_text(encoding="utf-8")
-    for label in ("million MACs", "million parameters", "milliseconds"):
+    for label in ("million MACs", "million parameters", "latency, milliseconds per batch"):
         assert f"<!-- {label} -->" in text
     compare(tmp_path, "efficientnet", x="macs", references="imagenet")
     text = (tmp_path / "out" / "compare.svg").read_text(encoding="utf-8")

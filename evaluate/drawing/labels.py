@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .style import SMALL
+
 #: Places around a point: directions, and distances from it in points of 1/72 inch; nearer ones are tried first.
 DIRECTIONS = [(1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)]
 DISTANCES = (5.0, 12.0, 20.0, 30.0)
@@ -25,9 +27,11 @@ def place_labels(
     colours: Sequence[str],
     lines: Sequence[Sequence[tuple[float, float]]] = (),
     boxes: Sequence[Box] = (),
-    size: float = 7,
-) -> None:
+    size: float = SMALL,
+) -> int:
     """Write each name near its point, where it covers least; a thin line leads to one further off.
+
+    A name that has no room is left out, the last ones first.
 
     Call it when the limits of the axes are final and the figure has its layout.
 
@@ -38,6 +42,9 @@ def place_labels(
         lines: polygons that are drawn, in the data's units, to be kept clear of.
         boxes: that are taken, in pixels: left, bottom, right, top.
         size: of the letters, in points.
+
+    Returns:
+        How many names were left out.
     """
     scale = axes.figure.dpi / 72
     where = axes.transData.transform(np.array(points, dtype=float).reshape(-1, 2))
@@ -54,12 +61,18 @@ def place_labels(
             for number, (dx, dy) in enumerate(DIRECTIONS):
                 box = _box(where[i], (dx, dy), distance * scale, extent.width, extent.height)
                 cost = STEP * step + 0.01 * number
-                cost += POINT * _within(np.delete(where, i, 0), box, 3 * scale) + LINE * _within(samples, box, 0)
+                cost += POINT * _within(np.delete(where, i, 0), box, 4 * scale) + LINE * _within(samples, box, 0)
                 inside = x0 <= box[0] and box[2] <= x1 and y0 <= box[1] and box[3] <= y1
                 cost += NAME * sum(_overlap(box, other) for other in boxes) + (0 if inside else FRAME)
                 found.append(_Place(cost, box, (dx * distance, dy * distance)))
         candidates.append(found)
+    taken = list(boxes)
+    left_out = 0
     for place, name, point, colour in zip(_settled(candidates), names, points, colours, strict=True):
+        if place.cost >= FRAME or any(_overlap(place.box, box) for box in taken):
+            left_out += 1
+            continue
+        taken.append(place.box)
         dx, dy = np.sign(place.offset)
         lead = {"arrowstyle": "-", "color": colour, "linewidth": 0.4, "shrinkA": 0, "shrinkB": 2}
         axes.annotate(
@@ -74,6 +87,7 @@ def place_labels(
             arrowprops=lead if max(map(abs, place.offset)) > DISTANCES[0] else None,
             zorder=5,
         )
+    return left_out
 
 
 class _Place(NamedTuple):
