@@ -35,14 +35,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as end:  # Hydra's, after --hydra-help and the like
         return end.code if isinstance(end.code, int) else 0
     except Exception:
-        traceback.print_exc()
+        from .space.errors import hide_passwords
+
+        print(hide_passwords(traceback.format_exc(), *words), end="", file=sys.stderr)
         return 1
 
 
 def _report(words: list[str]) -> int:
     """Run the words; a mistake in them is one message."""
     from .commandline.commands import COMMANDS
-    from .space.errors import UserError
+    from .space.errors import UserError, hide_passwords
 
     try:
         _main(words)
@@ -50,7 +52,7 @@ def _report(words: list[str]) -> int:
         return 0
     except UserError as error:
         name = f" {words[0]}" if words and words[0] in COMMANDS else ""
-        print(f"effnas{name}: error: {error}", file=sys.stderr)
+        print(f"effnas{name}: error: {hide_passwords(str(error), *words)}", file=sys.stderr)
         return 2
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
-from ..space.errors import UserError, check_choice
+from ..space.errors import UserError, check_choice, hide_passwords
 from .near import unknown_option
 from .options import Options
 
@@ -135,6 +135,18 @@ def parse_words(words: Sequence[str], options: Options) -> Arguments:
         if flag in arguments.hydra and "--cfg" not in arguments.hydra:
             raise UserError(f"{flag} belongs to --cfg: add --cfg job")
     return arguments
+
+
+def hide_addresses(arguments: Arguments) -> dict[str, str]:
+    """Hide the passwords of ``storage`` in the words for Hydra, and return the addresses in full by the hidden ones."""
+    found: dict[str, str] = {}
+    for index, (key, value) in enumerate(arguments.overrides):
+        if key.lstrip("+") == "storage" and value is not None:
+            parts = [(hide_passwords(part), part) for part in value.split(",")]
+            arguments.overrides[index] = (key, ",".join(hidden for hidden, _ in parts))
+            whole = (arguments.overrides[index][1] or "", value)
+            found |= {hidden.strip("'\""): part.strip("'\"") for hidden, part in (*parts, whole) if hidden != part}
+    return found
 
 
 def _is_flag(word: str) -> bool:

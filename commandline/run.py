@@ -15,14 +15,20 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from ..space.errors import UserError, unknown
+from ..space.errors import UserError, hide_passwords, unknown
+from ..space.files import write_text
 from .annotations import read_kinds
-from .arguments import parse_words, scan_words
+from .arguments import hide_addresses, parse_words, scan_words
 from .commands import COMMANDS, Command
 from .options import CONF, Options, read_options
 
 if TYPE_CHECKING:
+    from hydra.conf import HydraConf
     from omegaconf import DictConfig
+
+#: Variable with the storages' addresses in full, by what Hydra is told of them: it writes what it is told to files. The
+#: processes in which a sweep's jobs may run inherit it.
+ADDRESSES = "EFFNAS_STORAGES"
 
 
 class _JobFailed(BaseException):
@@ -44,8 +50,9 @@ def run_command(name: str, words: Sequence[str], options: Options) -> None:
         UserError: a mistake of the user's.
         KeyboardInterrupt: after Ctrl-C.
     """
-    command, typed = COMMANDS[name], shlex.join(["effnas", name, *words])
+    command, typed = COMMANDS[name], hide_passwords(shlex.join(["effnas", name, *words]), *words)
     arguments = parse_words(words, options)
+    addresses = hide_addresses(arguments)
     multirun = "--multirun" in arguments.hydra
     failed: dict[str, Exception] = {}
 
@@ -63,7 +70,8 @@ def run_command(name: str, words: Sequence[str], options: Options) -> None:
     composed = write_hydra_words(arguments, options, read_kinds(command.run, options))
     if os.environ.get("RANK", "0") != "0":  # torchrun's: the folder is the first process's
         composed.append("hydra.output_subdir=null")
-    call_hydra(command, composed, job, failed)
+    with _environment(ADDRESSES, json.dumps(addresses) if addresses else None):
+        call_hydra(command, composed, job, failed)
 
 
 def call_hydra(
@@ -109,7 +117,8 @@ def call_hydra(
                 told = next(iter(str(cause).splitlines()), "")
                 text = f"the configuration cannot be composed: {type(cause).__name__}: {told:.200}"
             if traceback_wanted:
-                traceback.print_exception(cause)
+                hidden = json.loads(os.environ.get(ADDRESSES, "{}")).values()
+                print(hide_passwords("".join(traceback.format_exception(cause)), *hidden), end="", file=sys.stderr)
             texts.append(f"{job_name}: {text}" if job_name else text)
         raise UserError("\n".join(texts)) from None
 
@@ -118,7 +127,7 @@ def _run_job(command: Command, config: DictConfig, typed: str) -> None:
     """Run one job of Hydra's; only its result reaches standard output, whatever a library prints."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
-    from omegaconf import OmegaConf
+    from omegaconf import OmegaConf, read_write
 
     from .schema import make_schema, read_arguments
 
@@ -131,6 +140,10 @@ def _run_job(command: Command, config: DictConfig, typed: str) -> None:
     if OmegaConf.get_type(config) is dict:  # a primary config of the user's that does not begin with the schema
         config = cast("DictConfig", OmegaConf.merge(OmegaConf.structured(schema), config))
     settings = HydraConfig.get()
+    if isinstance(address := config.get("storage"), str):
+        _clean_records(settings, address)
+        with read_write(config):
+            config.storage = json.loads(os.environ.get(ADDRESSES, "{}")).get(address, address)
     output = Path(settings.runtime.output_dir)
     if output.is_relative_to(Path.cwd()):  # messages and tables name it as the user would
         output = output.relative_to(Path.cwd())
@@ -157,6 +170,16 @@ def _standard_output_as_error() -> Iterator[None]:
             os.dup2(2, 1)
             stack.callback(os.dup2, kept, 1)
         yield
+
+
+def _clean_records(settings: HydraConf, address: str) -> None:
+    """Hide the password of an address that comes from a file of the user's in what Hydra has recorded."""
+    if hide_passwords(address) == address:
+        return
+    records = Path(settings.runtime.output_dir) / (settings.output_subdir or "")
+    for file in (*records.glob("*.yaml"), Path(settings.sweep.dir) / "multirun.yaml"):
+        if file.is_file():
+            write_text(file, hide_passwords(file.read_text(encoding="utf-8"), address))
 
 
 def _result_text(command: Command, result: Any, given: Mapping[str, Any]) -> str:
@@ -198,13 +221,24 @@ def _job_name() -> str:
 @contextlib.contextmanager
 def _as_program(words: Sequence[str]) -> Iterator[None]:
     """Hydra reads its words from ``sys.argv``, and hands over its exceptions where this variable says so."""
-    argv, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
-    sys.argv, os.environ["HYDRA_FULL_ERROR"] = ["effnas", *words], "1"
+    argv = sys.argv
+    sys.argv = ["effnas", *words]
     try:
-        yield
+        with _environment("HYDRA_FULL_ERROR", "1"):
+            yield
     finally:
         sys.argv = argv
-        if full is None:
-            os.environ.pop("HYDRA_FULL_ERROR", None)
-        else:
-            os.environ["HYDRA_FULL_ERROR"] = full
+
+
+@contextlib.contextmanager
+def _environment(name: str, value: str | None) -> Iterator[None]:
+    """A variable for this process and those it starts; None: none of that name."""
+    before = os.environ.pop(name, None)
+    try:
+        if value is not None:
+            os.environ[name] = value
+        yield
+    finally:
+        os.environ.pop(name, None)
+        if before is not None:
+            os.environ[name] = before

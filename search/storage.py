@@ -20,7 +20,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import TrialState
 
 from ..evaluate.folder import describe_changes
-from ..space.errors import UserError
+from ..space.errors import UserError, hide_passwords
 from .journal import Journal, JournalFile, check_journal, is_half_written
 from .optuna_private import OwnedStorage, get_storage
 from .ownership import BEAT, GRACE, Owner, close_orphans, describe_owners, find_orphans, make_owner
@@ -126,7 +126,7 @@ def open_study(
         "load_if_exists": True,
     }
     job, owner, says = json.loads(json.dumps(job)), make_owner(folder), _count_reported(folder)
-    place = folder / JOURNAL if storage is None else storage
+    place: str | Path = folder / JOURNAL if storage is None else hide_passwords(storage)
     try:
         if storage is None:
             options["storage"], repair = _open_journal(folder / JOURNAL, says)
@@ -144,13 +144,14 @@ def open_study(
     except UserError:
         raise
     except Exception as error:  # SQLAlchemy's, Redis', a missing driver: all are the address's fault
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"storage {place}: cannot be opened as an Optuna storage: {reason}") from error
+        reason = hide_passwords(" ".join(str(error).split()), storage or "")[:200] or type(error).__name__
+        # without its cause, in which the driver may name the password
+        raise UserError(f"storage {place}: cannot be opened as an Optuna storage: {reason}") from None
     stored: dict[str, Any] = study.user_attrs[JOB]
     if stored != job:
         close_study(study)
         raise UserError(
-            f"{folder if storage is None else storage}: holds another search ({describe_changes(stored, job)}). "
+            f"{folder if storage is None else place}: holds another search ({describe_changes(stored, job)}). "
             "Continue it with its original settings, or choose another folder with hydra.run.dir=DIR"
         )
     return study

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Iterable
 from typing import Any
+from urllib.parse import unquote
 
 
 class UserError(ValueError):
@@ -54,3 +56,20 @@ def check_number(
     if value < low or value > high or (open_low and value == low) or (open_high and value == high):
         left, right = "(" if open_low else "[", ")" if open_high else "]"
         raise UserError(f"{what} must be in {left}{low:g}, {high:g}{right}, got {value!r}")
+
+
+#: A password in an address, as SQLAlchemy writes it, and one among the address's settings.
+_LOGIN = re.compile(r"(\b[a-z][\w+.-]*://[^\s:/@'\"]*:)([^\s'\"]+)(?=@)", re.IGNORECASE)
+_SETTING = re.compile(
+    r"([?&;][\w-]*(?:password|passwd|passphrase|pwd|secret|token)[\w-]*=)([^&;#,\s'\"]+?)(?=[:.]?(?:[&;#,\s'\"]|$))",
+    re.IGNORECASE,
+)
+
+
+def hide_passwords(text: str, *urls: str) -> str:
+    """The text with ``***`` for the passwords of addresses in it, and for those of ``urls`` wherever they stand."""
+    for url in urls:
+        for _, found in (*_LOGIN.findall(url), *_SETTING.findall(url)):
+            for password in {found, unquote(found)} - {"***"}:
+                text = re.sub(rf"(?<!\w){re.escape(password)}(?!\w)", "***", text)
+    return _SETTING.sub(r"\1***", _LOGIN.sub(r"\1***", text))
