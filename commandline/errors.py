@@ -66,6 +66,8 @@ def explain_error(error: BaseException, *, in_job: bool) -> str | None:
         return _one_line(str(error)) or type(error).__name__
     if isinstance(error, OmegaConfBaseException):
         return _omegaconf(error, in_job)
+    if isinstance(error, OverflowError) and (key := re.search(r"full_key: (\S+)", str(error))) and not in_job:
+        return f"{key[1]} must be a number that a float holds: this one has too many digits"  # OmegaConf's own words
     if isinstance(error, OSError) and error.filename and not in_job:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, yaml.YAMLError) and not in_job:

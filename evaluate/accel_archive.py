@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import tarfile
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -16,8 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..space.errors import UserError
+from ..space.errors import UserError, is_finite, show
+from ..space.paths import as_text, expand_path, is_file, is_folder
 from ..space.space import SearchSpace, load_space
+from .tar_files import open_tar
 
 #: The name under which the archive is distributed.
 ARCHIVE = "anb_dataset_jsons.tar.gz"
@@ -62,10 +62,12 @@ def benchmark_space() -> SearchSpace:
 
 
 def _find(path: str | Path) -> Path:
-    file = Path(path)
-    file = file / ARCHIVE if file.is_dir() else file
-    if not file.is_file():
-        raise UserError(f"evaluator.path: no such file: {file} (the archive of Accel-NASBench, {ARCHIVE}, is expected)")
+    file = expand_path(path)
+    file = file / ARCHIVE if is_folder(file) else file
+    if not is_file(file):
+        raise UserError(
+            f"evaluator.path: no such file: {as_text(file)} (the archive of Accel-NASBench, {ARCHIVE}, is expected)"
+        )
     return file
 
 
@@ -130,23 +132,21 @@ def read_archive(path: str | Path) -> Archive:
 
 
 def _documents(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    try:
-        with tarfile.open(file, "r:*") as archive:
-            for member in archive:
-                if not member.isfile() or not member.name.endswith(".json"):
-                    continue
-                stream = archive.extractfile(member)
-                if member.size > MAX_MEMBER or stream is None:
-                    raise UserError(f"{file}: {member.name} has {member.size:,} bytes, more than {MAX_MEMBER:,}")
-                try:
-                    document = json.loads(stream.read())
-                except ValueError as error:
-                    raise UserError(f"{file}: {member.name} is not JSON: {error}") from None
-                if not isinstance(document, dict):
-                    raise UserError(f"{file}: {member.name} must hold a mapping, got {type(document).__name__}")
-                yield member.name, document
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        raise UserError(f"{file}: truncated, or not a tar archive: {error}") from None
+    with open_tar(file) as archive:
+        for member in archive:
+            name = as_text(member.name)
+            if not member.isfile() or not member.name.endswith(".json"):
+                continue
+            stream = archive.extractfile(member) if member.size <= MAX_MEMBER else None
+            if stream is None:
+                raise UserError(f"{file}: {name} has {member.size:,} bytes, more than {MAX_MEMBER:,}")
+            try:
+                document = json.loads(stream.read())
+            except (ValueError, RecursionError) as error:
+                raise UserError(f"{file}: {name} is not JSON: {as_text(str(error))}") from None
+            if not isinstance(document, dict):
+                raise UserError(f"{file}: {name} must hold a mapping, got {type(document).__name__}")
+            yield name, document
 
 
 def _mapping(document: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
@@ -159,8 +159,8 @@ def _number(mapping: Mapping[str, Any], key: str, where: str) -> float | None:
     value = mapping.get(key)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise UserError(f"{where}: {key} must be a finite number, got {value!r:.60}")
+    if not is_finite(value):
+        raise UserError(f"{where}: {key} must be a finite number, got {show(value):.60}")
     return float(value)
 
 

@@ -17,6 +17,7 @@ from ..space.cost import cost
 from ..space.errors import UserError, check_int
 from ..space.network import Network, build
 from ..space.network_spec import NetworkSpec
+from ..space.paths import expand_path, is_file
 from ..space.weights.contents import Normalization
 from ..space.weights.grow import Growth, check_growable, grow
 from ..space.weights.weights import load_into, read_weights, save_weights
@@ -215,8 +216,8 @@ def read_initial(path: str) -> Initial:
     Raises:
         UserError: it cannot be read, or does not say which network it is of.
     """
-    file = Path(path).expanduser()
-    return _read(path, file.stat().st_mtime_ns if file.is_file() else 0)
+    file = expand_path(path)
+    return _read(path, file.stat().st_mtime_ns if is_file(file) else 0)
 
 
 @lru_cache(maxsize=1)

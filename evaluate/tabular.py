@@ -16,6 +16,7 @@ import numpy as np
 from ..space.cost import cost
 from ..space.errors import UserError, check_choice, unknown
 from ..space.network_spec import NetworkSpec
+from ..space.paths import expand_path, is_file
 from ..space.space import Choice, Decisions, SearchSpace, load_space
 from .evaluation import Evaluation, EvaluationError, Report
 from .table_files import READERS, read_columns
@@ -108,8 +109,8 @@ class Tabular:
             UserError: the file is not there, not readable, empty, or lacks a column; a cell is not among the choices
                 of its decision, is missing, or is not a number in its range.
         """
-        file = Path(self.path)
-        if not os.path.isfile(file):  # not Path.is_file, which raises on impossible names
+        file = expand_path(self.path)
+        if not is_file(file):
             raise UserError(f"evaluator.path: no such file: {file}")
         columns = read_columns(file)
         names = list(self._space.distributions)

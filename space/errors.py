@@ -9,6 +9,11 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import unquote
 
+#: No whole number is larger: it has to fit into 64 bits.
+MAX_INT = 2**63 - 1
+#: Characters of a value in a message.
+MAX_SHOWN = 200
+
 
 class UserError(ValueError):
     """A mistake of the user's: the message names the rule, the value and the choices.
@@ -35,10 +40,30 @@ def check_choice(what: str, value: object, choices: Iterable[object]) -> None:
 def check_int(what: str, value: Any, low: int, high: int | None = None) -> None:
     """Raise :class:`UserError` unless ``value`` is a whole number in [low, high]."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise UserError(f"{what} must be a whole number, got {value!r}")
-    if value < low or (high is not None and value > high):
-        bound = f"at least {low}" if high is None else f"between {low} and {high}"
-        raise UserError(f"{what} must be {bound}, got {value}")
+        raise UserError(f"{what} must be a whole number, got {show(value)}")
+    if value < low or value > (MAX_INT if high is None else high):
+        bound = f"between {low} and {MAX_INT if high is None else high}"
+        bound = f"at least {low}" if high is None and value < low else bound
+        raise UserError(f"{what} must be {bound}, got {show(value)}")
+
+
+def is_finite(value: Any) -> bool:
+    """Whether a float can hold it: a number, not NaN or infinite, nor a whole number of 309 digits; no truth value."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def show(value: Any) -> str:
+    """A value for a message, cut where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no whole number of more than 4,300 digits
+        return "a whole number of thousands of digits"
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
 
 
 def check_number(
@@ -51,8 +76,8 @@ def check_number(
     open_high: bool = False,
 ) -> None:
     """Raise :class:`UserError` unless ``value`` is a finite number in [low, high] (ends as said)."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise UserError(f"{what} must be a finite number, got {value!r}")
+    if not is_finite(value):
+        raise UserError(f"{what} must be a finite number, got {show(value)}")
     if value < low or value > high or (open_low and value == low) or (open_high and value == high):
         left, right = "(" if open_low else "[", ")" if open_high else "]"
         raise UserError(f"{what} must be in {left}{low:g}, {high:g}{right}, got {value!r}")

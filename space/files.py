@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, TypeVar, cast
 import yaml
 
 from .errors import UserError, unknown
+from .paths import as_text, is_file
 
 T = TypeVar("T")
 
@@ -87,8 +88,8 @@ def read_text(path: str | Path, what: str) -> str:
         UserError: no such file, a folder, too large, or not UTF-8.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{what}: no such file: {path}")
+    if not is_file(path):
+        raise UserError(f"{what}: no such file: {as_text(path)}")
     if path.stat().st_size > MAX_BYTES:
         raise UserError(f"{what}: {path} has {path.stat().st_size:,} bytes; at most {MAX_BYTES:,} are read")
     try:

@@ -6,7 +6,7 @@ import math
 import re
 from typing import Any
 
-from .errors import UserError
+from .errors import UserError, is_finite, show
 
 #: Decimal, as for MACs and parameters; no "m": it could be milli or mega.
 SUFFIXES = {"": 1.0, "K": 1e3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
@@ -24,12 +24,12 @@ def parse_quantity(what: str, value: Any) -> float:
         UserError: it is neither, or not a finite number above 0.
     """
     number = math.nan
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if is_finite(value):
         number = float(value)
     elif isinstance(value, str) and (match := _TEXT.fullmatch(value.strip())):
         number = float(match[1]) * SUFFIXES[match[2]]
     if not (math.isfinite(number) and number > 0):
-        raise UserError(f'{what} must be a number above 0, like 400e6 or "400M" (K, M, G or T), got {value!r}')
+        raise UserError(f'{what} must be a number above 0, like 400e6 or "400M" (K, M, G or T), got {show(value)}')
     return number
 
 

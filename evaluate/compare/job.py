@@ -12,6 +12,7 @@ from typing import Any
 from ...space.built import BuiltNetwork, check_network
 from ...space.errors import UserError, check_choice
 from ...space.network_spec import NetworkSpec
+from ...space.paths import is_file, is_folder
 from ..arguments import as_list, check_threads, describe_device
 from ..machine.device import find_device
 from ..machine.paired_latency import paired_latency
@@ -137,7 +138,7 @@ def _member_points(entry: str, family: str) -> list[Point]:
         return [replace(point, family=point.family or entry) for point in published_points(entry)]
     if Path(entry).suffix.lower() == ".csv":
         return read_points(entry, family)
-    if Path(entry).exists():
+    if is_file(entry) or is_folder(entry):
         return [read_run(entry, family)]
     matches = sorted(glob.glob(entry)) if glob.has_magic(entry) else []
     if not matches:
@@ -151,7 +152,7 @@ def _member_points(entry: str, family: str) -> list[Point]:
 def _reference_points(entry: str) -> list[Point]:
     if entry in SETS:
         return list(published_points(entry))
-    if not Path(entry).is_file():
+    if not is_file(entry):
         raise UserError(f"references: {entry!r} is neither a CSV file nor one of: {', '.join(SETS)}")
     return read_points(entry, "")
 

@@ -13,6 +13,7 @@ from ...space.built import BuiltNetwork
 from ...space.errors import UserError
 from ...space.files import read_text
 from ...space.network_spec import NetworkSpec
+from ...space.paths import is_file
 from ...space.weights.weights import read_weights
 from ...space.zoo import load_architecture
 from ..pretrained import read_pretrained
@@ -106,7 +107,7 @@ def find_network(point: Point, own: BuiltNetwork | None = None) -> NetworkSpec:
     if not point.summary:
         raise UserError("its network is unknown: give the CSV file a column architecture (a zoo name or a file)")
     beside = Path(point.summary).with_name("architecture.yaml")
-    if beside.is_file():
+    if is_file(beside):
         return load_architecture(beside, own)
     found = json.loads(read_text(point.summary, "summary"))
     weights = read_weights(found["weights"], own)

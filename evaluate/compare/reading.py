@@ -14,6 +14,7 @@ from typing import Any
 from ...space.cost import cost
 from ...space.errors import UserError
 from ...space.files import read_text
+from ...space.paths import is_folder
 from ...space.quantity import parse_quantity
 from ...space.zoo import load_architecture
 from ..arguments import describe_device
@@ -146,7 +147,7 @@ def read_run(place: str | Path, family: str) -> Point:
         UserError: there is no such file, or it has no accuracy or no cost.
     """
     file = Path(place)
-    file = file / "summary.json" if file.is_dir() else file
+    file = file / "summary.json" if is_folder(file) else file
     text = read_text(file, "summary")
     try:
         found = json.loads(text)

@@ -12,6 +12,7 @@ from typing import Any
 
 from ...space.errors import UserError
 from ...space.paths import as_text
+from ..tar_files import check_tar
 from .table import Unlabelled
 
 #: Releases of ``datasets`` that the undocumented names (its builders, ``data_files``) were tested with.
@@ -53,6 +54,8 @@ def read_files(files: Sequence[Path], where: str, memory: int) -> Any:
     for file in files:
         if not _is_utf8(file):
             raise UserError(f"data.path: the name of {as_text(file)} is not UTF-8, which Arrow cannot open: rename it")
+        if file.suffix.lower() == ".tar":
+            _check_tar(file, file.stat().st_mtime_ns)
     # The builders themselves: load_dataset("parquet", …) would ask a server to count the download.
     if files[0].suffix.lower() == ".parquet":
         from datasets.packaged_modules.parquet.parquet import Parquet as Builder
@@ -77,6 +80,14 @@ def read_files(files: Sequence[Path], where: str, memory: int) -> Any:
     if dataset is None:
         raise Unlabelled(f"{where}: no images in it")
     return dataset
+
+
+@lru_cache(maxsize=4096)
+def _check_tar(file: Path, changed: int) -> None:
+    try:
+        check_tar(file)
+    except UserError as error:
+        raise UserError(f"data.path: {as_text(file)} cannot be read: {error}") from None
 
 
 def _is_utf8(file: Path) -> bool:

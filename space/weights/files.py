@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..files import read_text
+from ..paths import is_file
 
 #: Where training scripts keep the weights in their checkpoints, the usual names first.
 _NESTED = (
@@ -50,7 +51,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], str]:
     Raises:
         UserError: no such file, not a checkpoint, truncated, more than data in it, or no tensors.
     """
-    if not _is_file(path):
+    if not is_file(path):
         raise UserError(f"weights: no such file: {path!s:.300}")
     tensors, facts, entry = _read_safetensors(path) if path.suffix == ".safetensors" else _read_checkpoint(path)
     if not tensors:
@@ -74,13 +75,6 @@ def read_timm_config(path: Path) -> dict[str, Any]:
         return {}
     inner = found.get("pretrained_cfg")
     return {**found, **inner} if isinstance(inner, dict) else found
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name that no file system allows
-        return False
 
 
 def _is_plain(tensor: Tensor) -> bool:

@@ -18,6 +18,7 @@ from ..built import BuiltNetwork
 from ..errors import UserError, check_choice, check_number
 from ..files import load_yaml, write_bytes
 from ..network_spec import NetworkSpec
+from ..paths import expand_path
 from ..zoo import parse_network
 from .contents import Normalization, Weights
 from .files import read_tensors, read_timm_config
@@ -96,7 +97,7 @@ def read_weights(path: str | Path, network: BuiltNetwork | None = None) -> Weigh
     """
     if not isinstance(path, str | Path):
         raise UserError(f"weights: must be a file's path, got {path!r:.60}")
-    path = Path(path).expanduser()
+    path = expand_path(path)
     tensors, facts, entry = read_tensors(path)
     architecture = _read_architecture(path, facts, network)
     if architecture is not None:
