@@ -12,6 +12,7 @@ from ..space.builders.module import make_on_meta
 from ..space.built import BuiltNetwork, check_network, find_built
 from ..space.errors import UserError
 from ..space.network_spec import NetworkSpec
+from ..space.weights.channels import adapt_channels, count_channels
 from ..space.weights.contents import Weights
 from ..space.weights.fit import Fit, count_classes, fit_names
 from ..space.weights.needs import adapt_network
@@ -58,6 +59,7 @@ def read_pretrained(
     padding: str | None = None,
     bn_eps: float | None = None,
     resolution: int | None = None,
+    in_channels: int | None = None,
 ) -> Pretrained:
     """Read the weights and bring the architecture into agreement with them.
 
@@ -66,7 +68,8 @@ def read_pretrained(
         weights: a file of them, or what was read.
         own: a network of the user's own builder; files of its networks need it.
         padding, bn_eps: None: as the weights' format needs them.
-        resolution: None: the architecture's.
+        resolution, in_channels: None: the architecture's. Weights for images of colour, or grey, are adapted to
+            others (:func:`~effnas.space.weights.channels.adapt_channels`).
 
     Raises:
         UserError: there are no weights, they cannot be read, or do not say which network they are of.
@@ -75,8 +78,15 @@ def read_pretrained(
     if read is None:
         raise UserError("weights: none given; use weights=FILE (effnas train writes weights.safetensors)")
     asked = find_architecture(given, read, own)
-    network, read, note = adapt_network(asked, read, padding=padding, bn_eps=bn_eps)
-    fit = fit_names(make_on_meta(network.module), read)
+    if in_channels is not None:
+        asked = asked.with_(in_channels=in_channels)
+    fit = fit_names(make_on_meta(asked.module), read)
+    axes = asked.input_axes
+    had = count_channels(fit, axes, read) or asked.in_channels
+    network, read, note = adapt_network(asked.with_(in_channels=had), read, padding=padding, bn_eps=bn_eps)
+    read, adapted = adapt_channels(fit, axes, read, asked.in_channels)
+    network = network.with_(in_channels=asked.in_channels)
+    note += f"; {adapted}" if adapted else ""
     classes = count_classes(fit, network, read)
     if classes is not None:
         network = network.with_(num_classes=classes)

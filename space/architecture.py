@@ -69,6 +69,7 @@ class Architecture:
     maker: ClassVar[str] = "the network"
     divisors: ClassVar[tuple[int, ...]] = DIVISORS
     classifier_axes: ClassVar[Mapping[str, int]] = MappingProxyType({"classifier.weight": 0, "classifier.bias": 0})
+    input_axes: ClassVar[Mapping[str, int]] = MappingProxyType({"stem.conv.weight": 1})
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stages", tuple(self.stages))

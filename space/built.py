@@ -112,6 +112,13 @@ class BuiltNetwork(BuilderCall):
         return find_axes(self, "num_classes")
 
     @property
+    def input_axes(self) -> Mapping[str, int]:
+        """The entries of the module's ``state_dict`` whose shapes depend on the channels of the images, and where."""
+        from .builders.module import find_axes  # torch
+
+        return find_axes(self, "in_channels")
+
+    @property
     def maker(self) -> str:
         """What makes its module, for messages."""
         return f"builder {self.code}"

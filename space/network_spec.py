@@ -90,6 +90,13 @@ class NetworkSpec(Protocol):
         None where a builder makes the same classifier for any number.
         """
 
+    @property
+    def input_axes(self) -> Mapping[str, int]:
+        """The entries of the module's ``state_dict`` whose shapes depend on the channels of the images, and where.
+
+        None where a builder decides them itself.
+        """
+
     def module(self) -> nn.Module:
         """The ``torch.nn.Module``, with first weights from torch's random state, on its current default device.
 

@@ -39,6 +39,7 @@ def run_evaluate(
     network: BuiltNetwork | None = None,
     part: str = "test",
     resolution: int | None = None,
+    in_channels: int | None = None,
     padding: str | None = None,
     bn_eps: float | None = None,
     device: str = "auto",
@@ -60,6 +61,7 @@ def run_evaluate(
         network: a network of the user's own builder; files of its networks need it.
         part: ``test``, ``heldout`` (of the training part), ``train`` (the rest of it) or ``all`` (of it).
         resolution: of the input in pixels; None: the architecture's.
+        in_channels: of the images; None: the architecture's. Weights for colour images are adapted, as timm does it.
         padding, bn_eps: of the network, if the weights need other values than their format implies.
         device: as :func:`~effnas.evaluate.machine.device.find_device`.
         threads: of the CPU; None: PyTorch's default.
@@ -84,7 +86,15 @@ def run_evaluate(
     if latency_batch is not None:
         check_int("latency_batch", latency_batch, 1, 1_000_000)
     place, output = find_device(device), Path(output)
-    start = read_pretrained(architecture, weights, network, padding=padding, bn_eps=bn_eps, resolution=resolution)
+    start = read_pretrained(
+        architecture,
+        weights,
+        network,
+        padding=padding,
+        bn_eps=bn_eps,
+        resolution=resolution,
+        in_channels=in_channels,
+    )
     found = start.architecture
     images = load_part(
         data,

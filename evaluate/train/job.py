@@ -47,6 +47,7 @@ def run_train(
     grow: bool = False,
     num_classes: int | str = "auto",
     resolution: int | None = None,
+    in_channels: int | None = None,
     padding: str | None = None,
     bn_eps: float | None = None,
     seed: int = 0,
@@ -75,6 +76,7 @@ def run_train(
             (:func:`~effnas.space.weights.grow.grow`).
         num_classes: of the classifier; ``auto``: as many as the data has.
         resolution: of the input in pixels; None: the architecture's.
+        in_channels: of the images; None: the architecture's. Weights for colour images are adapted, as timm does it.
         padding, bn_eps: of the network, if a weights file needs other values than its format implies.
         seed: of the first weights and of everything random in the training.
         device: as :func:`~effnas.evaluate.machine.device.find_device`.
@@ -113,6 +115,7 @@ def run_train(
             resolution=resolution,
             padding=padding,
             bn_eps=bn_eps,
+            in_channels=in_channels,
         )
         model = start.build(seed)
         test, lacking = _look_at_test(data, start) if test else (False, "")

@@ -90,6 +90,7 @@ def find_starting_point(
     resolution: int | None = None,
     padding: str | None = None,
     bn_eps: float | None = None,
+    in_channels: int | None = None,
 ) -> StartingPoint:
     """Put them together; arguments as :func:`~effnas.evaluate.train.job.run_train`, whose ``network`` is ``own``.
 
@@ -100,14 +101,16 @@ def find_starting_point(
     smaller, pretrained, note = None, None, "from scratch"
     if grow:
         network = find_architecture(architecture, read, own)
+        network = network if in_channels is None else network.with_(in_channels=in_channels)
         smaller = _check_smaller(architecture, network, read)
         assert read is not None  # or there is no smaller network
         note = f"grown from {read.path}"
     elif read is not None:
-        pretrained = read_pretrained(architecture, read, own, padding=padding, bn_eps=bn_eps)
+        pretrained = read_pretrained(architecture, read, own, padding=padding, bn_eps=bn_eps, in_channels=in_channels)
         network, read, note = pretrained.architecture, pretrained.weights, pretrained.note
     else:
         network = find_architecture(architecture, None, own).with_settings(padding, bn_eps)
+        network = network if in_channels is None else network.with_(in_channels=in_channels)
     if resolution is not None:
         network = network.with_(resolution=resolution)
     split = load_split(data, network.in_channels, None if read is None else read.normalization)
