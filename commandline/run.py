@@ -20,6 +20,7 @@ from ..space.files import write_text
 from .annotations import read_kinds
 from .arguments import hide_addresses, parse_words, scan_words
 from .commands import COMMANDS, Command
+from .config_record import LEFT_OUT, record_configuration
 from .options import CONF, Options, read_options
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ def run_command(name: str, words: Sequence[str], options: Options) -> None:
 
     def job(config: DictConfig) -> None:
         try:
-            _run_job(command, config, typed)
+            with record_configuration(config):
+                _run_job(command, config, typed)
         except Exception as error:
             failed[_job_name() if multirun else ""] = error
             if multirun:
@@ -69,7 +71,7 @@ def run_command(name: str, words: Sequence[str], options: Options) -> None:
 
     composed = write_hydra_words(arguments, options, read_kinds(command.run, options))
     if os.environ.get("RANK", "0") != "0":  # torchrun's: the folder is the first process's
-        composed.append("hydra.output_subdir=null")
+        composed.append(LEFT_OUT)
     with _environment(ADDRESSES, json.dumps(addresses) if addresses else None):
         call_hydra(command, composed, job, failed)
 
@@ -176,8 +178,9 @@ def _clean_records(settings: HydraConf, address: str) -> None:
     """Hide the password of an address that comes from a file of the user's in what Hydra has recorded."""
     if hide_passwords(address) == address:
         return
-    records = Path(settings.runtime.output_dir) / (settings.output_subdir or "")
-    for file in (*records.glob("*.yaml"), Path(settings.sweep.dir) / "multirun.yaml"):
+    subdir = settings.output_subdir  # of the user's choice; ours is written hidden
+    records = [] if subdir is None else (Path(settings.runtime.output_dir) / subdir).glob("*.yaml")
+    for file in (*records, Path(settings.sweep.dir) / "multirun.yaml"):
         if file.is_file():
             write_text(file, hide_passwords(file.read_text(encoding="utf-8"), address))
 
@@ -206,6 +209,7 @@ def _store(command: Command, *, complete: bool) -> None:
         job=JobConf(name=command.config),
         run=RunDir(folder),
         sweep=SweepDir(f"{folder}-sweep", "${hydra.job.override_dirname}"),
+        output_subdir=None,  # written by record_configuration instead
     )
     for group in settings.defaults:
         group.update((key, "none") for key in group if key in ("job_logging", "hydra_logging"))

@@ -316,8 +316,11 @@ def test_the_command_prints_the_result(tmp_path: Path, capsys: pytest.CaptureFix
     assert "held-out accuracy" in captured.err
     assert main(words) == 0
     assert f"test accuracy {summary['test_accuracy']:.2%}" in capsys.readouterr().out
+    before = {str(file): file.read_bytes() for file in (tmp_path / "out").rglob("*") if file.is_file()}
+    assert (tmp_path / "out" / ".hydra" / "config.yaml").is_file()
     assert main([*words, "seed=3"]) == 2
     assert "another training is in this folder (seed: 0 → 3)" in capsys.readouterr().err
+    assert {str(file): file.read_bytes() for file in (tmp_path / "out").rglob("*") if file.is_file()} == before
 
 
 @pytest.mark.slow
