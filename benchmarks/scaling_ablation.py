@@ -6,6 +6,7 @@ commit and the class of machine. An interrupted run goes on, more seeds add to i
 
     OMP_NUM_THREADS=1 python benchmarks/scaling_ablation.py [--data ../shared/data/cifar10] [--seeds 5] [--csv FILE]
     python benchmarks/scaling_ablation.py --full      # on a GPU: EfficientNet-B0 for 32 pixels, all of CIFAR-10
+    python benchmarks/scaling_ablation.py --csv FILE --figure ablation.png    # of the trainings in FILE, none anew
 
 Half an hour on one core; `--full` has never been run by us (no GPU at hand).
 """
@@ -16,19 +17,24 @@ import argparse
 import csv
 import os
 import platform
+import shutil
 import subprocess
-from dataclasses import replace
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from effnas.evaluate.data import ImageData
+from effnas.evaluate.evaluation import Evaluation, Report
 from effnas.evaluate.proxy import Proxy
 from effnas.evaluate.train.recipe import Training
 from effnas.scaling.ablate.job import run_ablation
 from effnas.scaling.ablate.report import summary_text
 from effnas.space.architecture import Architecture
+from effnas.space.cost import cost
 from effnas.space.stage import Stage
 from effnas.space.zoo import zoo
 
@@ -90,6 +96,32 @@ def write_rows(summary: dict[str, Any], path: Path, of: str) -> None:
         writer.writerows(rows)
 
 
+@dataclass(frozen=True)
+class Measured:
+    """Looks a training up by what the network costs, its resolution and the seed."""
+
+    table: Mapping[tuple[int, ...], float]
+
+    def __call__(self, architecture: Architecture, *, seed: int, report: Report) -> Evaluation:
+        """Nothing is trained."""
+        found = cost(architecture)
+        return Evaluation(self.table[found.params, found.macs, architecture.resolution, seed], found)
+
+
+def draw(path: Path, rules: Sequence[str], depth_rounding: str, file: Path) -> None:
+    """What an ablation draws of the trainings of :data:`SMALL` in a file."""
+    with open(path, newline="", encoding="utf-8") as rows:
+        table = {
+            (int(row["params"]), int(row["macs"]), int(row["resolution"]), int(row["seed"])): float(row["accuracy"])
+            for row in csv.DictReader(rows)
+        }
+    seeds = 1 + max(seed for *_, seed in table)
+    options: dict[str, Any] = {"rules": rules, "depth_rounding": depth_rounding, "seeds": seeds, "latency": False}
+    with tempfile.TemporaryDirectory() as folder:
+        run_ablation(SMALL, Measured(table), output=folder, quiet=True, **options)
+        shutil.copy(Path(folder) / "ablation.png", file)
+
+
 def main() -> None:
     """Train, compare, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -103,7 +135,12 @@ def main() -> None:
     parser.add_argument("--timeout", type=float, help="seconds after which no training starts")
     parser.add_argument("--output", type=Path, help="default outputs/benchmark_ablation, with --full …_full")
     parser.add_argument("--csv", type=Path, help="write every training")
+    parser.add_argument("--figure", type=Path, help="draw what --csv holds to this file, and train nothing")
     options = parser.parse_args()
+    if options.figure is not None:
+        if options.csv is None:
+            parser.error("--figure needs --csv, the file of the trainings")
+        return draw(options.csv, options.rules, options.depth_rounding, options.figure)
     started_from = commit()
     epochs = options.epochs or (100 if options.full else 8)
     # what "auto" would choose could differ between the networks that are compared

@@ -60,6 +60,11 @@ def check_laws(figure: Figure) -> None:
     for text, box in texts:
         assert _within(box, canvas), ("cut", text.get_text(), box, canvas)
         assert text.get_fontsize() >= SMALL - 1.1, ("tiny", text.get_text())
+    for axes in figure.axes:
+        boxes = [Text.get_window_extent(text) for text in axes.texts]
+        assert not [point for point in _points(axes) for box in boxes if box.padded(-1).contains(*point)], (
+            "under a name"
+        )
     for (one, a), (two, b) in itertools.combinations(texts, 2):
         assert not _overlap(a, b), ("collide", one.get_text(), two.get_text(), a.extents.round(), b.extents.round())
 

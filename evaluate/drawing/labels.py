@@ -64,12 +64,12 @@ def place_labels(
                 cost += POINT * _within(np.delete(where, i, 0), box, 4 * scale) + LINE * _within(samples, box, 0)
                 inside = x0 <= box[0] and box[2] <= x1 and y0 <= box[1] and box[3] <= y1
                 cost += NAME * sum(_overlap(box, other) for other in boxes) + (0 if inside else FRAME)
-                found.append(_Place(cost, box, (dx * distance, dy * distance)))
+                found.append(_Place(cost, box, (dx * distance, dy * distance), _within(where, box, 0)))
         candidates.append(found)
     taken = list(boxes)
     left_out = 0
     for place, name, point, colour in zip(_settled(candidates), names, points, colours, strict=True):
-        if place.cost >= FRAME or any(_overlap(place.box, box) for box in taken):
+        if place.cost >= FRAME or place.covered or any(_overlap(place.box, box) for box in taken):
             left_out += 1
             continue
         taken.append(place.box)
@@ -91,11 +91,14 @@ def place_labels(
 
 
 class _Place(NamedTuple):
-    """Where a name may go: what it covers there but for other names, its box in pixels, its offset in points."""
+    """Where a name may go: what it covers there but for other names, its box in pixels, its offset in points, and how
+    many points are under it.
+    """
 
     cost: float
     box: Box
     offset: tuple[float, float]
+    covered: int
 
 
 def _settled(candidates: Sequence[Sequence[_Place]], sweeps: int = 4) -> list[_Place]:
