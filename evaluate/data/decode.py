@@ -61,7 +61,7 @@ def decode_image(
     Raises:
         Exception: whatever Pillow says of a broken file.
     """
-    samples = read_samples(encoded, channels)
+    samples = read_samples(encoded, channels, white)
     if samples is not None:
         return _resize(_fit_bands(to_uint8(samples, white), channels), size, interpolation)
     with open_image(encoded) as image:

@@ -1,4 +1,4 @@
-"""What is an image: what Pillow opens by itself, TIFF files of many bands, and arrays of NumPy (``.npy``)."""
+"""What is an image: what Pillow opens by itself, TIFF files of many bands, and arrays of NumPy."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ import numpy.typing as npt
 from PIL import Image
 
 from ..table import Encoded
-from .tiff import head_of, read_tags, read_tiff
+from .png import find_deep_colour, read_deep_colour
+from .tiff import head_of, read_tags, read_tiff, turn_upright
 
 #: Formats that Pillow has a name for but no reader, or only another program's, which would run on the user's files;
 #: and one without a mark of its own.
 _NO_READER = frozenset({"BUFR", "EPS", "FPX", "GRIB", "HDF5", "IPTC", "MIC", "MPEG", "WMF"})
 _NPY = b"\x93NUMPY"
 _DEEP_MODES = ("I", "F")
+_ORIENTATION = 0x0112
 
 
 class Head(NamedTuple):
@@ -89,19 +91,27 @@ def read_head(encoded: Encoded, channels: int) -> Head:
                 return _head_of_array(_load_array(encoded, channels))
             if (tags := read_tags(file)) is not None:
                 return Head(*head_of(tags))
+            if (size := find_deep_colour(file)) is not None:
+                return Head(size[0], size[1], _grey_bands(size[2], channels), True)
     if isinstance(encoded, np.ndarray):
         return _head_of_array(encoded)
     with open_image(encoded) as image:
-        bands = {"P": 3, "PA": 4}.get(image.mode, len(image.getbands()))
+        bands = {"P": 3, "PA": 4}.get(image.mode) or _grey_bands(len(image.getbands()), channels)
         return Head(*image.size, bands, image.mode[0] in _DEEP_MODES)
 
 
-def read_samples(encoded: Encoded, channels: int) -> npt.NDArray[Any] | None:
-    """Pixels (height, width, bands) of what is not for Pillow alone: arrays, and deep or many samples in a TIFF.
+def _grey_bands(bands: int, channels: int) -> int:
+    """Two are grey and transparency, which is dropped unless two are wanted."""
+    return 1 if bands == 2 != channels else bands
+
+
+def read_samples(encoded: Encoded, channels: int, white: float | None = None) -> npt.NDArray[Any] | None:
+    """Pixels (height, width, bands) of what is not for Pillow alone: arrays, deep colour, and many samples in a TIFF.
 
     Args:
         encoded: the image.
         channels: as :func:`read_head`.
+        white: where it is known, its value in images of more than 8 bits.
 
     Returns:
         None where :func:`open_image` gives all that there is.
@@ -116,8 +126,14 @@ def read_samples(encoded: Encoded, channels: int) -> npt.NDArray[Any] | None:
     with _open_file(encoded) as file:
         if file.read(len(_NPY)) == _NPY:
             return np.array(_load_array(encoded, channels))
-        tags = read_tags(file)
-        return None if tags is None else read_tiff(file, tags)
+        if (tags := read_tags(file)) is not None:
+            return read_tiff(file, tags)
+        if white == 65535 or (size := find_deep_colour(file)) is None:  # of all 16 bits the upper 8 are enough
+            return None
+        samples = read_deep_colour(file, size)
+    with open_image(encoded) as image:
+        samples = turn_upright(samples, image.getexif().get(_ORIENTATION, 1))
+    return samples[..., :1] if samples.shape[2] == 2 != channels else samples  # transparency is dropped
 
 
 def open_image(encoded: Encoded) -> Image.Image:

@@ -13,7 +13,7 @@ from .depth import choose_white, find_range
 from .opening import open_image, read_head, read_samples
 
 #: Images whose heads are read, and deep images whose pixels are.
-HEADS, DEEP = 1000, 500
+HEADS, DEEP = 1000, 200
 
 
 def find_white(table: ImageTable, rows: Indices, channels: int, where: str) -> float | None:

@@ -87,7 +87,7 @@ def read_tiff(file: BinaryIO, tags: Tags) -> npt.NDArray[Any]:
         samples = np.concatenate(apart, axis=-1)
     else:
         samples = _read_rows(data, tags, width, bands)
-    return _turn(samples, _one(tags, _ORIENTATION))
+    return turn_upright(samples, _one(tags, _ORIENTATION))
 
 
 def _one(tags: Tags, tag: int, default: int = 1) -> int:
@@ -141,7 +141,7 @@ def _read_bytes(data: bytes, tags: Tags, pixel: int) -> npt.NDArray[np.uint8]:
         return np.array(image)
 
 
-def _turn(samples: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
+def turn_upright(samples: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
     """As the tag says: mirrored, turned or both."""
     if orientation in (5, 6, 7, 8):
         samples = samples.swapaxes(0, 1)

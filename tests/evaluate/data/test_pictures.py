@@ -71,7 +71,39 @@ def save_colour_tiff(ramp: Any, path: Path) -> None:
     path.with_suffix(".tif").write_bytes(tiff(np.stack([ramp.astype(np.uint16)] * 3, -1), photometric=2))
 
 
-SAVERS = (save_png, save_tiff, save_big_endian, save_int32, save_float, save_npy, save_colour_tiff)
+def png(samples: np.ndarray[Any, Any], colour: int, filters: tuple[int, ...] = (0, 1, 2, 3, 4)) -> bytes:
+    """A PNG file of 16 bits and colour, its rows filtered in turn; Pillow writes none."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width, bands = samples.shape
+    rows = samples.astype(">u2").tobytes()
+    plain = np.zeros((height + 1, width + 1, bands * 2), int)
+    plain[1:, 1:] = np.frombuffer(rows, np.uint8).reshape(height, width, bands * 2)
+    body = b""
+    for y in range(height):
+        kind = filters[y % len(filters)]
+        left, above, between = plain[y + 1, :-1], plain[y, 1:], plain[y, :-1]
+        guess = left + above - between
+        near = np.stack([left, above, between])
+        nearest = np.take_along_axis(near, np.abs(near - guess).argmin(0)[None], 0)[0]
+        guesses = (0 * left, left, above, (left + above) // 2, nearest)
+        body += bytes([kind]) + ((plain[y + 1, 1:] - guesses[kind]) % 256).astype(np.uint8).tobytes()
+    head = struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(body)) + chunk(b"IEND", b"")
+
+
+def save_colour_png(ramp: Any, path: Path) -> None:
+    path.with_suffix(".png").write_bytes(png(np.stack([ramp.astype(np.uint16)] * 3, -1), 2))
+
+
+def save_transparent_png(ramp: Any, path: Path) -> None:
+    path.with_suffix(".png").write_bytes(png(np.stack([ramp.astype(np.uint16)] * 2, -1), 4))
+
+
+SAVERS = (save_png, save_tiff, save_big_endian, save_int32, save_float, save_npy, save_colour_tiff, save_colour_png)
+SAVERS += (save_transparent_png,)
 
 
 @pytest.mark.parametrize("save", SAVERS)
@@ -247,6 +279,16 @@ def test_tiff_files_of_many_bands(count: int, how: dict[str, Any], dtype: Any) -
     assert np.abs(decoded.transpose(1, 2, 0) - samples.astype(float) * (255 / white)).max() <= 0.5001
 
 
+@pytest.mark.parametrize(("colour", "bands"), [(2, 3), (6, 4)])
+def test_png_files_of_deep_colour(colour: int, bands: int) -> None:
+    samples = np.random.RandomState(0).randint(0, 4096, (17, 17, bands)).astype(np.uint16)
+    for filters in ((0,), (1,), (2,), (3,), (4,), (4, 3, 2, 1, 0)):
+        decoded = decode_image(png(samples, colour, filters), 3, 17, white=4095).transpose(1, 2, 0)
+        assert np.abs(decoded - samples[..., :3] * (255 / 4095)).max() <= 0.5001
+    with Image.open(io.BytesIO(png(samples, colour))) as image:  # what Pillow makes of it
+        assert (np.asarray(image) == samples >> 8).all()
+
+
 @pytest.mark.parametrize("first", [True, False])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float64])
 def test_arrays_in_files(tmp_path: Path, first: bool, dtype: Any) -> None:
@@ -265,6 +307,16 @@ def test_arrays_in_files(tmp_path: Path, first: bool, dtype: Any) -> None:
     train = next(load_split(folder(tmp_path), 6).train.batches(64, device="cpu"))[0].double()
     assert pixels.mean == pytest.approx(train.mean((0, 2, 3)).tolist())
     assert pixels.std == pytest.approx(train.permute(1, 0, 2, 3).flatten(1).std(1, correction=0).tolist())
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
+def test_a_set_of_any_ordinary_mode_is_read_in_grey_and_colour(tmp_path: Path, mode: str) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for i in range(3):
+            picture(i, mode="RGB").convert(mode).save(tmp_path / name / f"{i}.{'tif' if mode == 'CMYK' else 'png'}")
+    for channels in (1, 3):
+        assert stored(folder(tmp_path), channels).shape[1] == channels
 
 
 def test_alpha_is_a_channel_where_the_network_takes_four(tmp_path: Path) -> None:
