@@ -20,6 +20,8 @@ from typing import Any
 from effnas import cost, load_architecture, run_search
 from effnas.evaluate.accel_archive import DEVICES
 from effnas.evaluate.accel_nasbench import AccelNASBench
+from effnas.evaluate.drawing.axes import cost_axis, percent_axis
+from effnas.evaluate.drawing.style import BLACK, BLUE, RED, drawing, make_figure, place_legend, save_figure
 from effnas.search.objective import MnasNetReward
 
 
@@ -78,48 +80,41 @@ def table(rows: list[dict[str, Any]], device: str) -> str:
 
 
 def draw(rows: list[dict[str, Any]], trials: dict[str, list[dict[str, str]]], device: str, file: Path) -> None:
-    """Both searches against both costs."""
-    from matplotlib.figure import Figure
-
-    colours, names = {"macs": "#1f77b4", "latency": "#d95f02"}, {"macs": "for MACs", "latency": "for latency"}
-    figure = Figure(figsize=(9.6, 4.2), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
-    lowest = min(r["accuracy"] for r in rows) * 100
-    for axes, key, unit, label in zip(
-        panels,
-        ("macs", "latency"),
-        (1e-6, 1e3),
-        ("M MACs", f"{device.partition('_')[2]} latency, ms an image"),
-        strict=True,
-    ):
-        for name, done in trials.items():
-            x, y = [float(t[key]) * unit for t in done], [float(t["accuracy"]) * 100 for t in done]
-            axes.scatter(x, y, s=14, color=colours[name], alpha=0.4, linewidths=0, label=f"searched {names[name]}")
-        for found, mark, colour in zip(rows, "D**", ("black", *colours.values()), strict=True):
-            size = 60 if mark == "D" else 240
-            axes.scatter(
-                [found[key] * unit],
-                [found["accuracy"] * 100],
-                marker=mark,
-                s=size,
-                color=colour,
-                edgecolors="white",
-                zorder=3,
-            )
-        axes.annotate(
-            "EfficientNet-B0",
-            (rows[0][key] * unit, rows[0]["accuracy"] * 100),
-            xytext=(6, -12),
-            textcoords="offset points",
-        )
-        axes.axvline(rows[0][key] * unit, color="grey", linewidth=0.8, linestyle=":")
-        axes.set_xlabel(label)
-        axes.grid(alpha=0.25)
-        axes.set_xlim(0.45 * rows[0][key] * unit, 1.35 * rows[0][key] * unit)
-    panels[0].set_ylim(lowest - 3, max(r["accuracy"] for r in rows) * 100 + 1)
-    panels[0].set_ylabel("predicted accuracy, % (shortened training)")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
-    figure.savefig(file, dpi=150)
+    """Both searches against both costs; candidates far below the named networks are left to the tables."""
+    lowest = 100 * min(r["accuracy"] for r in rows) - 3
+    styles = {"macs": ("MACs", BLUE, "o"), "latency": ("latency", RED, "^")}
+    with drawing():
+        figure = make_figure(9.6, 4.8)
+        panels = figure.subplots(1, 2, sharey=True)
+        for axes, key, unit, label in zip(
+            panels,
+            ("macs", "latency"),
+            (1e-6, 1e3),
+            ("million MACs", f"latency on {device.partition('_')[2]}, milliseconds per image"),
+            strict=True,
+        ):
+            drawn = []
+            for name, done in trials.items():
+                word, colour, mark = styles[name]
+                near = [t for t in done if 100 * float(t["accuracy"]) >= lowest]
+                x, y = [float(t[key]) * unit for t in near], [100 * float(t["accuracy"]) for t in near]
+                axes.scatter(
+                    x, y, s=18, color=colour, marker=mark, alpha=0.4, linewidths=0, label=f"searched for {word}"
+                )
+                drawn += x
+            labels = ("EfficientNet-B0", *(f"found for {word}" for word, _, _ in styles.values()))
+            colours = (BLACK, *(colour for _, colour, _ in styles.values()))
+            for found, label_of, mark, colour in zip(rows, labels, "D**", colours, strict=True):
+                style = {"marker": mark, "s": 60 if mark == "D" else 260, "color": colour, "edgecolors": "white"}
+                axes.scatter([found[key] * unit], [100 * found["accuracy"]], label=label_of, zorder=3, **style)
+                drawn.append(found[key] * unit)
+            cost_axis(axes, drawn, label)
+            axes.grid()
+        accuracies = [100 * float(t["accuracy"]) for done in trials.values() for t in done]
+        percent_axis(panels[0], [a for a in accuracies if a >= lowest])
+        panels[0].set_ylabel("predicted accuracy (%), shortened training")
+        place_legend(figure, panels, 9.6)
+        save_figure(figure, file.with_suffix(""), kinds=("png",))
 
 
 if __name__ == "__main__":
