@@ -14,6 +14,7 @@ from optuna.study import Study
 from ..evaluate.contain import contained
 from ..evaluate.evaluation import Evaluator, make_plain_mapping
 from ..evaluate.reasons import describe_exception
+from ..evaluate.study_result import StudyResult
 from ..space.errors import check_int
 from ..space.space import load_space
 from .algorithms.member_facts import inform_algorithm
@@ -40,7 +41,7 @@ def run_search(
     job: Mapping[str, Any] | None = None,
     command: str = "",
     **options: Unpack[StudyOptions],
-) -> dict[str, Any]:
+) -> StudyResult:
     """Search ``space`` for the network that ``objective`` likes best; continues the search in ``output``.
 
     Args:
@@ -63,7 +64,7 @@ def run_search(
         options: how the study is run, :class:`~effnas.search.trials.StudyOptions`: ``workers=2``, ``timeout=3600``, …
 
     Returns:
-        The content of ``summary.json``.
+        The content of ``summary.json``, with ``trials`` and ``front`` as data frames of pandas.
 
     Raises:
         UserError: a setting is wrong, the limits are out of reach, another search is in the folder, or no trial
@@ -80,7 +81,7 @@ def run_search(
     sampler = Seeded(algorithm, seed)
     keeper = Keeper(output, keep, objective, evaluator)
 
-    def write(optuna_study: Study, seconds: float) -> dict[str, Any]:
+    def write(optuna_study: Study, seconds: float) -> StudyResult:
         facts = {"algorithm": str(sampler), "evaluator": type(evaluator).__name__, "command": command}
         details = _describe(evaluator)
         return write_search(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,12 +10,15 @@ from typing import Any, Protocol
 
 import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.study import Study
+from optuna.trial import TrialState
 
 from ..evaluate.evaluation import EvaluationError
 from ..space.errors import UserError, check_int
 from ..space.network_spec import NetworkSpec
 from .feasible import Space, find_feasible_member
 from .objective import Objective
+from .optuna_private import get_enqueued_params
 from .seeded import derive_seed
 
 #: Seeds that each enqueued candidate may have.
@@ -133,6 +137,16 @@ class Enqueued:
         """The parameters of all trials, seed by seed: those of ``wanted`` with every seed."""
         wanted = list(wanted)
         return [{**params, "seed": s} for s in range(self.seed, self.seed + self.seeds) for params in wanted]
+
+
+def list_waiting(study: Study, problem: Problem) -> list[str]:
+    """The keys of the candidates that are enqueued, where all candidates are; one for each trial."""
+    found: list[str] = []
+    waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,)) if problem.enumerated else []
+    for trial in waiting:
+        with contextlib.suppress(EvaluationError):  # it stands for no network
+            found.append(problem.candidate(get_enqueued_params(trial) or {}).key)
+    return found
 
 
 def check_seeds(seed: int, seeds: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol
@@ -80,9 +80,26 @@ class Progress:
     """A bar with the time left, the candidates in training, the best so far and the running front.
 
     A context manager that gives a :class:`TrialWatcher`.
+
+    Args:
+        study: with the trials of earlier runs.
+        objective: of it.
+        trials: to finish.
+        note: printed first.
+        waiting: keys of the candidates that are enqueued, where all are: the time left is that of the different ones.
+        quiet: nothing is shown.
     """
 
-    def __init__(self, study: Study, objective: Objective, trials: int, note: str = "", *, quiet: bool = False) -> None:
+    def __init__(
+        self,
+        study: Study,
+        objective: Objective,
+        trials: int,
+        note: str = "",
+        *,
+        waiting: Sequence[str] = (),
+        quiet: bool = False,
+    ) -> None:
         self._objective = objective
         #: Name of the one score, where it is not the accuracy that is shown anyway.
         self._score = objective.names[0] if len(objective.names) == 1 and objective.names != ("accuracy",) else None
@@ -106,6 +123,8 @@ class Progress:
         self._front: list[tuple[int, float, int]] = []
         #: Trials that were counted, of this process or of others.
         self._known: set[int] = set()
+        #: Different candidates that are enqueued and have no result yet; those evaluated here.
+        self._wanted, self._enumerated, self._trained = set(waiting), bool(waiting), 0
         self._waits = ""
         self._task = self._bar.add_task("search", total=trials, left="")
         for trial in study.get_trials(deepcopy=False):
@@ -115,6 +134,8 @@ class Progress:
         self._skipped = 0
         self._start = time.monotonic()
         self._before = self._finished
+        #: Trials that are still to be enqueued.
+        self._later = max(0, trials - self._finished - len(waiting))
 
     def __enter__(self) -> Progress:
         if self._note:
@@ -152,6 +173,7 @@ class Progress:
         """A trial has been finished by an earlier run or by another process."""
         if is_counted(trial) and trial.number not in self._known:
             self._known.add(trial.number)
+            self._wanted.discard(result_of(trial).get("key", ""))
             self._update_best(trial)
             self._bar.update(self._task, completed=self._finished)
 
@@ -168,11 +190,18 @@ class Progress:
             self._skipped += 1
             return
         self.found(trial)
-        rate = (time.monotonic() - self._start) / (self._finished - self._before)
-        left = rate * max(0, self._trials - self._finished)
+        self._trained += "duplicate_of" not in result_of(trial)
+        left = self._estimate_left()
         self._bar.update(self._task, completed=self._finished, left=f"{format_duration(left)} left")
         if self._live is None and not self._quiet:
             self._print_line(trial, left)
+
+    def _estimate_left(self) -> float:
+        """Seconds until all is done: what was evaluated before costs nothing."""
+        seconds = time.monotonic() - self._start
+        if self._enumerated:
+            return seconds / max(1, self._trained) * (len(self._wanted) + self._later)
+        return seconds / (self._finished - self._before) * max(0, self._trials - self._finished)
 
     def _update_best(self, trial: FrozenTrial) -> None:
         """See whether the trial is the best, or of the front, until now."""

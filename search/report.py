@@ -14,6 +14,7 @@ from ..evaluate.evaluation import Evaluator
 from ..evaluate.folder import write_json
 from ..evaluate.kept_weights import KeptWeights
 from ..evaluate.non_dominated import non_dominated
+from ..evaluate.study_result import StudyResult
 from ..space.errors import UserError, check_int
 from ..space.tables import text_table
 from .confirm import REPEAT, choose_winner, rank_networks
@@ -145,7 +146,7 @@ def write_search(
     keeper: Keeper,
     estimates: Mapping[int, float],
     command: str,
-) -> dict[str, Any]:
+) -> StudyResult:
     """Write everything and return the content of ``summary.json``.
 
     ``keeper``: of the candidates' weights. ``estimates``: what the sampler's model takes each trial's noise-free score
@@ -188,7 +189,7 @@ def write_search(
     }
     write_json(output / "summary.json", summary)
     search_figure(rows, _make_rows(front, objective), summary, objective, output)
-    return summary
+    return StudyResult(summary, trials=rows, front=_make_rows(front, objective))
 
 
 def _make_rows(trials: Sequence[FrozenTrial], objective: Objective) -> list[dict[str, Any]]:

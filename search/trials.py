@@ -16,10 +16,11 @@ from ..evaluate.contain import contained
 from ..evaluate.evaluation import Evaluator
 from ..evaluate.folder import WEIGHTS_FOLDER, folder_lock, set_aside
 from ..evaluate.interrupt import Interrupts
+from ..evaluate.study_result import StudyResult
 from ..space.errors import UserError, check_int, check_number
 from .objective import Accuracy, Objective
 from .ownership import close_orphans, make_owner
-from .problem import Enqueued, Problem
+from .problem import Enqueued, Problem, list_waiting
 from .processes import make_workers
 from .progress import Progress
 from .record import is_counted
@@ -115,7 +116,7 @@ def run_trials(
     evaluator: Evaluator,
     objective: Objective,
     sampler: BaseSampler,
-    write: Callable[[Study, float], dict[str, Any]],
+    write: Callable[[Study, float], StudyResult],
     options: StudyOptions,
     *,
     name: str,
@@ -126,7 +127,7 @@ def run_trials(
     confirm: int = 0,
     keeper: Keeper | None = None,
     prepare: Callable[[Study], None] = lambda study: None,
-) -> dict[str, Any]:
+) -> StudyResult:
     """What every job over a study does: hold the folder, open or find the study, run the loop, write the results.
 
     Args:
@@ -184,7 +185,9 @@ def run_trials(
             keeper.open(study)
             evaluator = keeper.evaluator
         prepare(study)
-        progress = Progress(study, objective, trials, note, quiet=options["quiet"])
+        progress = Progress(
+            study, objective, trials, note, waiting=list_waiting(study, problem), quiet=options["quiet"]
+        )
         try:
             with progress as shown, make_workers(evaluator, places, interrupts, options["trial_timeout"]) as pool:
                 loop = Loop(
@@ -212,7 +215,7 @@ def run_trials(
 def run_enqueued(
     problem: Enqueued,
     evaluator: Evaluator,
-    write: Callable[[Study, float], dict[str, Any]],
+    write: Callable[[Study, float], StudyResult],
     options: StudyOptions,
     *,
     name: str,
@@ -222,7 +225,7 @@ def run_enqueued(
     output: Path,
     prepare: Callable[[Study], None],
     lacking: str,
-) -> dict[str, Any]:
+) -> StudyResult:
     """:func:`run_trials` of candidates that ``prepare`` enqueues, for their accuracy; returns the summary.
 
     Raises:

@@ -15,6 +15,7 @@ from optuna.study import Study
 
 from ...evaluate.evaluation import Evaluator
 from ...evaluate.machine.paired_latency import paired_latency
+from ...evaluate.study_result import StudyResult
 from ...search.problem import check_seeds
 from ...search.record import enqueue_missing
 from ...search.trials import StudyOptions, complete_options, run_enqueued
@@ -53,7 +54,7 @@ def run_ablation(
     job: Mapping[str, Any] | None = None,
     command: str = "",
     **options: Unpack[StudyOptions],
-) -> dict[str, Any]:
+) -> StudyResult:
     """Train a base and what each rule makes of it at each budget, and tell which differences stand.
 
     Continues from what ``output`` has; ``seeds`` can be raised later.
@@ -81,7 +82,8 @@ def run_ablation(
         options: how the study is run, :class:`~effnas.search.trials.StudyOptions`.
 
     Returns:
-        The content of ``summary.json``.
+        The content of ``summary.json``, with ``trials``, ``front``, ``table("networks")`` and ``table("comparisons")``
+        as data frames of pandas.
 
     Raises:
         UserError: a setting is wrong, a rule cannot meet a budget, another ablation is in the folder, or no training
@@ -117,7 +119,7 @@ def run_ablation(
             )
             optuna_study.set_user_attr(LATENCY, dict(zip(distinct, seconds, strict=True)))
 
-    def write(optuna_study: Study, seconds: float) -> dict[str, Any]:
+    def write(optuna_study: Study, seconds: float) -> StudyResult:
         latency_of = f"batch {latency_batch}, {latency_device}"
         latency_of += f", {latency_threads} thread{'s' * (latency_threads > 1)}" if latency_threads else ""
         return write_ablation(

@@ -13,6 +13,7 @@ from optuna.study import Study
 from optuna.trial import TrialState
 
 from ...evaluate.folder import write_json
+from ...evaluate.study_result import StudyResult, find_front
 from ...search.record import job_facts, result_of, shown_trials, trial_row, write_rows
 from ...space.cost import cost
 from ...space.multipliers import DIVISOR
@@ -95,7 +96,7 @@ def write_ablation(
     seconds: float,
     evaluator: str,
     command: str,
-) -> dict[str, Any]:
+) -> StudyResult:
     """Write everything and return the content of ``summary.json``."""
     trials = shown_trials(study)
     trial_rows = [trial_row(t, ("accuracy",)) for t in trials]
@@ -123,7 +124,7 @@ def write_ablation(
     summary = json.loads(json.dumps(summary))
     write_json(output / "summary.json", summary)
     ablation_figure(summary["base"], summary["rows"], comparisons, summary["base"]["name"], output)
-    return summary
+    return StudyResult(summary, trials=trial_rows, front=find_front(rows), networks=rows, comparisons=comparisons)
 
 
 def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any, Unpack
 from optuna.study import Study
 
 from ...evaluate.evaluation import Evaluator
+from ...evaluate.study_result import StudyResult
 from ...search.problem import check_seeds
 from ...search.trials import StudyOptions, complete_options, run_enqueued
 from ...space.built import BuiltNetwork
@@ -52,7 +53,7 @@ def run_grid_search(
     job: Mapping[str, Any] | None = None,
     command: str = "",
     **options: Unpack[StudyOptions],
-) -> dict[str, Any]:
+) -> StudyResult:
     """Train the baseline scaled by every point of the grid at φ = 1 and rank them; continues from what ``output`` has.
 
     Args:
@@ -75,7 +76,7 @@ def run_grid_search(
         options: how the study is run, :class:`~effnas.search.trials.StudyOptions`.
 
     Returns:
-        The content of ``summary.json``.
+        The content of ``summary.json``, with ``trials``, ``front`` and ``table("points")`` as data frames of pandas.
 
     Raises:
         UserError: a setting is wrong, another grid is in the folder, or no point could be trained.
@@ -104,7 +105,7 @@ def run_grid_search(
     problem = make_grid_problem(scaled, seed, seeds)
     plan = GridPlan(problem, scaled, grid, grid.points(scaled, latency), refine, latency, quiet=how["quiet"])
 
-    def write(optuna_study: Study, seconds: float) -> dict[str, Any]:
+    def write(optuna_study: Study, seconds: float) -> StudyResult:
         plan.look_at(optuna_study)
         return write_grid(
             optuna_study,

@@ -10,6 +10,7 @@ from typing import Any
 from optuna.study import Study
 
 from ...evaluate.folder import write_json
+from ...evaluate.study_result import StudyResult, find_front
 from ...search.record import job_facts, shown_trials, trial_row, write_rows
 from ...space.tables import text_table
 from ..coefficients import Coefficients
@@ -36,7 +37,7 @@ def write_grid(
     seconds: float,
     evaluator: str,
     command: str,
-) -> dict[str, Any]:
+) -> StudyResult:
     """Write everything and return the content of ``summary.json``.
 
     ``rounds`` are the points of the grid and of each round of refinement; ``choose`` is one of
@@ -73,7 +74,7 @@ def write_grid(
     }
     write_json(output / "summary.json", summary)
     grid_figure(rows, fitted, surface, baseline.name, output)
-    return summary
+    return StudyResult(summary, trials=trial_rows, front=find_front(rows), points=rows)
 
 
 def summary_text(summary: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from typing import Any
 
 import optuna
@@ -48,3 +49,22 @@ def test_best_and_front_are_those_of_all_trials(before: int, monkeypatch: pytest
     assert f"best: trial {best.number}, accuracy {best.value:.4g}, accuracy {best.value:.2%}" in lines
     shown = [tuple(line.split()[:2]) for line in lines[-len(front[:FRONT_ROWS]) :]]
     assert shown == [(f"{accuracy:.2%}", f"{macs / 1e6:,.2f}") for accuracy, macs in front[:FRONT_ROWS]]
+
+
+def test_the_time_left_is_that_of_what_is_still_to_be_trained(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    study = optuna.create_study(direction="maximize")
+    progress = Progress(study, Accuracy(), 120, waiting=[f"network {i % 4}" for i in range(120)])
+    left = []
+    for number in range(8):
+        clock[0] += 60 if number < 4 else 0
+        result = {"accuracy": 0.5, "macs": 10**6, "params": 5000, "key": f"network {number % 4}"}
+        result |= {} if number < 4 else {"duplicate_of": number % 4}
+        trial = create_trial(value=0.5, user_attrs={"result": result})
+        trial.number = number
+        progress.finished(trial)
+        left.append(capsys.readouterr().err.rpartition("; ")[2].strip())
+    assert left == ["3:00 left", "2:00 left", "1:00 left", *["0:00 left"] * 5]

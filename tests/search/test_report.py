@@ -13,7 +13,7 @@ from optuna.samplers import RandomSampler
 from PIL import Image
 from synthetic import Synthetic, four_networks, read_csv, search
 
-from effnas import cost, load_architecture, load_space
+from effnas import cost, load_architecture, load_space, run_search
 from effnas.evaluate.drawing.axes import log_ticks
 from effnas.search.objective import Accuracy, MnasNetReward, Pareto
 from effnas.search.record import write_rows
@@ -64,6 +64,19 @@ def test_summary(output: Path) -> None:
     assert {"python", "torch", "optuna", "effnas"} <= summary["versions"].keys()
     assert summary["command"] == "effnas search trials=20"
     assert summary["seconds"] > 0
+
+
+def test_the_result_is_the_summary_with_data_frames(tmp_path: Path) -> None:
+    result = run_search("tiny", Synthetic(trouble="exception", share=0.2), output=tmp_path, trials=10, quiet=True)
+    assert result == json.loads((tmp_path / "summary.json").read_text())
+    assert json.loads(json.dumps(result)) == result
+    for name, file in (("trials", "trials.csv"), ("front", "pareto.csv")):
+        rows, frame = read_csv(tmp_path / file), getattr(result, name)
+        assert list(frame["number"]) == [int(row["number"]) for row in rows]
+        assert list(frame["accuracy"].dropna()) == [float(row["accuracy"]) for row in rows if row["accuracy"]]
+        assert set(rows[0]) == set(frame)
+    assert result.front["macs"].is_monotonic_increasing
+    assert result["best"]["score"] == result.trials["score"].max()
 
 
 def test_baseline(output: Path) -> None:

@@ -256,6 +256,17 @@ def test_rules_that_give_one_network(tmp_path: Path) -> None:
 # -- failing and going on ------------------------------------------------------------------------------
 
 
+def test_the_result_has_data_frames(tmp_path: Path) -> None:
+    result = run_ablation(
+        BASE, Truth(str(tmp_path / "calls.txt"), GAINS), rules=RULES, latency=False, output=tmp_path / "out", quiet=True
+    )
+    assert result == json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert len(result.trials) == result["trials"]
+    assert list(result.table("networks")["rule"][1:]) == [row["rule"] for row in result["rows"]]
+    assert len(result.table("comparisons")) == len(result["comparisons"])
+    assert set(result.front["rule"]) <= {"base", *RULES}
+
+
 def test_a_network_that_fails(tmp_path: Path) -> None:
     summary = ablate(tmp_path, Truth(str(tmp_path / "calls.txt"), GAINS, broken="_depth_x4"))
     assert summary["failed"] == 5

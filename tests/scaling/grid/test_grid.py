@@ -206,6 +206,15 @@ def test_points_without_a_result_come_last(tmp_path: Path) -> None:
     assert summary["reasons"] == ["ValueError: a bug of this network"] * summary["failed"]
 
 
+def test_the_result_has_data_frames(tmp_path: Path) -> None:
+    result = run_grid_search(BASELINE, Synthetic(), output=tmp_path, quiet=True, **GRID)
+    assert result == json.loads((tmp_path / "summary.json").read_text())
+    assert len(result.trials) == len(result.table("points")) == 9
+    assert list(result.table("points")["accuracy"]) == [point["accuracy"] for point in result["points"]]
+    assert result.front["accuracy"].is_monotonic_increasing
+    assert result.front["accuracy"].max() == result.table("points")["accuracy"].max()
+
+
 def test_no_point_has_a_result(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"no point of the grid has a result \(9 failed\); the first reason: ValueError"
