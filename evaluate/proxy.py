@@ -152,6 +152,7 @@ class Proxy:
                 "train_loss": result.train_loss,
                 "images_per_second": result.images_per_second,
                 "epochs": result.epochs,
+                "heldout_images": len(split.heldout),
             },
         )
 

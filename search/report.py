@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from .progress import Beforehand, TrialWatcher
 from .record import (
     MEASURES,
     breaks_limit,
+    is_usable,
     job_facts,
     result_of,
     shown_trials,
@@ -109,6 +111,8 @@ def _network(trial: FrozenTrial) -> str:
     return str(result_of(trial).get("digest", trial.number))
 
 
+#: Networks whose scores differ by less than so many standard errors of the difference may be as good.
+STANDARD_ERRORS = 2.0
 #: Rows of the front that are printed; a longer one is thinned out.
 FRONT_ROWS = 16
 
@@ -175,6 +179,7 @@ def write_search(
             confirmed = {"scores": list(named.scores), "mean_score": statistics.fmean(named.scores)}
             summary["best"] |= confirmed | {"estimate": named.level}
     summary |= {
+        "noise": None if best is None else _judge_noise(trials, best, objective, confirmed=named is not None),
         "median_score": statistics.median(scores) if scores else None,
         "front": [{key: row[key] for key in ("number", "score", *MEASURES)} for row in _make_rows(front, objective)],
         "weights": keeper.conclude(study, best),
@@ -190,6 +195,41 @@ def write_search(
     write_json(output / "summary.json", summary)
     search_figure(rows, _make_rows(front, objective), summary, objective, output)
     return StudyResult(summary, trials=rows, front=_make_rows(front, objective))
+
+
+def _judge_noise(
+    trials: Sequence[FrozenTrial], best: FrozenTrial, objective: Objective, *, confirmed: bool
+) -> dict[str, Any] | None:
+    """How sure the winner's accuracy is on so few images, and how many networks may be as good; None: not known.
+
+    The binomial standard error. A score is taken to vary as its accuracy does. Differences on the same images are
+    somewhat surer than that.
+    """
+    result = result_of(best)
+    images, accuracy = result.get("metrics", {}).get("heldout_images"), result["accuracy"]
+    if not images:
+        return None
+    error = math.sqrt(accuracy * (1 - accuracy) / images)
+    found: dict[str, Any] = {"heldout_images": images, "standard_error": error, "as_good": None}
+    if len(objective.names) == 1 and accuracy and not confirmed:
+        within = STANDARD_ERRORS * math.sqrt(2) * error / accuracy * abs(best.values[0])
+        others = [t for t in trials if is_usable(t) and result_of(t).get("digest") != result["digest"]]
+        close = {result_of(t).get("digest") for t in others if abs(t.values[0] - best.values[0]) <= within}
+        found["as_good"] = len(close)
+    return found
+
+
+def _describe_noise(noise: Mapping[str, Any] | None) -> list[str]:
+    if noise is None:
+        return []
+    text = f"on {noise['heldout_images']:,.0f} held-out images an accuracy is sure to ± {noise['standard_error']:.2%}"
+    text += " (one standard error)"
+    if noise["as_good"]:
+        text += (
+            f"; {noise['as_good']} other network{'s' * (noise['as_good'] > 1)} may be as good as the baseline: "
+            "confirm=N evaluates the best again with other seeds, and more held-out images tell more apart"
+        )
+    return [text]
 
 
 def _make_rows(trials: Sequence[FrozenTrial], objective: Objective) -> list[dict[str, Any]]:
@@ -228,6 +268,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         f"accuracy {summary['evaluator_details'].get('accuracy_is', 'on held-out images')} against MACs, the front:",
         text_table(header, rows),
         *([f"... and {len(summary['front']) - len(front)} more in pareto.csv"] if more else []),
+        *_describe_noise(summary.get("noise")),
         *([note] if (note := summary["evaluator_details"].get("note")) else []),
         "",
         f"baseline: trial {best['number']}, score {best['score']:.4f}"

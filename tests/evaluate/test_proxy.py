@@ -60,7 +60,7 @@ def test_learns_and_says_what_it_measured(evaluation: Evaluation) -> None:
     assert evaluation.cost == cost(NET)
     assert evaluation.latency is None
     assert evaluation.seconds > 0
-    assert set(evaluation.metrics) == {"loss", "train_loss", "images_per_second", "epochs"}
+    assert set(evaluation.metrics) == {"loss", "train_loss", "images_per_second", "epochs", "heldout_images"}
     assert evaluation.metrics["epochs"] == 2
 
 

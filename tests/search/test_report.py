@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from synthetic import Synthetic, four_networks, read_csv, search
 
 from effnas import cost, load_architecture, load_space, run_search
 from effnas.evaluate.drawing.axes import log_ticks
+from effnas.evaluate.evaluation import Evaluation
 from effnas.search.objective import Accuracy, MnasNetReward, Pareto
 from effnas.search.record import write_rows
 from effnas.search.report import summary_text
@@ -202,3 +204,27 @@ def test_a_long_front_is_thinned_out_where_it_is_printed(output: Path) -> None:
     assert {100, 107, 159} <= set(numbers)
     assert len(numbers) in (16, 17)
     assert f"... and {60 - len(numbers)} more in pareto.csv" in lines
+
+
+@dataclass(frozen=True)
+class OnImages:
+    """So many held-out images."""
+
+    images: int
+
+    def __call__(self, architecture: Any, *, seed: int, report: Any) -> Evaluation:
+        accuracy = 0.5 + int(architecture.digest[:4], 16) / 2**16 / 10
+        return Evaluation(accuracy, cost(architecture), metrics={"heldout_images": self.images})
+
+
+def test_a_winner_within_the_noise_of_few_images_is_told(tmp_path: Path) -> None:
+    few = search(tmp_path / "few", OnImages(100), objective=Accuracy(), algorithm=RandomSampler)
+    accuracy = few["best"]["accuracy"]
+    assert few["noise"]["standard_error"] == pytest.approx((accuracy * (1 - accuracy) / 100) ** 0.5)
+    assert few["noise"]["as_good"] == len({row["accuracy"] for row in read_csv(tmp_path / "few" / "trials.csv")}) - 1
+    assert "on 100 held-out images an accuracy is sure to ± 4.9" in summary_text(few)
+    assert "other networks may be as good as the baseline: confirm=N" in summary_text(few)
+    many = search(tmp_path / "many", OnImages(10**9), objective=Accuracy(), algorithm=RandomSampler)
+    assert many["noise"]["as_good"] == 0
+    assert "confirm=N" not in summary_text(many)
+    assert search(tmp_path / "unknown")["noise"] is None
