@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 from nuisances import FAILURES, Nuisance
 from optuna.samplers import RandomSampler
@@ -136,3 +137,18 @@ def test_what_is_no_evaluation(fields: dict[str, Any], message: str) -> None:
     given = {"accuracy": 0.5, "cost": cost(load_architecture("efficientnet_b0")), **fields}
     with pytest.raises(EvaluationError, match=message):
         Evaluation(**given)
+
+
+def test_a_study_with_reasons_of_any_kind_is_written_out(tmp_path: Path) -> None:
+    from optuna.trial import TrialState, create_trial
+
+    reason = "ValueError: \udcff\x1b[31m\n" + "a" * 5000
+    failed = create_trial(state=TrialState.FAIL, user_attrs={"result": {"reason": reason, "accuracy": None}})
+    url = f"sqlite:///{tmp_path}/study.db"
+    search(tmp_path, storage=url, trials=1)
+    optuna.load_study(study_name="search", storage=url).add_trial(failed)
+    summary = search(tmp_path, storage=url, trials=3)
+    (written,) = summary["reasons"]
+    assert written.startswith(r"ValueError: \udcff\x1b[31m aaa")
+    assert len(written) == 300
+    assert [row["reason"] for row in read_csv(tmp_path / "trials.csv") if row["state"] == "failed"] == [written]
