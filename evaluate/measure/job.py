@@ -95,6 +95,8 @@ def run_evaluate(
         resolution=resolution,
         in_channels=in_channels,
     )
+    if start.classes is None:
+        raise UserError(f"weights: {start.weights.path} has no classifier: fine-tune it on your data (effnas train)")
     found = start.architecture
     images = load_part(
         data,

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from effnas import build, load_architecture
+from effnas import build, load_architecture, run_evaluate
 from effnas.evaluate.data import ImageData
 from effnas.evaluate.pretrained import read_pretrained
 from effnas.evaluate.train.starting_point import StartingPoint, find_starting_point
@@ -89,6 +89,8 @@ def test_a_file_without_a_classifier_gets_a_fresh_one(sign: str, asked: int, tmp
     assert torch.equal(module["head.conv.weight"], state["head.conv.weight"])
     with pytest.raises(UserError, match=r"has no classifier \(0 classes, the network \d+\): fine-tune"):
         read_pretrained(NET, file).load()
+    with pytest.raises(UserError, match=r"w.pth has no classifier: fine-tune it on your data \(effnas train\)"):
+        run_evaluate(NET, file, DIGITS, output=tmp_path / "out")
 
 
 def test_a_classifier_of_other_layers_gets_a_fresh_one(tmp_path: Path) -> None:
