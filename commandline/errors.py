@@ -24,7 +24,7 @@ from omegaconf.errors import (
     ValidationError,
 )
 
-from ..space.errors import UserError, unknown
+from ..space.errors import UserError, explain_os_error, unknown
 from .options import describe_yaml_problem
 
 _KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false", "String": "a string"}
@@ -68,8 +68,8 @@ def explain_error(error: BaseException, *, in_job: bool) -> str | None:
         return _omegaconf(error, in_job)
     if isinstance(error, OverflowError) and (key := re.search(r"full_key: (\S+)", str(error))) and not in_job:
         return f"{key[1]} must be a number that a float holds: this one has too many digits"  # OmegaConf's own words
-    if isinstance(error, OSError) and error.filename and not in_job:
-        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and not isinstance(error, BrokenPipeError) and (error.errno or not in_job):
+        return explain_os_error(error)
     if isinstance(error, yaml.YAMLError) and not in_job:
         mark = getattr(error, "problem_mark", None)
         return f"{mark.name if mark else 'a config file'}: not valid YAML: {describe_yaml_problem(error)}"

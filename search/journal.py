@@ -181,10 +181,11 @@ def _write_whole(file: RawIOBase, content: bytes, start: int) -> None:
     try:
         while done < len(content):
             done += file.write(content[done:]) or 0
-    except OSError:
+    except OSError as error:
         with contextlib.suppress(OSError):
             if file.seek(0, os.SEEK_END) == start + done:
                 file.truncate(start)
+        error.filename = getattr(file, "name", None)  # of a write: the system names no file
         raise
 
 

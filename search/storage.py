@@ -141,7 +141,7 @@ def open_study(
             stack.callback(_close_storage, options["storage"])
             study = _find_study(job, owner, new, options, check)
             stack.pop_all()
-    except UserError:
+    except (UserError, OSError):
         raise
     except Exception as error:  # SQLAlchemy's, Redis', a missing driver: all are the address's fault
         reason = hide_passwords(" ".join(str(error).split()), storage or "")[:200] or type(error).__name__

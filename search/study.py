@@ -6,6 +6,7 @@ loop over a study whose points were enqueued.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import replace
 from typing import Any
@@ -31,8 +32,7 @@ from .workers import Outcome, Task, Workers
 
 #: Infeasible proposals in a row after which a feasible member is drawn instead.
 PATIENCE = 20
-#: Seconds between two looks at what other processes are doing, where nothing else is left to do.
-LOOK = 1.0
+LOOK = 1.0  # seconds between two looks at what other processes are doing, where nothing else is left to do
 
 
 class Loop:
@@ -114,7 +114,7 @@ class Loop:
         except BaseException:
             self._workers.close()
             for trial in self._open.values():
-                if not read_trial(self._study, trial).state.is_finished():
+                with contextlib.suppress(Exception):  # on a full disk: the next run closes them
                     close_interrupted(self._study, trial)
             raise
 
@@ -167,7 +167,7 @@ class Loop:
             return
         known: dict[str, Any] = {"owner": self._owner["folder"], "inline": self._workers.places == 1}
         known |= {"key": candidate.key, "digest": candidate.key.partition(":")[0]}
-        known.update({metric: getattr(costs, metric) for metric in COSTS})
+        known |= {metric: getattr(costs, metric) for metric in COSTS}
         if self._reject(trial, costs, known):
             return
         if (earlier := self._tally.evaluated.get(candidate.key)) is not None:

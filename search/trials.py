@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypedDict
 
+from optuna.exceptions import StorageInternalError
 from optuna.pruners import BasePruner, NopPruner
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study
@@ -17,7 +18,7 @@ from ..evaluate.evaluation import Evaluator
 from ..evaluate.folder import WEIGHTS_FOLDER, folder_lock, set_aside
 from ..evaluate.interrupt import Interrupts
 from ..evaluate.study_result import StudyResult
-from ..space.errors import UserError, check_int, check_number
+from ..space.errors import UserError, check_int, check_number, explain_os_error, hide_passwords
 from .objective import Accuracy, Objective
 from .ownership import close_orphans, make_owner
 from .problem import Enqueued, Problem, list_waiting
@@ -169,7 +170,7 @@ def run_trials(
     storage, pruner = options["storage"], options["pruner"] or NopPruner()
     owner = make_owner(output)
     start = time.perf_counter()
-    with folder_lock(output), Interrupts() as interrupts, ExitStack() as stack:
+    with _explained(storage), folder_lock(output), Interrupts() as interrupts, ExitStack() as stack:
         if options["restart"]:
             if storage is not None:
                 set_study_aside(storage, options["study"] or name, output)
@@ -210,6 +211,21 @@ def run_trials(
                 write(study, time.perf_counter() - start)
             raise
         return write(study, time.perf_counter() - start)
+
+
+@contextmanager
+def _explained(storage: str | None) -> Iterator[None]:
+    """What the system or a data base refuses while a study runs, in one line; what is finished is in the study."""
+    try:
+        yield
+    except BrokenPipeError:  # the reader of our messages has gone
+        raise
+    except OSError as error:
+        raise UserError(explain_os_error(error)) from error
+    except StorageInternalError as error:
+        reason = hide_passwords(" ".join(str(error.__cause__ or error).split()), storage or "")[:200]
+        place = hide_passwords(storage or "the journal")
+        raise UserError(f"storage {place}: {reason}; run the same command again to continue") from None
 
 
 def run_enqueued(

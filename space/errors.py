@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import math
+import os
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -98,3 +100,25 @@ def hide_passwords(text: str, *urls: str) -> str:
             for password in {found, unquote(found)} - {"***"}:
                 text = re.sub(rf"(?<!\w){re.escape(password)}(?!\w)", "***", text)
     return _SETTING.sub(r"\1***", _LOGIN.sub(r"\1***", text))
+
+
+#: What the machine has run out of, and what stands where a file should be.
+_EXHAUSTED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+_OBSTRUCTED = {
+    *(errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP, errno.ENAMETOOLONG),
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+}
+
+
+def explain_os_error(error: OSError) -> str:
+    """One line for a refusal of the system's: the path, its reason and number, and what helps."""
+    number = error.errno or 0
+    name = errno.errorcode.get(number, type(error).__name__)
+    reason = f"{error.strerror or str(error) or type(error).__name__} ({name})"
+    path = error.filename2 or error.filename
+    text = f"{os.fsdecode(path)}: {reason}" if isinstance(path, str | bytes | os.PathLike) else reason
+    if number in _EXHAUSTED:
+        return f"{text}; make room or raise the limit (ulimit -a), then run the same command again to continue"
+    if number in _OBSTRUCTED:
+        return f"{text}; remove it, mend its rights or choose another folder, then run the same command again"
+    return f"{text}; run the same command again to continue"

@@ -127,8 +127,13 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         scratch.replace(path)
+    except OSError as error:
+        if error.filename is None:  # of a write: the system names no file
+            error.filename = str(path)
+        raise
     finally:
-        scratch.unlink(missing_ok=True)
+        with suppress(OSError):
+            scratch.unlink(missing_ok=True)
 
 
 _LEFTOVER = re.compile(r"\..+\.(\d+)\.tmp")
