@@ -77,26 +77,6 @@ def set_aside(folder: Path, names: Iterable[str]) -> list[Path]:
     return [numbered(path, number) for path in found]
 
 
-def describe_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """The first settings that differ, as ``name: old → new``: what makes the run in a folder another one; "": nothing.
-
-    Args:
-        old: what identifies the run that is there, plain data.
-        new: the same of the run that is to go on.
-    """
-    found: list[str] = []
-
-    def compare(before: Any, now: Any, path: str) -> None:
-        if isinstance(before, Mapping) and isinstance(now, Mapping):
-            for key in dict.fromkeys([*before, *now]):
-                compare(before.get(key), now.get(key), f"{path}.{key}" if path else str(key))
-        elif before != now:
-            found.append(f"{path}: {before!r:.60} → {now!r:.60}")
-
-    compare(old, new, "")
-    return ", ".join(found[:4]) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
-
-
 def versions() -> dict[str, str]:
     """Of Python, of the machine, and of the packages that a result depends on: for every summary."""
     found = {"python": platform.python_version(), "machine": platform.platform()}

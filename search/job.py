@@ -13,9 +13,11 @@ from optuna.study import Study
 
 from ..evaluate.contain import contained
 from ..evaluate.evaluation import Evaluator, make_plain_mapping
+from ..evaluate.identity import describe_content
 from ..evaluate.reasons import describe_exception
 from ..evaluate.study_result import StudyResult
-from ..space.errors import check_int
+from ..space.errors import UserError, check_int
+from ..space.network_spec import hash_plain
 from ..space.space import load_space
 from .algorithms.member_facts import inform_algorithm
 from .algorithms.predictor import Predictor
@@ -106,7 +108,7 @@ def run_search(
         how,
         name="search",
         job=job,
-        facts={"space": members.name, "objective": repr(objective), "seed": seed},
+        facts={"space": _describe_space(members), "objective": describe_content(objective), "seed": seed},
         trials=trials,
         confirm=confirm,
         keeper=keeper,
@@ -116,6 +118,23 @@ def run_search(
         counts = f"{summary['failed']} of {summary['trials']} failed"
         raise make_no_result_error(output, "no trial produced a network to keep", counts, summary["reasons"])
     return summary
+
+
+def _describe_space(space: Space) -> dict[str, Any]:
+    """Its content: the decisions, and members that show every choice of each, whatever the space is called."""
+    choices = {name: distribution.choices for name, distribution in space.distributions.items()}
+    networks = []
+    for turn in range(max(map(len, choices.values()), default=1)):
+        try:
+            member = space.build({name: values[min(turn, len(values) - 1)] for name, values in choices.items()})
+            networks.append(member.digest)
+        except UserError as error:  # choices that stand for no network together
+            networks.append(str(error))
+    return {
+        "name": space.name,
+        "decisions": {name: [str(value) for value in values] for name, values in choices.items()},
+        "networks": hash_plain({"members": networks}),
+    }
 
 
 def _describe(evaluator: Evaluator) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from optuna.storages import BaseStorage
 from optuna.study import Study, StudyDirection
 from optuna.trial import TrialState
 
-from ..evaluate.folder import describe_changes
+from ..evaluate.identity import describe_changes
 from ..space.errors import UserError, hide_passwords
 from .journal import Journal, JournalFile, check_journal, is_half_written
 from .optuna_private import OwnedStorage, get_storage

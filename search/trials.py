@@ -16,6 +16,7 @@ from optuna.study import Study
 from ..evaluate.contain import contained
 from ..evaluate.evaluation import Evaluator
 from ..evaluate.folder import WEIGHTS_FOLDER, folder_lock, set_aside
+from ..evaluate.identity import describe_content
 from ..evaluate.interrupt import Interrupts
 from ..evaluate.study_result import StudyResult
 from ..space.errors import UserError, check_int, check_number, explain_os_error, hide_passwords
@@ -166,7 +167,7 @@ def run_trials(
         )
     places, note = count_workers(options["workers"], options["workers_per_device"], evaluator)
     contained(getattr(evaluator, "prepare", lambda: None))
-    identity = {"evaluator": repr(evaluator), **facts, **(job or {})}
+    identity = _identify(evaluator, facts, job or {})
     storage, pruner = options["storage"], options["pruner"] or NopPruner()
     owner = make_owner(output)
     start = time.perf_counter()
@@ -226,6 +227,16 @@ def _explained(storage: str | None) -> Iterator[None]:
         reason = hide_passwords(" ".join(str(error.__cause__ or error).split()), storage or "")[:200]
         place = hide_passwords(storage or "the journal")
         raise UserError(f"storage {place}: {reason}; run the same command again to continue") from None
+
+
+def _identify(evaluator: Evaluator, facts: Mapping[str, Any], job: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes a study this one: the content of what it is given, where there is one in the configuration's words."""
+    found: dict[str, Any] = {"evaluator": describe_content(evaluator), **facts}
+    for name, chosen in describe_content(job).items():
+        known = found.get(name)
+        both = isinstance(known, Mapping) and isinstance(chosen, Mapping) and name != "evaluator"
+        found[name] = {**known, **chosen} if both else chosen
+    return found
 
 
 def run_enqueued(

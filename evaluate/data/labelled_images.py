@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 from ...space.errors import UserError, check_choice, check_int, check_number
 from ...space.weights.contents import Normalization
@@ -66,8 +67,12 @@ class LabelledImages:
         check_int("data.memory_mb", self.memory_mb, 0)
         check_int("data.workers", self.workers, 0, 256)
 
+    def content(self) -> dict[str, Any]:
+        """Every field: what checkpoints and studies know a data set by (:mod:`effnas.evaluate.identity`)."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
     def __repr__(self) -> str:
-        """Every field, where the images are from first: what checkpoints and studies know a data set by."""
+        """Every field, where the images are from first."""
         ordered = sorted(fields(self), key=lambda field: bool(field.kw_only))
         shown = ", ".join(f"{field.name}={getattr(self, field.name)!r}" for field in ordered)
         return f"{type(self).__name__}({shown})"

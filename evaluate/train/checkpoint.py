@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from ...space.errors import UserError
 from ...space.files import replacing
-from ..folder import describe_changes
+from ..identity import describe_changes
 from .history import EpochRow
 from .optimizers import STATES, MovingAverage
 

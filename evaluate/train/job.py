@@ -22,6 +22,7 @@ from ..data.load import load_test
 from ..data.sources import find_table
 from ..evaluation import EvaluationError
 from ..folder import folder_lock
+from ..identity import describe_content
 from ..interrupt import Interrupts
 from ..machine.device import find_device
 from .accuracy import measure_accuracy
@@ -124,7 +125,7 @@ def run_train(
         identity = {
             **start.identity,
             "training": training.to_dict(),
-            "data": repr(data),
+            "data": describe_content(data),
             "seed": seed,
             "processes": group.size,
         }

@@ -19,7 +19,8 @@ from ...space.weights.contents import Weights
 from ..arguments import as_list
 from ..data.labelled_images import LabelledImages
 from ..data.sources import find_table
-from ..folder import describe_changes, folder_lock
+from ..folder import folder_lock
+from ..identity import describe_changes, describe_content
 from ..pretrained import find_architecture, read_weights_of
 from ..train.job import run_train
 from ..train.recipe import Training
@@ -138,7 +139,7 @@ class _Task:
         facts = {
             "architecture": self.start.network.digest,
             "weights": None if weights is None else weights.digest,
-            "data": repr(self.data),
+            "data": describe_content(self.data),
             "training": training.to_dict(),
             "seed": self.seed,
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,11 @@ from synthetic import TESTS, Synthetic, calls, own_folder, read_csv, search
 from effnas import cost, load_architecture, load_space, run_search
 from effnas.cli import main
 from effnas.evaluate.accel_nasbench import AccelNASBench
+from effnas.evaluate.data import ImageData
+from effnas.evaluate.identity import describe_changes, describe_content
+from effnas.evaluate.proxy import Proxy
 from effnas.evaluate.tabular import Tabular
+from effnas.evaluate.train.recipe import Training
 from effnas.search.algorithms.evolution import Evolution
 from effnas.search.algorithms.infeasible import CMAES
 from effnas.search.algorithms.ordinal import Ordinal
@@ -216,3 +221,59 @@ def test_what_cannot_work_is_found_out_before_the_folder_is_made(tmp_path: Path)
     with pytest.raises(UserError, match="no such file"):
         search(tmp_path / "o", AccelNASBench(str(tmp_path / "missing")))
     assert not (tmp_path / "o").exists()
+
+
+# -- what makes two searches the same one --------------------------------------------------------------
+
+
+def edited(own: Path, old: str, new: str) -> str:
+    """The tiny space under its own name, with a change in its file."""
+    path = own / "tiny.yaml"
+    text = (TESTS.parent / "conf" / "space" / "tiny.yaml").read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("num_classes: 10", "num_classes: 7"),
+        ("stem: 8", "stem: 16"),
+        ("kernel_size: [3, 5], stride: 1", "kernel_size: [3, 5, 7], stride: 1"),
+        ("times: [1.0, 1.5]", "times: [1.0, 2.5]"),
+    ],
+)
+def test_a_space_edited_under_its_name_is_another_search(own: Path, old: str, new: str) -> None:
+    search(Path("out"), space=edited(own, old, old), trials=3)
+    with pytest.raises(UserError, match=r"out: holds another search \(space\.(decisions\.\w+|networks): .* → "):
+        search(Path("out"), space=edited(own, old, new), trials=4)
+    assert search(Path("out"), space=edited(own, old, old), trials=4)["trials"] == 4
+
+
+def test_what_changes_no_result_may_change(own: Path) -> None:
+    Path("photos").mkdir()
+    data = [ImageData(source="folder", path=path, workers=n) for path, n in (("photos", 1), ("./photos", 2))]
+    training = Training(epochs=1, lr=0.1)
+    first, again = (describe_content(Proxy(d, training, threads=n)) for d, n in zip(data, (1, None), strict=True))
+    assert first == again
+    assert first["data"]["path"] == str(Path("photos").resolve())
+    assert describe_changes(first, describe_content(Proxy(replace(data[0], limit=9), training))) == (
+        "data.limit: None → 9"
+    )
+
+
+def test_the_content_of_what_is_no_dataclass() -> None:
+    class Table:
+        def __init__(self, rows: list[int]) -> None:
+            self.rows = rows
+
+    assert describe_content(Table([1])) == describe_content(Table([1])) != describe_content(Table([2]))
+    assert describe_content({"path": "uoft-cs/cifar10", "threads": 4}) == {"path": "uoft-cs/cifar10"}
+
+
+def test_the_command_line_goes_on_with_other_workers_and_spellings(own: Path) -> None:
+    line = ["search", "--config-dir", "mine", "evaluator=synthetic", "trials=2"]
+    assert main([*line, "data=folder", "data.path=mine", "data.workers=1"]) == 0
+    assert main([*line, "data=folder", "data.path=./mine", "data.workers=0", "trials=3"]) == 0
+    assert len(read_csv(Path("outputs/search/trials.csv"))) == 3

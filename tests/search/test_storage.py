@@ -33,7 +33,7 @@ def test_optuna_reads_the_journal(tmp_path: Path) -> None:
     journal = JournalStorage(JournalFileBackend(str(tmp_path / "study.journal")))
     study = optuna.load_study(study_name="search", storage=journal)
     assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 5
-    assert study.user_attrs["job"]["space"] == "tiny"
+    assert study.user_attrs["job"]["space"]["name"] == "tiny"
 
 
 def test_the_parameters_of_a_trial_are_there_when_anything_else_is(tmp_path: Path) -> None:
@@ -88,9 +88,9 @@ def test_records_of_something_else(tmp_path: Path) -> None:
     ("first", "second", "difference"),
     [
         ({"seed": 0}, {"seed": 1}, "seed: 0 → 1"),
-        ({}, {"objective": Accuracy()}, "objective: .MnasNetReward.* → .Accuracy"),
-        ({}, {"space": "mobile_cifar"}, "space: 'tiny' → 'mobile_cifar'"),
-        ({}, {"evaluator": Synthetic(delay=0.001)}, "evaluator: .*"),
+        ({}, {"objective": Accuracy()}, r"objective\._target_: .*MnasNetReward' → .*Accuracy'"),
+        ({}, {"space": "mobile_cifar"}, r"space\.name: 'tiny' → 'mobile_cifar'"),
+        ({}, {"evaluator": Synthetic(delay=0.001)}, r"evaluator\.delay: 0\.0 → 0\.001"),
         (
             {"job": {"data": {"path": "a", "limit": 5}}},
             {"job": {"data": {"path": "b"}}},
