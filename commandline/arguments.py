@@ -34,6 +34,11 @@ REFUSED_FLAGS = {
     "hydra.run.dir, or use the configuration in .hydra: --config-dir DIR/.hydra --config-name config"
 }
 SHORT_FLAGS = {short: flag for flag, (short, _) in HYDRA_FLAGS.items() if short}
+#: Variable with the storages' addresses in full, by what Hydra is told of them: it writes what it is told to files. The
+#: processes in which a sweep's jobs may run inherit it.
+ADDRESSES = "EFFNAS_STORAGES"
+#: The folder that results go to: ``hydra.run.dir``, or with ``--multirun`` ``hydra.sweep.dir``.
+OUTPUT = ("-o", "--output")
 _MODES = ("--run", "--multirun", "--cfg", "--info", "--shell-completion")
 _FLAG = re.compile(r"--([A-Za-z_][\w.@/-]*)(?:=(.*))?", re.DOTALL)
 _OVERRIDE = re.compile(r"([+~]{0,2}[A-Za-z_][\w.@/$-]*)=(.*)", re.DOTALL)
@@ -49,6 +54,7 @@ class Arguments:
     overrides: list[tuple[str, str | None]] = field(default_factory=list)
     words: list[str] = field(default_factory=list)
     flags: list[str] = field(default_factory=list)  # keys of the overrides that were typed as --flag
+    output: str | None = None  # of -o
 
 
 def scan_words(words: Sequence[str]) -> tuple[dict[str, str | None], dict[str, str]]:
@@ -94,6 +100,10 @@ def parse_words(words: Sequence[str], options: Options) -> Arguments:
             raise UserError(f"{flag} is refused: {reason}")
         if flag in HYDRA_FLAGS:
             arguments.hydra[flag] = _hydra_value(flag, tail if equals else None, rest)
+        elif head in (*OUTPUT, "output") and "output" not in known and (equals or head in OUTPUT):
+            arguments.output = tail if equals else rest.pop(0) if rest and not _is_flag(rest[0]) else ""
+            if not arguments.output:
+                raise UserError(f"{head} needs a folder: {head}{'=' if equals else ' '}DIR")
         elif match := _FLAG.fullmatch(word):
             name, value = match[1].replace("-", "_"), match[2]
             option = known.get(name)
@@ -150,7 +160,7 @@ def hide_addresses(arguments: Arguments) -> dict[str, str]:
 
 
 def _is_flag(word: str) -> bool:
-    return word in SHORT_FLAGS or _FLAG.fullmatch(word) is not None
+    return word in SHORT_FLAGS or word in OUTPUT or _FLAG.fullmatch(word) is not None
 
 
 def _hydra_value(flag: str, value: str | None, rest: list[str]) -> str | None:

@@ -24,6 +24,7 @@ class Command:
             ``summary_text``, which turns what it returns into what is printed.
         summary: one line.
         examples: command lines.
+        only_prints: the switch with which alone nothing is written.
         positional: the option whose value may stand alone.
     """
 
@@ -32,6 +33,7 @@ class Command:
     summary: str
     examples: tuple[str, ...]
     positional: Positional | None = None
+    only_prints: str | None = None
 
     @property
     def config(self) -> str:
@@ -95,6 +97,7 @@ _ROWS = (
             "effnas scale --target-macs 1.5G",
             "effnas scale --explain",
         ),
+        only_prints="explain",
     ),
     Command(
         "evaluate",

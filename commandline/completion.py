@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from ..space.errors import UserError
 from .annotations import read_kinds
-from .arguments import HYDRA_FLAGS, SHORT_FLAGS, Arguments, parse_words
+from .arguments import HYDRA_FLAGS, OUTPUT, SHORT_FLAGS, Arguments, parse_words
 from .commands import COMMANDS
 from .help import list_flags
 from .options import Options
@@ -84,6 +84,8 @@ def _awaited(last: str, options: Options) -> str | None:
     flag = SHORT_FLAGS.get(last, last)
     if flag in HYDRA_FLAGS:
         return "" if HYDRA_FLAGS[flag][1] is None else None
+    if last in OUTPUT:
+        return None
     key = last.lstrip("-").replace("-", "_")
     option = options.by_name().get(key)
     return "" if option is not None and isinstance(option.default, bool) else f"{key}="

@@ -11,10 +11,15 @@ from .options import Option, Options
 
 _LEFT = 30
 _HYDRA_HELP = (
-    ("hydra.run.dir=DIR", "output folder ({output}); the same command with the same folder continues where it stopped"),
+    (
+        "-o, --output DIR",
+        "output folder ({output}); the same command with the same folder continues where it stopped; Hydra calls it "
+        "hydra.run.dir",
+    ),
     (
         "-m, --multirun",
-        "one job for each combination of comma-separated values, like -m seed=0,1; folder hydra.sweep.dir",
+        "one job for each combination of comma-separated values, like -m seed=0,1; -o is then the folder of all of "
+        "them ({output}-sweep)",
     ),
     ("-cd, --config-dir DIR", "a folder of your own with more choices for the groups; put their classes on PYTHONPATH"),
     ("-cn, --config-name NAME", "another primary configuration, from that folder"),
@@ -69,7 +74,7 @@ def write_command_help(name: str, options: Options, examples: Iterable[str], out
 
 def list_flags(options: Options) -> list[str]:
     """Everything that may follow ``--``, for completion."""
-    return ["--help", *(f"--{name.replace('_', '-')}" for name in options.names()), *HYDRA_FLAGS]
+    return ["--help", *(f"--{name.replace('_', '-')}" for name in options.names()), "--output", *HYDRA_FLAGS]
 
 
 def _flag(option: Option) -> str:

@@ -73,6 +73,11 @@ def write_hydra_words(arguments: Arguments, options: Options, kinds: Mapping[str
         name = options.positional.name
         overrides.append(f"{name}=[{','.join(map(_quote, arguments.words))}]")
         fixed.append(name)
+    if arguments.output is not None:
+        place = "hydra.sweep.dir" if multirun else "hydra.run.dir"
+        if place in dict(arguments.overrides):
+            raise UserError(f"-o and {place} are the same: give one of them")
+        overrides.append(f"{place}={_quote(arguments.output)}")
     if not jobs:
         raise UserError("the sweep has no jobs: a range is empty, or a pattern fits no choice")
     if jobs > MAX_JOBS:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import io
 import json
 import os
@@ -11,25 +10,18 @@ import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from ..space.errors import UserError, hide_passwords, unknown
-from ..space.files import write_text
+from ..space.errors import UserError, hide_passwords
 from .annotations import read_kinds
-from .arguments import hide_addresses, parse_words, scan_words
+from .arguments import ADDRESSES, hide_addresses, parse_words, scan_words
 from .commands import COMMANDS, Command
 from .config_record import LEFT_OUT, record_configuration
 from .options import CONF, Options, read_options
 
 if TYPE_CHECKING:
-    from hydra.conf import HydraConf
     from omegaconf import DictConfig
-
-#: Variable with the storages' addresses in full, by what Hydra is told of them: it writes what it is told to files. The
-#: processes in which a sweep's jobs may run inherit it.
-ADDRESSES = "EFFNAS_STORAGES"
 
 
 class _JobFailed(BaseException):
@@ -55,25 +47,33 @@ def run_command(name: str, words: Sequence[str], options: Options) -> None:
     arguments = parse_words(words, options)
     addresses = hide_addresses(arguments)
     multirun = "--multirun" in arguments.hydra
+    from .hydra_words import write_hydra_words  # needs Hydra, and --help does not
+    from .job import job_name, run_job, write_documents
+
     failed: dict[str, Exception] = {}
+    documents: dict[int, Any] = {}
 
     def job(config: DictConfig) -> None:
         try:
             with record_configuration(config):
-                _run_job(command, config, typed)
+                run_job(command, config, typed, documents)
         except Exception as error:
-            failed[_job_name() if multirun else ""] = error
+            failed[f"{job_name():.200}" if multirun else ""] = error
             if multirun:
                 raise  # the other jobs of the sweep still run
             raise _JobFailed from error
 
-    from .hydra_words import write_hydra_words  # needs Hydra, and --help does not
-
     composed = write_hydra_words(arguments, options, read_kinds(command.run, options))
     if os.environ.get("RANK", "0") != "0":  # torchrun's: the folder is the first process's
         composed.append(LEFT_OUT)
-    with _environment(ADDRESSES, json.dumps(addresses) if addresses else None):
-        call_hydra(command, composed, job, failed)
+    given = dict(arguments.overrides)
+    if given.get(command.only_prints or "") == "true" and given.keys() <= {command.only_prints, "json", "quiet"}:
+        composed += [] if arguments.output or multirun else ["hydra.run.dir=.", LEFT_OUT]
+    try:
+        with _environment(ADDRESSES, json.dumps(addresses) if addresses else None):
+            call_hydra(command, composed, job, failed)
+    finally:
+        write_documents(documents)
 
 
 def call_hydra(
@@ -125,73 +125,6 @@ def call_hydra(
         raise UserError("\n".join(texts)) from None
 
 
-def _run_job(command: Command, config: DictConfig, typed: str) -> None:
-    """Run one job of Hydra's; only its result reaches standard output, whatever a library prints."""
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-    from omegaconf import OmegaConf, read_write
-
-    from .schema import make_schema, read_arguments
-
-    run = command.load_run()
-    schema = make_schema(run)
-    names = [field.name for field in fields(schema)]
-    for key in map(str, config):
-        if key not in names:  # +key=value adds to a group's module, never to the job
-            raise unknown("option", f"+{key}", names)
-    if OmegaConf.get_type(config) is dict:  # a primary config of the user's that does not begin with the schema
-        config = cast("DictConfig", OmegaConf.merge(OmegaConf.structured(schema), config))
-    settings = HydraConfig.get()
-    if isinstance(address := config.get("storage"), str):
-        _clean_records(settings, address)
-        with read_write(config):
-            config.storage = json.loads(os.environ.get(ADDRESSES, "{}")).get(address, address)
-    output = Path(settings.runtime.output_dir)
-    if output.is_relative_to(Path.cwd()):  # messages and tables name it as the user would
-        output = output.relative_to(Path.cwd())
-    if settings.mode is RunMode.MULTIRUN:
-        print(f"job {settings.job.num}: {_job_name()} -> {output}", file=sys.stderr)
-    with _standard_output_as_error():
-        given = read_arguments(run, config, output=output, command=typed)
-        result = run(**given)
-        text = ""
-        if result:  # nothing comes from torchrun's processes but the first
-            text = json.dumps(result, indent=2) if config.json else _result_text(command, result, given)
-    if text:
-        print(text, flush=True)
-
-
-@contextlib.contextmanager
-def _standard_output_as_error() -> Iterator[None]:
-    """What Python, other code and other processes write to standard output goes to standard error."""
-    sys.stdout.flush()
-    with contextlib.ExitStack() as stack, contextlib.redirect_stdout(sys.stderr):
-        with contextlib.suppress(OSError):  # one of them was closed before this process began
-            kept = os.dup(1)
-            stack.callback(os.close, kept)
-            os.dup2(2, 1)
-            stack.callback(os.dup2, kept, 1)
-        yield
-
-
-def _clean_records(settings: HydraConf, address: str) -> None:
-    """Hide the password of an address that comes from a file of the user's in what Hydra has recorded."""
-    if hide_passwords(address) == address:
-        return
-    subdir = settings.output_subdir  # of the user's choice; ours is written hidden
-    records = [] if subdir is None else (Path(settings.runtime.output_dir) / subdir).glob("*.yaml")
-    for file in (*records, Path(settings.sweep.dir) / "multirun.yaml"):
-        if file.is_file():
-            write_text(file, hide_passwords(file.read_text(encoding="utf-8"), address))
-
-
-def _result_text(command: Command, result: Any, given: Mapping[str, Any]) -> str:
-    """The text of the command's report, which receives the options that it asks for."""
-    text = command.load_text()
-    _, *asked = inspect.signature(text).parameters
-    return text(result, **{name: given[name] for name in asked})
-
-
 def _store(command: Command, *, complete: bool) -> None:
     """The job's schema, and Hydra's own settings under whichever primary config: fixed folders, so that the same
     command continues where it stopped, a sweep's jobs named by what differs between them, and no logs on standard
@@ -208,18 +141,12 @@ def _store(command: Command, *, complete: bool) -> None:
     settings = HydraConf(
         job=JobConf(name=command.config),
         run=RunDir(folder),
-        sweep=SweepDir(f"{folder}-sweep", "${hydra.job.override_dirname}"),
+        sweep=SweepDir(f"{folder}-sweep", "${effnas_folder:}"),
         output_subdir=None,  # written by record_configuration instead
     )
     for group in settings.defaults:
         group.update((key, "none") for key in group if key in ("job_logging", "hydra_logging"))
     store.store(group="hydra", name="config", node=settings, provider="effnas")
-
-
-def _job_name() -> str:
-    from hydra.core.hydra_config import HydraConfig
-
-    return HydraConfig.get().job.override_dirname
 
 
 @contextlib.contextmanager

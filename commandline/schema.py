@@ -45,11 +45,11 @@ def _study_options() -> dict[str, inspect.Parameter]:
 
 
 def make_schema(run: Callable[..., Any]) -> type:
-    """The structured config of a command: its function's parameters, their ingredients, and ``json``."""
+    """The structured config of a command: its function's parameters, their ingredients, ``quiet`` and ``json``."""
     options = read_parameters(run)
     fields: dict[str, tuple[Any, Any]] = {name: (_checked(name, p), _default(p)) for name, p in options.items()}
     fields |= {name: (Any, None) for owner in INGREDIENTS if owner in options for name in INGREDIENTS[owner]}
-    fields |= {"json": (bool, False)}
+    fields |= {"quiet": (bool, False), "json": (bool, False)}
     return make_dataclass(run.__name__, [(name, kind, field(default=value)) for name, (kind, value) in fields.items()])
 
 
@@ -65,7 +65,8 @@ def read_arguments(run: Callable[..., Any], config: DictConfig, **own: Any) -> d
         UserError: a group has no such file; whatever an object refuses.
     """
     taken = inspect.signature(run).parameters
-    found = {name: value for name, value in own.items() if name in taken}
+    spelled = {*taken} | ({"quiet"} if any(p.kind is p.VAR_KEYWORD for p in taken.values()) else set())
+    found = {name: value for name, value in own.items() if name in spelled}
     if "job" in taken:  # before the objects: what is lacking is told better as data
         found["job"] = dict(_chosen(config))
     for name, parameter in read_parameters(run).items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import statistics
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from ..machine.paired_latency import paired_latency
 from ..progress_bar import progress_bar
 from .equal_accuracy import Families, comparable, equal_accuracy, nearest, speed_ups
 from .points import Point, find_network, merge_runs
-from .reading import read_points, read_run
+from .reading import is_run, read_points, read_run
 from .references import SETS, published_points
 from .report import write_comparison
 
@@ -143,10 +144,15 @@ def _member_points(entry: str, family: str) -> list[Point]:
     matches = sorted(glob.glob(entry)) if glob.has_magic(entry) else []
     if not matches:
         raise UserError(
-            f"members: no such folder or file: {entry}. Give folders of effnas train or evaluate (patterns like runs/* "
-            f"work), CSV files, or one of: {', '.join(SETS)}"
+            f"members: no such folder or file: {entry:.200}. Give folders of effnas train or evaluate (patterns like "
+            f"runs/* work), CSV files, or one of: {', '.join(SETS)}"
         )
-    return [point for match in matches for point in _member_points(match, family)]
+    runs = [match for match in matches if is_run(match)]
+    if not runs:
+        raise UserError(f"members: {entry}: no runs of effnas train or evaluate among the {len(matches)} that fit")
+    if others := [Path(match).name for match in matches if match not in runs]:
+        print(f"{entry}: left out, as no runs: {', '.join(others[:5])}{', …' * (len(others) > 5)}", file=sys.stderr)
+    return [point for match in runs for point in _member_points(match, family)]
 
 
 def _reference_points(entry: str) -> list[Point]:

@@ -138,6 +138,15 @@ def _seconds(text: str | None, where: str) -> float | None:
 # -- the folders of runs ---------------------------------------------------------------------------------
 
 
+def is_run(place: str | Path) -> bool:
+    """Whether something that a pattern fits is meant: a CSV file, or the folder or summary of a run.
+
+    A sweep's own ``multirun.yaml``, hidden folders and folders without a summary are not.
+    """
+    path = Path(place)
+    return path.suffix.lower() in (".csv", ".json") or (path / "summary.json").is_file()
+
+
 def read_run(place: str | Path, family: str) -> Point:
     """What ``effnas train`` or ``effnas evaluate`` has found out, from its folder or its ``summary.json``.
 

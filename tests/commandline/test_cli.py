@@ -21,6 +21,7 @@ from effnas.commandline.annotations import is_text, number_kind, read_annotation
 from effnas.commandline.arguments import HYDRA_FLAGS, REFUSED_FLAGS, parse_words, scan_words
 from effnas.commandline.commands import COMMANDS
 from effnas.commandline.hydra_words import write_hydra_words
+from effnas.commandline.job import MAX_NAME, name_folder
 from effnas.commandline.options import CONF, read_options
 from effnas.commandline.schema import read_parameters
 from effnas.scaling.scale.job import run_scale
@@ -416,6 +417,87 @@ def test_a_sweep_has_a_folder_a_job_and_only_results_on_standard_output(
         assert f"efficientnet_b0_phi{phi} " in captured.out
         assert f"phi={phi} -> " in captured.err
     assert "HYDRA" not in captured.out
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["../../../../data/a", "../../../data/a"],
+        ["/abs/olute", "abs/olute"],
+        ["a/../../..", "a/./b"],
+        ["x" * 300, "x" * 299 + "y"],
+        ["é ü", "é_ü"],
+        ["..", "."],
+        ["*", "[a]"],
+    ],
+)
+def test_a_job_of_a_sweep_stays_in_its_folder(
+    values: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deep = tmp_path / "a" / "b" / "c" / "d"
+    deep.mkdir(parents=True)
+    monkeypatch.chdir(deep)
+    seen: list[Path] = []
+
+    @functools.wraps(run_scale)
+    def keep(**options: Any) -> None:
+        seen.append(Path(options["output"]).resolve())
+
+    monkeypatch.setattr("effnas.scaling.scale.job.run_scale", keep)
+    assert main(["scale", "-m", f"preset={','.join(map(repr, values))}", "-o", "sweep"]) == 0
+    assert len({*seen}) == 2
+    assert all(folder.parent == deep / "sweep" and len(folder.name) <= MAX_NAME for folder in seen)
+    assert sorted(path.name for path in (deep / "sweep").iterdir()) == sorted(
+        ["multirun.yaml", *(folder.name for folder in seen)]
+    )
+    outside = [path.name for path in tmp_path.rglob("*") if not path.is_relative_to(deep / "sweep")]
+    assert outside == [*"abcd"]
+
+
+def test_names_of_folders() -> None:
+    assert name_folder("phi=1,seed=-0.5", 3) == "phi=1,seed=-0.5"
+    assert name_folder("", 3) == "3"
+    assert re.fullmatch(r"data.path=_a_b-[0-9a-f]{8}", name_folder("data.path=/a/b", 0))
+    assert name_folder("a=/b", 0) != name_folder("a=:b", 0)
+
+
+def test_a_sweep_with_json_prints_one_array(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["scale", "-m", "preset=b0,b99,b1", "--json", "--quiet", "-o", str(tmp_path)]) == 2
+    captured = capsys.readouterr()
+    found = json.loads(captured.out)
+    assert [row and row["name"] for row in found] == ["efficientnet_b0", None, "efficientnet_b1"]
+    assert "job 0" not in captured.err
+
+
+@pytest.mark.parametrize("typed", ["-o DIR", "--output DIR", "--output=DIR", "output=DIR"])
+def test_the_output_folder(typed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["scale", "--phi", "1", *(word.replace("DIR", "my (own) dir") for word in typed.split())]) == 0
+    assert (tmp_path / "my (own) dir" / "scale.json").is_file()
+    assert main(["scale", "-m", "--phi", "1,2", *(word.replace("DIR", "many") for word in typed.split())]) == 0
+    assert (tmp_path / "many" / "phi=2" / "scale.json").is_file()
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_what_is_only_printed_needs_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["scale", "--explain"]) == 0
+    assert main(["scale", "explain=true", "--json", "--quiet"]) == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_quiet_reaches_every_command_that_shows_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = {"train": ["architecture=efficientnet_b0"], "ablate": [], "evaluate": []}
+    for name, more in words.items():
+        module, _, function = COMMANDS[name].run.rpartition(".")
+        seen: list[bool] = []
+        run = functools.wraps(COMMANDS[name].load_run())(lambda seen=seen, **given: seen.append(given["quiet"]))
+        monkeypatch.setattr(f"effnas.{module}.{function}", run)
+        assert main([name, *more, "--quiet"]) == 0
+        assert seen == [True]
 
 
 def test_a_sweep_runs_the_other_jobs_where_one_fails(

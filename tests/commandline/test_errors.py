@@ -77,6 +77,9 @@ MISTAKES: list[tuple[str, list[str]]] = [
     (f"scale --config-name {'x' * 300}", ["--config-name: unknown 'xxx"]),
     (f"scale --config-dir {'x' * 300}", ["--config-dir: no such folder: xxx"]),
     (f"search space={'x' * 300}", ["space: unknown 'xxx"]),
+    ("scale --phi 1 -o", ["-o needs a folder: -o DIR"]),
+    ("scale --phi 1 --output=", ["--output needs a folder: --output=DIR"]),
+    ("scale --phi 1 -o a hydra.run.dir=b", ["-o and hydra.run.dir are the same: give one of them"]),
     # -- sweeps ----------------------------------------------------------------------------------------
     ("scale -m phi=range(0,1e9)", ["the sweep has 1,000,000,000 jobs; at most 10,000 are run at once"]),
     ("scale -m phi=range(0,9) depth_rounding=glob(*)", ["the sweep has no jobs"]),

@@ -30,9 +30,10 @@ def test_yaml_has_the_parameters_and_their_defaults(command: Command) -> None:
     groups, values = groups_and_values(command)
     options = read_parameters(command.load_run())
     ingredients = {name for owner in INGREDIENTS if owner in options for name in INGREDIENTS[owner]}
-    assert {*groups, *values} == {*options, *ingredients, "json"}
+    assert {*groups, *values} == {*options, *ingredients, "quiet", "json"}
     assert ingredients <= {*groups}
     assert values.pop("json") is False
+    assert values.pop("quiet") is False
     for name, value in values.items():
         default = options[name].default
         if default is not inspect.Parameter.empty:

@@ -434,6 +434,22 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "error: x=latency: no latency for EfficientNet-B0, EfficientNet-B1" in capsys.readouterr().err
 
 
+def test_a_pattern_leaves_out_what_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = tmp_path / "train-sweep"
+    for seed in (0, 1):
+        (sweep / f"seed={seed}").mkdir(parents=True)
+        found = {"architecture": "efficientnet_b0", "top1": 0.8 + seed / 10, "params": 5, "macs": 9, "images": 100}
+        (sweep / f"seed={seed}" / "summary.json").write_text(json.dumps(found))
+    (sweep / "multirun.yaml").write_text("hydra: {}\n")
+    (sweep / "unfinished").mkdir()
+    run_compare(f"{sweep}/*", output=tmp_path / "out")
+    assert capsys.readouterr().err == f"{sweep}/*: left out, as no runs: multirun.yaml, unfinished\n"
+    with pytest.raises(UserError, match=r"no runs of effnas train or evaluate among the 1 that fit"):
+        run_compare(f"{sweep}/multi*", output=tmp_path / "out")
+    with pytest.raises(UserError, match="members: no such folder or file: xxx"):
+        run_compare("x" * 300, output=tmp_path / "out")
+
+
 def test_a_published_family_is_buildable() -> None:
     for point in published_points("efficientnet"):
         network = load_architecture(point.architecture)

@@ -168,14 +168,15 @@ def test_render(tmp_path):
     assert isinstance(json.loads(json.dumps(one)), dict)
     assert isinstance(json.loads(json.dumps(run_scale(family="0..1", json=True, output=tmp_path))), list)
     text = summary_text(run_scale(phi=1, explain=True, output=tmp_path), explain=True)
-    assert text == table([run_scale(phi=1, output=tmp_path)]) + "\n\n" + explain()
+    assert text.startswith(table([run_scale(phi=1, output=tmp_path)]) + "\n\nwritten: ")
+    assert text.endswith(f"\n\n{explain()}")
 
 
 def test_explain_alone_writes_no_network(tmp_path):
     rows = run_scale(explain=True, output=tmp_path)
     assert rows == explain_rows()
     assert summary_text(rows, explain=True) == explain()
-    assert [p.name for p in tmp_path.iterdir()] == ["scale.json"]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_explained_numbers():
@@ -201,7 +202,7 @@ def test_explained_numbers():
 def test_config_agrees_with_the_function():
     text = Path(effnas.__path__[0], "conf", "scale.yaml").read_text(encoding="utf-8")
     values = yaml.safe_load(text)
-    del values["defaults"]
+    del values["defaults"], values["quiet"]
     options = {name: parameter.default for name, parameter in inspect.signature(run_scale).parameters.items()}
     del options["output"]
     assert {**values, "network": None} == options  # a group of its own
@@ -277,3 +278,26 @@ def test_blocks_rounded_to_the_nearest(tmp_path):
     message = "depth_rounding=nearest is for Architectures: the builder resnet18 rounds its own repeats"
     with pytest.raises(UserError, match=message):
         run_scale(baseline="resnet18", phi=1, depth_rounding="nearest", output=tmp_path)
+
+
+def test_an_older_family_goes_and_what_is_not_its_own_stays(tmp_path):
+    run_scale(family="0..3", output=tmp_path)
+    (tmp_path / "mine.yaml").write_text("a: 1\n")
+    changed = tmp_path / "efficientnet_b0_phi3.yaml"
+    changed.write_text(changed.read_text().replace("dropout:", "dropout: 0.5 #"))
+    run_scale(family="0..1", output=tmp_path)
+    names = {path.name for path in tmp_path.glob("*.yaml")}
+    assert names == {"efficientnet_b0_phi0.yaml", "efficientnet_b0_phi1.yaml", "mine.yaml", changed.name}
+    (tmp_path / "scale.json").write_text('[{"file": "/etc/mine.yaml", "architecture": {"a": 1}}, 5, {"file": "../x"}]')
+    run_scale(phi=2, output=tmp_path)
+    assert (tmp_path / "efficientnet_b0_phi0.yaml").is_file()
+    for damaged in ("", "[", "null", "3", "[" * 5000):
+        (tmp_path / "scale.json").write_text(damaged)
+        run_scale(phi=2, output=tmp_path)
+
+
+def test_it_says_what_it_wrote_and_what_comes_next(tmp_path):
+    text = summary_text(run_scale(family="0..2", output=tmp_path))
+    assert "written: 3 networks, efficientnet_b0_phi0.yaml to efficientnet_b0_phi2.yaml in " in text
+    assert text.endswith(f"next: effnas train --architecture {tmp_path / 'efficientnet_b0_phi0.yaml'}")
+    assert f"written: {tmp_path / 'efficientnet_b0_phi1.yaml'}, and " in summary_text(run_scale(phi=1, output=tmp_path))
