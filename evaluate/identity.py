@@ -33,7 +33,7 @@ def describe_content(value: Any) -> Any:
         return [describe_content(item) for item in (sorted(value, key=repr) if isinstance(value, set) else value)]
     if isinstance(value, os.PathLike):
         return os.path.realpath(value)
-    kind = type(value)
+    kind: Any = type(value)
     if callable(value) and hasattr(value, "__qualname__"):  # a class, a function
         return f"{value.__module__}.{value.__qualname__}"
     if hasattr(value, "content"):

@@ -233,9 +233,8 @@ def _identify(evaluator: Evaluator, facts: Mapping[str, Any], job: Mapping[str, 
     """What makes a study this one: the content of what it is given, where there is one in the configuration's words."""
     found: dict[str, Any] = {"evaluator": describe_content(evaluator), **facts}
     for name, chosen in describe_content(job).items():
-        known = found.get(name)
-        both = isinstance(known, Mapping) and isinstance(chosen, Mapping) and name != "evaluator"
-        found[name] = {**known, **chosen} if both else chosen
+        known = {} if name == "evaluator" else found.get(name)
+        found[name] = {**known, **chosen} if isinstance(known, dict) and isinstance(chosen, dict) else chosen
     return found
 
 
