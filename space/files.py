@@ -128,7 +128,7 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         scratch.replace(path)
     except OSError as error:
-        if error.filename is None:  # of a write: the system names no file
+        if error.errno is not None and error.filename is None:  # of a write: the system names no file
             error.filename = str(path)
         raise
     finally:

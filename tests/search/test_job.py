@@ -116,11 +116,7 @@ def test_a_sweep_of_grids(own: Path) -> None:
 def test_a_sweep_of_scales(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["scale", "-m", "phi=1,2", "--json"]) == 0
-    text, decoder, found = capsys.readouterr().out.strip(), json.JSONDecoder(), []
-    while text:
-        document, end = decoder.raw_decode(text)
-        found.append(document["phi"])
-        text = text[end:].strip()
+    found = [document["phi"] for document in json.loads(capsys.readouterr().out)]
     assert found == [1, 2]
     folders = [path for path in Path("outputs/scale-sweep").iterdir() if path.is_dir()]
     assert sorted(folder.name for folder in folders) == ["phi=1", "phi=2"]
