@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import importlib.metadata
 import io
 import itertools
 import json
@@ -13,8 +12,6 @@ import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from ..space.errors import UserError
 from ..space.files import remove_leftovers, write_bytes, write_text
@@ -34,6 +31,8 @@ def folder_lock(folder: Path) -> Iterator[None]:
     Raises:
         UserError: another process holds it, or it cannot be written.
     """
+    from filelock import FileLock, Timeout  # effnas scale holds no folder, and starts without it
+
     lock = FileLock(str(folder / ".lock"))
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -79,10 +78,12 @@ def set_aside(folder: Path, names: Iterable[str]) -> list[Path]:
 
 def versions() -> dict[str, str]:
     """Of Python, of the machine, and of the packages that a result depends on: for every summary."""
+    from importlib import metadata  # of summaries alone
+
     found = {"python": platform.python_version(), "machine": platform.platform()}
     for name in PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
     return found
 
 
