@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
 
 from ...space.errors import UserError, check_choice, check_int, check_number
 from ...space.weights.contents import Normalization
@@ -66,10 +65,6 @@ class LabelledImages:
         check_number("data.max_corrupt", self.max_corrupt, 0, 1)
         check_int("data.memory_mb", self.memory_mb, 0)
         check_int("data.workers", self.workers, 0, 256)
-
-    def content(self) -> dict[str, Any]:
-        """Every field: what checkpoints and studies know a data set by (:mod:`effnas.evaluate.identity`)."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def __repr__(self) -> str:
         """Every field, where the images are from first."""

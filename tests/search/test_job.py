@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -266,6 +266,20 @@ def test_the_content_of_what_is_no_dataclass() -> None:
 
     assert describe_content(Table([1])) == describe_content(Table([1])) != describe_content(Table([2]))
     assert describe_content({"path": "uoft-cs/cifar10", "threads": 4}) == {"path": "uoft-cs/cifar10"}
+
+
+def test_the_content_of_awkward_objects() -> None:
+    @dataclass(repr=False)
+    class Silent:
+        rate: float
+
+    class Circular:
+        def __init__(self, content: str) -> None:
+            self.content, self.itself = content, self
+
+    assert describe_content(Silent(0.1)) == describe_content(Silent(0.1)) != describe_content(Silent(0.2))
+    assert describe_content(Circular("a")) == describe_content(Circular("a")) != describe_content(Circular("b"))
+    assert describe_content(frozenset("cab")) == describe_content({"a", "b", "c"}) == ["a", "b", "c"]
 
 
 def test_the_command_line_goes_on_with_other_workers_and_spellings(own: Path) -> None:
