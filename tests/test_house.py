@@ -40,7 +40,8 @@ TORCH = (
         "evaluate/pretrained.py",
         "evaluate/proxy.py",
     ),
-    *(f"search/algorithms/{name}.py" for name in ("decision_policy", "gaussian", "infeasible", "reinforce")),
+    *(f"search/algorithms/{name}.py" for name in ("decision_policy", "infeasible", "reinforce")),
+    "search/algorithms/predicting/gaussian.py",
     "scaling/ablate/job.py",
 )
 

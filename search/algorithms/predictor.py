@@ -13,14 +13,14 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from ...space.errors import check_int, check_number
-from .acquisition import Model, propose_best, propose_spread
 from .history import read_history
 from .member_facts import Known
-from .members import Members, PastTrials
+from .predicting.acquisition import Model, propose_best, propose_spread
+from .predicting.members import Members, PastTrials
 from .ranked_sampler import SharedSpaceSampler
 
 if TYPE_CHECKING:
-    from .gaussian import GaussianProcess, Kernel
+    from .predicting.gaussian import GaussianProcess, Kernel
 
 Array = NDArray[np.float64]
 
@@ -36,9 +36,9 @@ YOUNGEST = 256
 class Predictor(SharedSpaceSampler):
     """Randomised upper confidence bounds of Gaussian processes, maximised by local search, as an Optuna sampler.
 
-    A Gaussian process (:mod:`effnas.search.algorithms.gaussian`) learns each objective from the decisions and from what
-    is ``known`` of a network before it is trained: the logarithms of its costs are features, a known factor (the
-    reward's ``(MACs / T)^w``) is divided out, an objective that is a cost is not learned at all. Each trial draws how
+    A Gaussian process (:mod:`effnas.search.algorithms.predicting.gaussian`) learns each objective from the decisions
+    and from what is ``known`` of a network before it is trained: the logarithms of its costs are features, a known
+    factor (the reward's ``(MACs / T)^w``) is divided out, an objective that is a cost is not learned at all. Each trial draws how
     far it trusts the model (Berk et al. 2020, *Randomised Gaussian process upper confidence bound*): it maximises
     ``mean + κ × standard deviation``, κ = ``exploration`` × abs(normal), by climbing from the best networks so far,
     their crossings and random ones. With several objectives it maximises the least of them over a random direction,
@@ -162,7 +162,7 @@ class Predictor(SharedSpaceSampler):
         values: Array,
         keep: NDArray[np.int64],
     ) -> GaussianProcess:
-        from .gaussian import GaussianProcess, learn_kernel
+        from .predicting.gaussian import GaussianProcess, learn_kernel
 
         count = _find_milestone(len(values), self._startup)
         bends = np.zeros(features.shape[1], np.bool_)

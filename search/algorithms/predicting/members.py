@@ -14,10 +14,10 @@ from optuna.distributions import BaseDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
-from ..encoding import Rows
-from .history import loss_signs
-from .history_table import HistoryColumns, HistoryTable
-from .member_facts import Facts, Known
+from ...encoding import Rows
+from ..history import loss_signs
+from ..history_table import HistoryColumns, HistoryTable
+from ..member_facts import Facts, Known
 
 Array = NDArray[np.float64]
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from ...evaluate.non_dominated import non_dominated
-from ..encoding import Rows
-from ..feasible import descend_to_limits
+from ....evaluate.non_dominated import non_dominated
+from ...encoding import Rows
+from ...feasible import descend_to_limits
 from .members import Members, MemberView, PastTrials
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ import pytest
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct, Matern
 
-from effnas.search.algorithms.gaussian import JITTER, GaussianProcess, Kernel, learn_kernel
+from effnas.search.algorithms.predicting.gaussian import JITTER, GaussianProcess, Kernel, learn_kernel
 
 KERNEL = Kernel(scales=np.array([0.5, 0.1, 0.02]), slopes=np.array([0.3, 0.3, 0.3]), amplitude=0.7, noise=0.05)
 
