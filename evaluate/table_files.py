@@ -1,12 +1,15 @@
-"""Files of tables: CSV, JSON, JSON lines and Parquet, read into columns."""
+"""Files of tables, read into columns: CSV and Parquet by pandas, JSON and JSON lines.
+
+Cells are as the file has them: pandas is kept from guessing what is a number, a truth or a gap. It is imported where a
+table is read, since it takes half a second.
+"""
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from ..space.errors import UserError
 
@@ -24,7 +27,7 @@ def read_columns(file: Path) -> Columns:
         columns = READERS[file.suffix.lower()](file)
     except UserError:
         raise
-    except (OSError, ValueError, RecursionError, csv.Error, NotImplementedError) as error:  # Arrow's are among these
+    except (OSError, ValueError, RecursionError, NotImplementedError) as error:  # pandas' and Arrow's are among these
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"{file}: not readable as {file.suffix.lower()[1:]}: {reason}") from None
     if not next(iter(columns.values()), []):
@@ -32,23 +35,62 @@ def read_columns(file: Path) -> Columns:
     return columns
 
 
+def read_cells(lines: TextIO) -> list[list[str]]:
+    """The texts of a comma-separated table, the header first; empty lines are left out.
+
+    A row may have more or fewer cells than the header.
+
+    Raises:
+        ValueError: a quoted text has no end, or more than a comma follows it.
+    """
+    import pandas as pd
+
+    class Rest(str):
+        """The last cell, in the header's width, of a longer row: with all of them."""
+
+        cells: list[str]
+
+    def keep(cells: list[str]) -> list[str]:
+        rest = Rest()
+        rest.cells = cells
+        return [rest]
+
+    def read(on_bad_lines: Any) -> list[list[Any]]:
+        lines.seek(0)  # the engine is the one that is strict about quotes
+        frame = pd.read_csv(
+            lines, header=None, dtype=object, na_filter=False, engine="python", on_bad_lines=on_bad_lines
+        )
+        rows: list[list[Any]] = frame.to_numpy().tolist()
+        return rows
+
+    try:
+        rows = read("error")
+    except pd.errors.EmptyDataError:
+        return []
+    except pd.errors.ParserError as error:
+        if not str(error).startswith("Expected"):  # it is no row of another length
+            raise
+        rows = read(keep)  # which reads over wrong quotes
+    return [row[0].cells if isinstance(row[0], Rest) else [cell for cell in row if cell is not None] for row in rows]
+
+
 def _read_csv(file: Path) -> Columns:
     with open(file, encoding="utf-8-sig", newline="") as lines:
-        rows = [row for row in csv.reader(lines, strict=True) if row]
+        rows = read_cells(lines)
     if not rows:
         return {}
     header = [name.strip() for name in rows[0]]
     for number, row in enumerate(rows[1:], start=1):
         if len(row) != len(header):
             raise UserError(f"{file}: row {number} has {len(row)} cells; the header has {len(header)}")
-    return _columns(file, header, zip(*rows[1:], strict=True))
+    _check_names(file, header)
+    return dict(zip(header, map(list, zip(*rows[1:], strict=True)), strict=False))  # no rows: no columns either
 
 
-def _columns(file: Path, names: Sequence[str], cells: Iterable[Iterable[Any]]) -> Columns:
+def _check_names(file: Path, names: Sequence[str]) -> None:
     twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
     if twice:
         raise UserError(f"{file}: two columns have the name {', '.join(map(repr, twice))}")
-    return dict(zip(names, map(list, cells), strict=False))  # no rows: no columns either
 
 
 def _read_json(file: Path) -> Columns:
@@ -78,10 +120,20 @@ def _from_records(file: Path, records: list[Any]) -> Columns:
 
 
 def _read_parquet(file: Path) -> Columns:
+    import pandas as pd
     from pyarrow import parquet
 
-    table = parquet.ParquetFile(file).read()  # not read_table, which takes a folder called a=b for a column
-    return _columns(file, table.column_names, (column.to_pylist() for column in table.columns))
+    with open(file, "rb") as data:  # not by its name: a folder called a=b would be taken for a column
+        _check_names(file, parquet.read_schema(data).names)
+        data.seek(0)
+        try:  # whole numbers with gaps stay whole
+            frame = pd.read_parquet(data, engine="pyarrow", dtype_backend="pyarrow")
+            if any(name is not None for name in frame.index.names):  # columns that pandas wrote as its index
+                frame = frame.reset_index()
+            columns = {str(name): column.tolist() for name, column in frame.items()}
+        except (KeyError, TypeError, AttributeError, ArithmeticError) as error:  # what it says of itself is damaged
+            raise ValueError(repr(error)) from None
+    return {name: [None if cell is pd.NA else cell for cell in cells] for name, cells in columns.items()}
 
 
 #: By the suffix.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import json
 import sys
 import time
@@ -20,6 +19,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import TrialState
 
 from ..evaluate.identity import describe_changes
+from ..evaluate.table_files import read_columns
 from ..space.errors import UserError, hide_passwords
 from .journal import Journal, JournalFile, check_journal, is_half_written
 from .optuna_private import OwnedStorage, get_storage
@@ -100,8 +100,9 @@ def _count_reported(folder: Path) -> int:
         summary = json.loads((folder / "summary.json").read_bytes())
         number = summary.get("trials", 0) if isinstance(summary, dict) and "study" in summary else 0
         found.append(number if isinstance(number, int) else 0)
-    with contextlib.suppress(OSError, ValueError, csv.Error), open(folder / "trials.csv", newline="") as file:
-        found.append(sum(row.get("state") in ("complete", "failed", "pruned") for row in csv.DictReader(file)))
+    with contextlib.suppress(UserError):
+        states = read_columns(folder / "trials.csv").get("state", [])
+        found.append(sum(state in ("complete", "failed", "pruned") for state in states))
     return max(found)
 
 

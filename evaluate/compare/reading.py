@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import math
@@ -18,6 +17,7 @@ from ...space.paths import is_folder
 from ...space.quantity import parse_quantity
 from ...space.zoo import load_architecture
 from ..arguments import describe_device
+from ..table_files import read_cells
 from .points import Point
 
 #: Columns of a CSV file that mean something; the others are the reader's own.
@@ -57,8 +57,8 @@ def read_rows(file: str | Path) -> list[tuple[dict[str, str], str]]:
     """The rows by column, stripped, each with its place for messages."""
     text = read_text(file, "CSV file").removeprefix("\ufeff")
     try:
-        lines = [line for line in csv.reader(io.StringIO(text), strict=True) if line]
-    except csv.Error as error:
+        lines = read_cells(io.StringIO(text))
+    except ValueError as error:
         raise UserError(f"{file}: not a CSV file: {error}") from None
     header = [name.strip() for name in lines[0]] if lines else []
     for name in REQUIRED:

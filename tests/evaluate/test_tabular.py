@@ -11,15 +11,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import yaml
 from optuna.distributions import CategoricalDistribution
+from pyarrow import parquet
 from synthetic import four_networks, read_csv, search
 
 from effnas import Architecture, cost, load_space
 from effnas.cli import main
 from effnas.evaluate.evaluation import Evaluation, EvaluationError
-from effnas.evaluate.table_files import READERS
+from effnas.evaluate.table_files import READERS, read_columns
 from effnas.evaluate.tabular import Tabular
 from effnas.space.errors import UserError
 from effnas.space.space import SearchSpace
@@ -141,6 +143,35 @@ def test_spreadsheets_begin_with_a_mark_and_end_with_empty_lines(tmp_path: Path)
     path = tmp_path / "t.csv"
     path.write_bytes(f"\ufeff{K}, {R},accuracy\r\n3,1,0.5\r\n\r\n".encode())
     assert look_up(Tabular(path, FOUR), **{K: 3, R: 1}).accuracy == 0.5
+
+
+def test_cells_of_a_csv_file_stay_texts(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text('a,b\nNA,\n007,true\nNone,1e3\n" x\n",nan\n', encoding="utf-8")
+    assert read_columns(path) == {"a": ["NA", "007", "None", " x\n"], "b": ["", "true", "1e3", "nan"]}
+
+
+def test_cells_of_a_parquet_file_keep_their_kind(tmp_path: Path) -> None:
+    columns = {
+        "i": [2**60 + 1, None],
+        "b": [None, True],
+        "s": ["NA", None],
+        "d": [None, Decimal("1.5")],
+        "n": [None] * 2,
+    }
+    path = tmp_path / "t.parquet"
+    parquet.write_table(pa.table(columns), path)
+    assert read_columns(path) == columns
+    assert [type(row) for row in read_columns(path)["i"]] == [int, type(None)]
+
+
+def test_a_data_frame_s_index_is_columns(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    pd.DataFrame(ROWS).set_index([K, R]).to_parquet(path)
+    assert look_up(Tabular(path, FOUR), **{K: 5, R: 2}).accuracy == 0.8
+    parquet.write_table(pa.table([pa.array([1]), pa.array([2])], names=["a", "a"]), path)
+    with pytest.raises(UserError, match=r"t.parquet: two columns have the name 'a'"):
+        read_columns(path)
 
 
 def test_a_line_break_of_unicode_is_none_of_the_file(tmp_path: Path) -> None:
@@ -279,6 +310,10 @@ HEADER = f"{K},{R},accuracy\n"
         ("t.csv", b"\xff\xfe\x00", "t.csv: not readable as csv: .*utf-8"),
         ("t.csv", f'{HEADER}3,1,"0.5\n'.encode(), "t.csv: not readable as csv: unexpected end of data"),
         ("t.csv", f"{HEADER}3,1,0.5\n3,1\n".encode(), "t.csv: row 2 has 2 cells; the header has 3"),
+        ("t.csv", f"{HEADER}3,1,0.5\n\n3,1,0.5,7\n".encode(), "t.csv: row 2 has 4 cells; the header has 3"),
+        ("t.csv", f'{HEADER}3,1,"0.5"7\n'.encode(), "t.csv: not readable as csv: ',' expected after"),
+        ("t.csv", f"{HEADER}3,1,NA\n".encode(), "row 1: accuracy must be a finite number, got 'NA'"),
+        ("t.csv", HEADER.replace(",", ";").encode() + b"3;1;0.5\n", f"no column for {K}, {R}, .*the columns are {K};"),
         ("t.csv", f"accuracy,{HEADER}0,3,1,0.5\n".encode(), "t.csv: two columns have the name 'accuracy'"),
         ("t.csv", f"{HEADER}3,1,true\n".encode(), "row 1: accuracy must be a finite number, got 'true'"),
         ("t.json", b'{"a": [1]}', "t.json: must be a list of records, one per row, got dict"),
