@@ -38,14 +38,13 @@ class Predictor(SharedSpaceSampler):
 
     A Gaussian process (:mod:`effnas.search.algorithms.predicting.gaussian`) learns each objective from the decisions
     and from what is ``known`` of a network before it is trained: the logarithms of its costs are features, a known
-    factor (the reward's ``(MACs / T)^w``) is divided out, an objective that is a cost is not learned at all. Each trial draws how
-    far it trusts the model (Berk et al. 2020, *Randomised Gaussian process upper confidence bound*): it maximises
-    ``mean + κ × standard deviation``, κ = ``exploration`` × abs(normal), by climbing from the best networks so far,
-    their crossings and random ones. With several objectives it maximises the least of them over a random direction,
-    whose mean over directions is the hypervolume (Golovin and Zhang 2020, *Random hypervolume
-    scalarizations*). Members beyond a known
-    limit are never proposed; for limits that only an evaluation checks, what is to be gained is multiplied by the
-    probability of meeting them.
+    factor (the reward's ``(MACs / T)^w``) is divided out, an objective that is a cost is not learned at all. Each trial
+    draws how far it trusts the model (Berk et al. 2020, *Randomised Gaussian process upper confidence bound*): it
+    maximises ``mean + κ × standard deviation``, κ = ``exploration`` × abs(normal), by climbing from the best networks
+    so far, their crossings and random ones. With several objectives it maximises the least of them over a random
+    direction, whose mean over directions is the hypervolume (Golovin and Zhang 2020, *Random hypervolume
+    scalarizations*). Members beyond a known limit are never proposed; for limits that only an evaluation checks, what
+    is to be gained is multiplied by the probability of meeting them.
 
     The first trials are spread out: each is, of random members, the farthest from those before. Running trials count as
     evaluated with the model's mean, so that parallel ones differ, and no network is proposed twice. Numeric parameters
