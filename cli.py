@@ -25,8 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         return _report(words)
-    except KeyboardInterrupt:
-        print("interrupted; run the same command again to continue", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        advice = str(interrupt) or "run the same command again"
+        print(f"interrupted; {advice} to continue", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader has gone (`| head`): nothing more to say, not at interpreter exit either
         with contextlib.suppress(OSError, ValueError):

@@ -31,7 +31,7 @@ HYDRA_FLAGS: dict[str, tuple[str, tuple[str, ...] | None]] = {
 #: Hydra's flags that are refused, and why. Hydra's --help and --version are never asked: they are the command's own.
 REFUSED_FLAGS = {
     "--experimental-rerun": "it loads a pickle, and a pickle can run any code; run the command again with the same "
-    "hydra.run.dir, or use the configuration in .hydra: --config-dir DIR/.hydra --config-name config"
+    "-o DIR, or use the configuration in .hydra: --config-dir DIR/.hydra --config-name config"
 }
 SHORT_FLAGS = {short: flag for flag, (short, _) in HYDRA_FLAGS.items() if short}
 #: Variable with the storages' addresses in full, by what Hydra is told of them: it writes what it is told to files. The

@@ -61,7 +61,7 @@ _ROWS = (
         (
             "effnas search",
             "effnas search --space mobile_cifar --data cifar10 --data.path ../shared/data/cifar10 --workers 2",
-            "effnas search algorithm=random trials=100 hydra.run.dir=outputs/random",
+            "effnas search algorithm=random trials=100 -o outputs/random",
             "effnas search -m objective.w=-0.05,-0.07 seed=0,1",
         ),
     ),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..evaluate.folder import list_visible
 from ..space.errors import UserError, hide_passwords
 from ..space.files import write_text
 
@@ -23,7 +24,8 @@ def record_configuration(config: DictConfig) -> Iterator[None]:
     """Write ``config.yaml``, ``hydra.yaml`` and ``overrides.yaml`` of the run that is inside.
 
     Hydra writes them before the run, which may then be refused in the folder of another one: theirs must stay. Where an
-    earlier run has left its own they are written when this one has ended, or was stopped.
+    earlier run has left anything they are written when this one has ended, or was stopped; and of a run that is refused
+    before it has written anything none are left.
     """
     from hydra.core.hydra_config import HydraConfig
 
@@ -31,12 +33,14 @@ def record_configuration(config: DictConfig) -> Iterator[None]:
     folder = Path(settings.runtime.output_dir).absolute() / FOLDER
     left_out = settings.output_subdir is not None or LEFT_OUT in settings.overrides.hydra
     texts = {} if left_out else _texts(config)  # of now: the run is told the storage's password
-    first = not folder.exists()
+    first = not folder.exists() and not list_visible(folder.parent)
     if first:
         _write(folder, texts)
     try:
         yield
     except UserError:
+        if first and not list_visible(folder.parent):
+            _remove(folder, texts)
         raise
     except KeyboardInterrupt:
         if not first:
@@ -59,6 +63,13 @@ def _texts(config: DictConfig) -> dict[str, str]:
     address = config.get("storage")
     secrets = [address] if isinstance(address, str) else []
     return {name: hide_passwords(OmegaConf.to_yaml(part), *secrets) for name, part in parts.items()}
+
+
+def _remove(folder: Path, texts: dict[str, str]) -> None:
+    with contextlib.suppress(OSError):
+        for name in texts:
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def _write(folder: Path, texts: dict[str, str]) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..space.errors import UserError
+from ..space.errors import UserError, explain_os_error
 from ..space.files import remove_leftovers, write_bytes, write_text
 
 #: What a result depends on; those that are not installed are left out.
@@ -24,12 +24,22 @@ WEIGHTS_FOLDER = "weights"
 SUBFOLDERS = ("networks", WEIGHTS_FOLDER)
 
 
+#: Names the command that a folder's results are of, where it is held while they are made.
+MARK = ".effnas"
+#: What only one command writes, which a folder without a mark is therefore of.
+RECORDS = tuple(f"{command}.json" for command in ("scale", "reproduce", "compare", "profile", "cam", "transfer"))
+
+
 @contextlib.contextmanager
-def folder_lock(folder: Path) -> Iterator[None]:
+def folder_lock(folder: Path, command: str) -> Iterator[None]:
     """Hold a run's output folder, and tidy up after a killed one; free again when the process ends, however it ends.
 
+    Args:
+        folder: made if there is none.
+        command: whose results are to be written there.
+
     Raises:
-        UserError: another process holds it, or it cannot be written.
+        UserError: another process holds it, it holds the results of another command, or it cannot be written.
     """
     from filelock import FileLock, Timeout  # effnas scale holds no folder, and starts without it
 
@@ -39,20 +49,73 @@ def folder_lock(folder: Path) -> Iterator[None]:
         lock.acquire(timeout=5)  # a run killed a moment ago may still be going
     except Timeout:
         raise UserError(
-            f"{folder}: another effnas process is running in this folder; wait for it, or choose another with "
-            "hydra.run.dir=DIR"
+            f"{folder}: another effnas process is running in this folder; wait for it, or choose another with -o DIR"
         ) from None
     except OSError as error:
         raise UserError(
             f"{error.filename or folder}: cannot be used ({error.strerror or error}), but results are to be written to "
-            f"{folder}; choose another folder with hydra.run.dir=DIR"
+            f"{folder}; choose another folder with -o DIR"
         ) from None
-    for place in (folder, *(folder / name for name in SUBFOLDERS)):
-        remove_leftovers(place, held=True)
+    marked, before = (folder / MARK).exists(), list_visible(folder)
     try:
+        check_owner(folder, command)
+        _write_mark(folder, command)
+        for place in (folder, *(folder / name for name in SUBFOLDERS)):
+            remove_leftovers(place, held=True)
         yield
     finally:
+        if not marked and list_visible(folder) == before:  # nothing was written: whichever command comes next
+            with contextlib.suppress(OSError):
+                (folder / MARK).unlink(missing_ok=True)
         lock.release()
+
+
+def check_owner(folder: Path, command: str) -> None:
+    """Refuse a folder that has the results of another command.
+
+    Args:
+        folder: where results are to be written.
+        command: whose, as typed after ``effnas``.
+
+    Raises:
+        UserError: it is another command's.
+    """
+    owner = _read_owner(folder)
+    if owner not in (None, command):
+        raise UserError(
+            f"{folder}: holds the results of effnas {owner}, which those of effnas {command} would replace or be mixed "
+            f"with; choose another folder for effnas {command} with -o DIR"
+        )
+
+
+def _read_owner(folder: Path) -> str | None:
+    """The command that a folder is of; None: of none, as far as is known."""
+    with contextlib.suppress(OSError, ValueError):
+        if name := (folder / MARK).read_text(encoding="utf-8").strip()[:80]:
+            return name
+    for file in RECORDS:
+        if (folder / file).is_file():
+            return file.removesuffix(".json")
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        words = json.loads((folder / "summary.json").read_bytes())["command"].split()
+        return str(words[1]) if words[0] == "effnas" else None
+    return None
+
+
+def _write_mark(folder: Path, command: str) -> None:
+    try:
+        if not (folder / MARK).exists():
+            write_text(folder / MARK, f"{command}\n")
+    except OSError as error:
+        raise UserError(explain_os_error(error)) from error
+
+
+def list_visible(folder: Path) -> set[str]:
+    """The names in a folder but those of hidden files; none where there is no folder."""
+    try:
+        return {name for name in os.listdir(folder) if not name.startswith(".")}
+    except OSError:
+        return set()
 
 
 def set_aside(folder: Path, names: Iterable[str]) -> list[Path]:

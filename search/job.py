@@ -107,6 +107,7 @@ def run_search(
         write,
         how,
         name="search",
+        by="search",
         job=job,
         facts={"space": _describe_space(members), "objective": describe_content(objective), "seed": seed},
         trials=trials,

@@ -79,7 +79,7 @@ class JournalState:
         return UserError(
             f"{self._path}: line {self.lines} {reason}. The file is damaged: restore it, or begin anew with "
             "restart=true, which keeps the old files beside the new ones, or choose another folder with "
-            "hydra.run.dir=DIR"
+            "-o DIR"
         )
 
     def name_trial(self, part: bytes) -> str:

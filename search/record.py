@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ..evaluate.folder import versions, write_csv
 from ..evaluate.reasons import escape_reason
-from ..space.errors import UserError
+from ..space.errors import AGAIN, UserError
 from .optuna_private import get_enqueued_params, read_trial, set_user_attr, set_user_attrs
 from .seeded import INTERRUPTED
 
@@ -206,8 +206,8 @@ class Streak:
         """The error to stop with: which reasons there were, and how to go on."""
         return UserError(
             f"stopped after {len(self._reasons)} failed trials in a row (max_failures={self._limit}): "
-            f"{count_reasons(self._reasons)}. All that was found is written; the same command goes on with other "
-            "candidates, and max_failures=null never stops"
+            f"{count_reasons(self._reasons)}. All that was found is written; {AGAIN} to go on with other "
+            "candidates; max_failures=null never stops"
         )
 
 

@@ -30,7 +30,7 @@ from .seeded import INTERRUPTED
 JOURNAL = "study.journal"
 _WAYS = (
     "Restore it, or begin anew with restart=true, which keeps the old files beside the new ones, or choose another "
-    "folder with hydra.run.dir=DIR"
+    "folder with -o DIR"
 )
 #: Study attribute: what the search is, so that a folder is not continued as another search.
 JOB = "job"
@@ -153,7 +153,7 @@ def open_study(
         close_study(study)
         raise UserError(
             f"{folder if storage is None else place}: holds another search ({describe_changes(stored, job)}). "
-            "Continue it with its original settings, or choose another folder with hydra.run.dir=DIR"
+            "Continue it with its original settings, or choose another folder with -o DIR"
         )
     return study
 

@@ -19,7 +19,15 @@ from ..evaluate.folder import WEIGHTS_FOLDER, folder_lock, set_aside
 from ..evaluate.identity import describe_content
 from ..evaluate.interrupt import Interrupts
 from ..evaluate.study_result import StudyResult
-from ..space.errors import UserError, check_int, check_number, explain_os_error, hide_passwords
+from ..space.errors import (
+    AGAIN,
+    UserError,
+    advise_without_restart,
+    check_int,
+    check_number,
+    explain_os_error,
+    hide_passwords,
+)
 from .objective import Accuracy, Objective
 from .ownership import close_orphans, make_owner
 from .problem import Enqueued, Problem, list_waiting
@@ -34,7 +42,7 @@ from .workers import count_workers
 #: What searches, grids and ablations write to their folders; the names of figures are without an ending.
 RESULTS = (
     *(JOURNAL, "summary.json", "trials.csv", "pareto.csv", "points.csv", "ablation.csv", "comparisons.csv"),
-    *("baseline.yaml", "coefficients.yaml", "networks", WEIGHTS_FOLDER),
+    *("baseline.yaml", "coefficients.yaml", "latency.json", "networks", WEIGHTS_FOLDER),
     *(f"{name}.{kind}" for name in ("search", "grid", "ablation") for kind in ("png", "svg")),
 )
 
@@ -122,13 +130,14 @@ def run_trials(
     options: StudyOptions,
     *,
     name: str,
+    by: str,
     job: Mapping[str, Any] | None,
     facts: Mapping[str, Any],
-    trials: int,
+    trials: int | Callable[[], int],
     output: Path,
     confirm: int = 0,
     keeper: Keeper | None = None,
-    prepare: Callable[[Study], None] = lambda study: None,
+    prepare: Callable[[Study, Interrupts], None] = lambda study, interrupts: None,
 ) -> StudyResult:
     """What every job over a study does: hold the folder, open or find the study, run the loop, write the results.
 
@@ -140,14 +149,16 @@ def run_trials(
         write: called with the study and this run's seconds at the end, after Ctrl-C or SIGTERM too.
         options: of :func:`complete_options`.
         name: of the study where the options name none.
+        by: the command, whose folder it is.
         job: what the user chose, as plain data; with ``facts`` it identifies the study, and a folder that holds another
             one is refused. None: ``facts`` and the evaluator do. Everything else may change between two runs.
         facts: what else makes this study what it is.
-        trials: finished trials to reach.
+        trials: finished trials to reach; a function is asked when ``prepare`` is done.
         output: the folder.
         confirm: as :func:`~effnas.search.job.run_search`.
         keeper: of the candidates' weights.
-        prepare: called with the study before the loop.
+        prepare: called before the loop with the study, when nothing keeps it from being run, and with what lets a
+            signal end what takes long.
 
     Returns:
         What ``write`` does.
@@ -156,8 +167,9 @@ def run_trials(
         UserError: as :func:`~effnas.search.job.run_search`.
         KeyboardInterrupt: after Ctrl-C, when everything is written.
     """
-    check_int("trials", trials, 1, MOST_TRIALS)
-    check_int("confirm (less than trials)", confirm, 0, trials - 1)
+    if isinstance(trials, int) or not callable(trials):
+        check_int("trials", trials, 1, MOST_TRIALS)
+        check_int("confirm (less than trials)", confirm, 0, trials - 1)
     if confirm and len(objective.directions) > 1:
         raise UserError(f"confirm must be 0 with several objectives ({', '.join(objective.names)}), got {confirm}")
     if len(objective.directions) > 1 and not isinstance(options["pruner"], NopPruner | None):
@@ -171,11 +183,13 @@ def run_trials(
     storage, pruner = options["storage"], options["pruner"] or NopPruner()
     owner = make_owner(output)
     start = time.perf_counter()
-    with _explained(storage), folder_lock(output), Interrupts() as interrupts, ExitStack() as stack:
+    with _explained(storage), folder_lock(output, by), Interrupts() as interrupts, ExitStack() as stack:
         if options["restart"]:
             if storage is not None:
                 set_study_aside(storage, options["study"] or name, output)
             set_aside(output, RESULTS)
+            stack.enter_context(advise_without_restart())
+            stack.enter_context(_explained(storage))
         study = open_study(
             storage, options["study"] or name, output, objective.directions, identity, sampler=sampler, pruner=pruner
         )
@@ -186,9 +200,10 @@ def run_trials(
         if keeper is not None:
             keeper.open(study)
             evaluator = keeper.evaluator
-        prepare(study)
+        prepare(study, interrupts)
+        wanted = trials() if callable(trials) else trials
         progress = Progress(
-            study, objective, trials, note, waiting=list_waiting(study, problem), quiet=options["quiet"]
+            study, objective, wanted, note, waiting=list_waiting(study, problem), quiet=options["quiet"]
         )
         try:
             with progress as shown, make_workers(evaluator, places, interrupts, options["trial_timeout"]) as pool:
@@ -205,7 +220,7 @@ def run_trials(
                     max_failures=options["max_failures"],
                     max_interruptions=options["max_interruptions"],
                 )
-                loop.run(trials, options["timeout"])
+                loop.run(wanted, options["timeout"])
         except (KeyboardInterrupt, UserError) as error:
             done = any(is_counted(trial) for trial in study.get_trials(deepcopy=False))
             if done or isinstance(error, KeyboardInterrupt):
@@ -226,7 +241,7 @@ def _explained(storage: str | None) -> Iterator[None]:
     except StorageInternalError as error:
         reason = hide_passwords(" ".join(str(error.__cause__ or error).split()), storage or "")[:200]
         place = hide_passwords(storage or "the journal")
-        raise UserError(f"storage {place}: {reason}; run the same command again to continue") from None
+        raise UserError(f"storage {place}: {reason}; {AGAIN} to continue") from None
 
 
 def _identify(evaluator: Evaluator, facts: Mapping[str, Any], job: Mapping[str, Any]) -> dict[str, Any]:
@@ -245,11 +260,12 @@ def run_enqueued(
     options: StudyOptions,
     *,
     name: str,
+    by: str,
     job: Mapping[str, Any] | None,
     facts: Mapping[str, Any],
-    trials: int,
+    trials: int | Callable[[], int],
     output: Path,
-    prepare: Callable[[Study], None],
+    prepare: Callable[[Study, Interrupts], None],
     lacking: str,
 ) -> StudyResult:
     """:func:`run_trials` of candidates that ``prepare`` enqueues, for their accuracy; returns the summary.
@@ -266,6 +282,7 @@ def run_enqueued(
         write,
         options,
         name=name,
+        by=by,
         job=job,
         facts=facts,
         trials=trials,

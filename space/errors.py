@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import errno
 import math
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import unquote
 
@@ -15,6 +16,10 @@ from urllib.parse import unquote
 MAX_INT = 2**63 - 1
 #: Characters of a value in a message.
 MAX_SHOWN = 200
+
+
+#: How messages advise it; :func:`advise_without_restart` finds it there.
+AGAIN = "run the same command again"
 
 
 class UserError(ValueError):
@@ -102,6 +107,27 @@ def hide_passwords(text: str, *urls: str) -> str:
     return _SETTING.sub(r"\1***", _LOGIN.sub(r"\1***", text))
 
 
+@contextlib.contextmanager
+def advise_without_restart() -> Iterator[None]:
+    """For what is done after a folder was begun anew: who runs the same command again must leave ``--restart`` out.
+
+    Raises:
+        UserError: what was raised inside, or a refusal of the system's, with that advice.
+        KeyboardInterrupt: the same, with the advice as its argument.
+    """
+    advice = f"{AGAIN} without --restart"
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(advice) from None
+    except UserError as error:
+        raise UserError(str(error).replace(AGAIN, advice)) from error
+    except OSError as error:
+        if isinstance(error, BrokenPipeError) or not error.errno:
+            raise
+        raise UserError(explain_os_error(error).replace(AGAIN, advice)) from error
+
+
 #: What the machine has run out of, and what stands where a file should be.
 _EXHAUSTED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 _OBSTRUCTED = {
@@ -118,7 +144,7 @@ def explain_os_error(error: OSError) -> str:
     path = error.filename2 or error.filename
     text = f"{os.fsdecode(path)}: {reason}" if isinstance(path, str | bytes | os.PathLike) else reason
     if number in _EXHAUSTED:
-        return f"{text}; make room or raise the limit (ulimit -a), then run the same command again to continue"
+        return f"{text}; make room or raise the limit (ulimit -a), then {AGAIN} to continue"
     if number in _OBSTRUCTED:
-        return f"{text}; remove it, mend its rights or choose another folder, then run the same command again"
-    return f"{text}; run the same command again to continue"
+        return f"{text}; remove it, mend its rights or choose another folder, then {AGAIN}"
+    return f"{text}; {AGAIN} to continue"

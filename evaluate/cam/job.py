@@ -80,7 +80,7 @@ def run_cam(
         weights, architecture, network=network, padding=padding, bn_eps=bn_eps, resolution=resolution
     )
     pictures, classes = find_pictures(images, data, part)
-    with folder_lock(output):
+    with folder_lock(output, "cam"):
         columns, networks = [], []
         arrays: dict[str, Any] = {}
         for i, member in enumerate(members):

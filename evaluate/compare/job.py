@@ -15,6 +15,7 @@ from ...space.errors import UserError, check_choice
 from ...space.network_spec import NetworkSpec
 from ...space.paths import is_file, is_folder
 from ..arguments import as_list, check_threads, describe_device
+from ..folder import check_owner
 from ..machine.device import find_device
 from ..machine.paired_latency import paired_latency
 from ..progress_bar import progress_bar
@@ -79,6 +80,7 @@ def run_compare(
         raise UserError(f"x: no axis given; choose one or more of: {', '.join(AXES)}")
     check_choice("scale", scale, SCALES)
     check_threads(threads)
+    check_owner(Path(output), "compare")
     network = check_network(network)
     found = _families(_names(members), families or {})
     points = [point for entry in _names(references) for point in _reference_points(entry)]

@@ -116,7 +116,7 @@ def run_evaluate(
         )
     model = start.load().to(place)
     settings = Settings(precision=precision)
-    with folder_lock(output), torch_threads(threads):
+    with folder_lock(output, "evaluate"), torch_threads(threads):
         begin = time.perf_counter()
         with explain_out_of_memory(found.resolution), progress_bar("evaluate", len(images.images), quiet=quiet) as seen:
             predictions, fitted = predict(

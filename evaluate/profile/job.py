@@ -86,7 +86,7 @@ def run_profile(
     how = {"batch_size": batch_size, "threads": threads, "device": device, "precision": precision}
     output = Path(output)
     rows = []
-    with folder_lock(output), progress_bar("profile", len(found), quiet=quiet) as seen:
+    with folder_lock(output, "profile"), progress_bar("profile", len(found), quiet=quiet) as seen:
         for number, one in enumerate(found, 1):
             module = build(one, seed=0).eval()
             rows.append({**_counted(one, module, fvcore=fvcore), **_measured(one, module, repeats, how)})

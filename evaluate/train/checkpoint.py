@@ -93,8 +93,8 @@ class Checkpoint:
             raise self.damaged("it does not say which training it is of, or where that stands")
         if changes := describe_changes(found["identity"], self.identity):
             raise UserError(
-                f"{self.path.parent}: another training is in this folder ({changes}); choose another with "
-                f"hydra.run.dir=DIR, or delete {self.path.name}"
+                f"{self.path.parent}: another training is in this folder ({changes}); begin anew with "
+                "restart=true, which keeps the old files beside the new ones, or choose another folder with -o DIR"
             )
         state: dict[str, Any] = found["state"]
         return state

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ...space.built import BuiltNetwork
-from ...space.errors import UserError, check_int, check_number
+from ...space.errors import UserError, advise_without_restart, check_int, check_number
 from ...space.network_spec import NetworkSpec
 from ...space.weights.contents import Weights
 from ..arguments import check_threads
@@ -21,7 +21,7 @@ from ..data.labelled_images import LabelledImages
 from ..data.load import load_test
 from ..data.sources import find_table
 from ..evaluation import EvaluationError
-from ..folder import folder_lock
+from ..folder import folder_lock, set_aside
 from ..identity import describe_content
 from ..interrupt import Interrupts
 from ..machine.device import find_device
@@ -31,7 +31,7 @@ from .distributed import Group, torchrun_group
 from .history import EpochRow, Plan, Unwatched, Watcher
 from .log import TrainingLog
 from .recipe import Training
-from .report import CHECKPOINT, write_training, write_weights
+from .report import CHECKPOINT, RESULTS, write_training, write_weights
 from .starting_point import StartingPoint, find_starting_point
 from .train import train
 
@@ -57,6 +57,7 @@ def run_train(
     test: bool = True,
     checkpoint_every: float = 1.0,
     tensorboard: bool = True,
+    restart: bool = False,
     output: str | Path = "outputs/train",
     command: str = "",
     quiet: bool = False,
@@ -86,6 +87,7 @@ def run_train(
             the summary's ``test_note`` says why.
         checkpoint_every: epochs between two checkpoints; may be a fraction.
         tensorboard: write event files too.
+        restart: begin anew: what the folder holds of an earlier run is kept under another name, with a number.
         output: folder of ``weights.safetensors``, ``architecture.yaml``, ``checkpoint.pt``, ``log.csv``,
             ``curves.png``, ``curves.svg``, ``summary.json`` and ``tensorboard/``.
         command: as the user typed it, for the record.
@@ -121,7 +123,12 @@ def run_train(
         model = start.build(seed)
         test, lacking = _look_at_test(data, start) if test else (False, "")
         if group.main:
-            stack.enter_context(folder_lock(output))
+            stack.enter_context(folder_lock(output, "train"))
+            if restart:
+                set_aside(output, RESULTS)
+                stack.enter_context(advise_without_restart())
+        if restart:
+            group.wait()  # none reads the old checkpoint
         identity = {
             **start.identity,
             "training": training.to_dict(),

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from ...space.cost import cost
-from ...space.errors import UserError
+from ...space.errors import AGAIN, UserError
 from ...space.weights.weights import save_weights
 from ..folder import versions, write_json
 from .figure import draw_curves
@@ -21,6 +21,10 @@ from .starting_point import StartingPoint
 log = logging.getLogger(__name__)
 
 CHECKPOINT, WEIGHTS = "checkpoint.pt", "weights.safetensors"
+#: What a training writes to its folder.
+RESULTS = (
+    *(CHECKPOINT, WEIGHTS, "architecture.yaml", "log.csv", "curves.png", "curves.svg", "summary.json", "tensorboard"),
+)
 
 
 def write_weights(network: nn.Module, start: StartingPoint, output: Path) -> None:
@@ -104,8 +108,7 @@ def _explained(output: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(
-            f"{output}: the results cannot be written ({error.strerror}); {CHECKPOINT} is kept: run the same command "
-            "again"
+            f"{output}: the results cannot be written ({error.strerror}); {CHECKPOINT} is kept: {AGAIN}"
         ) from error
 
 

@@ -7,25 +7,26 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ...space.built import BuiltNetwork, check_network
-from ...space.errors import UserError, check_int
+from ...space.errors import UserError, advise_without_restart, check_int
 from ...space.files import write_text
 from ...space.network_spec import NetworkSpec
 from ...space.weights.contents import Weights
 from ..arguments import as_list
 from ..data.labelled_images import LabelledImages
 from ..data.sources import find_table
-from ..folder import folder_lock
+from ..folder import folder_lock, set_aside
 from ..identity import describe_changes, describe_content
 from ..pretrained import find_architecture, read_weights_of
 from ..train.job import run_train
 from ..train.recipe import Training
 from .datasets import make_named_data
-from .report import Run, write_transfer
+from .report import RESULTS, Run, write_transfer
 
 #: Beside a training's own files: what it was, and how many images it saw. Written when it has finished.
 RECORD = "run.json"
@@ -53,6 +54,7 @@ def run_transfer(
     seed: int = 0,
     device: str = "auto",
     threads: int | None = None,
+    restart: bool = False,
     output: str | Path = "outputs/transfer",
     command: str = "",
     quiet: bool = False,
@@ -74,7 +76,7 @@ def run_transfer(
         resolution: of the input in pixels; None: each network's own.
         seeds: trainings of each network on each data set.
         seed: the first of them.
-        device, threads: as :func:`~effnas.evaluate.train.job.run_train`.
+        device, threads, restart: as :func:`~effnas.evaluate.train.job.run_train`.
         output: folder of ``transfer.csv``, ``transfer.json`` and ``runs/DATA/NETWORK/seedN``, of
             :func:`~effnas.evaluate.train.job.run_train` each.
         command: as the user typed it, for the record.
@@ -102,7 +104,10 @@ def run_transfer(
         for start in starts
         for first in range(seed, seed + seeds)
     ]
-    with folder_lock(output):
+    with folder_lock(output, "transfer"), ExitStack() as stack:
+        if restart:
+            set_aside(output, RESULTS)
+            stack.enter_context(advise_without_restart())
         identities = [task.identity(training) for task in tasks]
         found = {}
         for i, task in enumerate(tasks):  # before the first training: another one in a folder is refused
@@ -160,8 +165,8 @@ def _read_finished(task: _Task, identity: Mapping[str, Any]) -> Run | None:
         return None
     if changes := describe_changes(known, identity):
         raise UserError(
-            f"{task.title}: {task.output}: another training is in this folder ({changes}); choose another with "
-            "hydra.run.dir=DIR, or delete it"
+            f"{task.title}: {task.output}: another training is in this folder ({changes}); begin anew with "
+            "restart=true, which keeps the old files beside the new ones, or choose another folder with -o DIR"
         )
     return run
 

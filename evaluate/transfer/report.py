@@ -12,6 +12,9 @@ from typing import Any
 from ...space.tables import text_table
 from ..folder import versions, write_csv, write_json
 
+#: What the command writes to its folder.
+RESULTS = ("runs", "transfer.csv", "transfer.json")
+
 
 @dataclass(frozen=True)
 class Run:

@@ -14,6 +14,7 @@ from typing import Any, Unpack
 from optuna.study import Study
 
 from ...evaluate.evaluation import Evaluator
+from ...evaluate.interrupt import Interrupts
 from ...evaluate.machine.paired_latency import paired_latency
 from ...evaluate.study_result import StudyResult
 from ...search.problem import check_seeds
@@ -103,20 +104,21 @@ def run_ablation(
     members = make_members(base, names, budgets, coefficients, load_shares(shares), tolerance, depth_rounding)
     problem = make_ablation_problem(members, seed, seeds)
 
-    def prepare(optuna_study: Study) -> None:
+    def prepare(optuna_study: Study, interrupts: Interrupts) -> None:
         if not how["quiet"]:
             print(_announcement(members, seeds), file=sys.stderr, flush=True)
         wanted = problem.trials({"rule": m.rule, "factor": m.factor} for m in members)
         enqueue_missing(optuna_study, wanted)
         if latency and LATENCY not in optuna_study.user_attrs:
             distinct = {m.network.digest: m.network for m in members}
-            seconds = paired_latency(
-                list(distinct.values()),
-                rounds=latency_rounds,
-                batch_size=latency_batch,
-                threads=latency_threads,
-                device=latency_device,
-            )
+            with interrupts.allowed():
+                seconds = paired_latency(
+                    list(distinct.values()),
+                    rounds=latency_rounds,
+                    batch_size=latency_batch,
+                    threads=latency_threads,
+                    device=latency_device,
+                )
             optuna_study.set_user_attr(LATENCY, dict(zip(distinct, seconds, strict=True)))
 
     def write(optuna_study: Study, seconds: float) -> StudyResult:
@@ -142,6 +144,7 @@ def run_ablation(
         write,
         how,
         name="ablation",
+        by="ablate",
         job=job,
         # not the rules alone: other coefficients, or another tolerance, make other networks
         facts={

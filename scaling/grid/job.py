@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -18,7 +19,7 @@ from ...evaluate.study_result import StudyResult
 from ...search.problem import check_seeds
 from ...search.trials import StudyOptions, complete_options, run_enqueued
 from ...space.built import BuiltNetwork
-from ...space.errors import check_choice, check_int
+from ...space.errors import advise_without_restart, check_choice, check_int
 from ...space.network_spec import NetworkSpec
 from ..compound import SEARCHED, base_network
 from .latency import LatencyRatios
@@ -103,7 +104,7 @@ def run_grid_search(
         )
         facts |= latency.settings
     problem = make_grid_problem(scaled, seed, seeds)
-    plan = GridPlan(problem, scaled, grid, grid.points(scaled, latency), refine, latency, quiet=how["quiet"])
+    plan = GridPlan(problem, scaled, grid, refine, latency, quiet=how["quiet"])
 
     def write(optuna_study: Study, seconds: float) -> StudyResult:
         plan.look_at(optuna_study)
@@ -122,26 +123,28 @@ def run_grid_search(
         )
 
     deadline = None if how["timeout"] is None else time.monotonic() + how["timeout"]
-    while True:  # the grid, then each round of refinement
-        asked = plan.trainings
-        if deadline is not None:
-            how = {**how, "timeout": max(deadline - time.monotonic(), 1e-3)}
-        summary = run_enqueued(
-            problem,
-            evaluator,
-            write,
-            how,
-            name="grid",
-            job=job,
-            facts=facts,
-            trials=asked,
-            output=output,
-            prepare=plan.prepare,
-            lacking="no point of the grid has a result",
-        )
-        how = {**how, "restart": False}  # that was the first time
-        late = deadline is not None and time.monotonic() >= deadline
-        # what is not done though nothing is left to ask for is with another machine
-        if late or (plan.last if plan.done else plan.trainings <= asked):
-            break
-    return summary
+    with ExitStack() as begun:
+        while True:  # the grid, then each round of refinement
+            if deadline is not None:
+                how = {**how, "timeout": max(deadline - time.monotonic(), 1e-3)}
+            summary = run_enqueued(
+                problem,
+                evaluator,
+                write,
+                how,
+                name="grid",
+                by="grid-alpha-beta-gamma",
+                job=job,
+                facts=facts,
+                trials=lambda: plan.trainings,
+                output=output,
+                prepare=plan.prepare,
+                lacking="no point of the grid has a result",
+            )
+            if how["restart"]:  # that was the first time
+                begun.enter_context(advise_without_restart())
+                how = {**how, "restart": False}
+            late = deadline is not None and time.monotonic() >= deadline
+            # what is not done though nothing is left to ask for is with another machine
+            if late or not plan.done or plan.last:
+                return summary

@@ -39,8 +39,7 @@ class LatencyRatios:
         quiet: no progress on standard error.
 
     Raises:
-        UserError: the folder has latencies of another baseline or of other settings, or a file that is no record of
-            them.
+        UserError: a setting is out of range.
     """
 
     def __init__(
@@ -61,7 +60,16 @@ class LatencyRatios:
         self._options: dict[str, Any] = {"batch_size": batch_size, "device": device, "threads": threads}
         #: By digest: ``ratio`` and ``latency`` (seconds per batch, median of the turns), or the ``reason`` there is
         #: none.
-        self.known: dict[str, dict[str, Any]] = self._read()
+        self.known: dict[str, dict[str, Any]] = {}
+
+    def open(self) -> None:
+        """Read what an earlier run has measured, when the folder is held.
+
+        Raises:
+            UserError: the folder has latencies of another baseline or of other settings, or a file that is no record
+                of them.
+        """
+        self.known = self._read()
 
     def __call__(self, networks: Sequence[NetworkSpec]) -> dict[str, float]:
         """Latency ratios by digest; without those that could not be measured.
@@ -99,7 +107,7 @@ class LatencyRatios:
             changes = ", ".join(f"{name}: {document.get(name)!r} → {wanted[name]!r}" for name in differing)
             raise UserError(
                 f"{self._path}: holds latencies of another search ({changes}). Continue it with its original "
-                "settings, or choose another folder with hydra.run.dir=DIR"
+                "settings, or choose another folder with -o DIR"
             )
         return networks
 

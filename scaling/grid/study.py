@@ -10,6 +10,7 @@ import numpy as np
 from optuna.distributions import FloatDistribution
 from optuna.study import Study
 
+from ...evaluate.interrupt import Interrupts
 from ...search.problem import Enqueued
 from ...search.record import enqueue_missing, is_counted
 from ...space.errors import UserError
@@ -52,9 +53,8 @@ class GridPlan:
         problem: of :func:`make_grid_problem`.
         scaled: makes the networks.
         grid: the coarse one.
-        points: of the grid.
         rounds: of refinement.
-        latency: gives the latency ratios, where the grid holds them.
+        latency: gives the latency ratios, where the grid holds them; nothing is measured before :meth:`prepare`.
         quiet: do not tell on standard error how much there is to train.
     """
 
@@ -63,14 +63,14 @@ class GridPlan:
         problem: Enqueued,
         scaled: Scaled,
         grid: Grid,
-        points: Sequence[Coefficients],
         rounds: int,
         latency: LatencyRatios | None = None,
         *,
         quiet: bool = False,
     ) -> None:
-        self._problem, self._grid, self._scaled, self._coarse = problem, grid, scaled, tuple(points)
+        self._problem, self._grid, self._scaled = problem, grid, scaled
         self._rounds, self._latency = rounds, latency
+        self._coarse = grid.points(scaled) if latency is None else []
         self._told = quiet
         self._settled: list[list[Coefficients]] = []
         #: Whether everything so far was trained when the study was last looked at.
@@ -116,8 +116,17 @@ class GridPlan:
         finished = {_key(trial.params) for trial in trials if is_counted(trial)}
         self.done = all(t.state.is_finished() for t in trials) and all(_key(p) in finished for p in self._all())
 
-    def prepare(self, study: Study) -> None:
-        """Settle the next round if it is its turn, and enqueue every point and seed that is not there yet."""
+    def prepare(self, study: Study, interrupts: Interrupts) -> None:
+        """Settle the next round if it is its turn, and enqueue every point and seed that is not there yet.
+
+        Raises:
+            UserError: no point of the grid has the latency ratio, or latencies of other settings are in the folder.
+            KeyboardInterrupt: a signal came while latencies were measured.
+        """
+        if self._latency is not None and not self._coarse:
+            self._latency.open()
+            with interrupts.allowed():
+                self._coarse = self._grid.points(self._scaled, self._latency)
         if not self._told:  # when all settings have proved right
             print(self.announcement(), file=sys.stderr, flush=True)
             self._told = True
@@ -125,7 +134,9 @@ class GridPlan:
         self._settled = [[Coefficients(*values) for values in points] for points in stored]
         self.look_at(study)
         if not self.last and self.done:
-            self._settled.append(self._next(study))
+            with interrupts.allowed():
+                found = self._next(study)
+            self._settled.append(found)
             rows = [[[getattr(p, name) for name in NAMES] for p in points] for points in self._settled]
             study.set_user_attr(ROUNDS, rows)
         enqueue_missing(study, self._all())

@@ -131,7 +131,7 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("search algorithm=evolution algorithm.tournament=50", ["tournament must be between 1 and 20, got 50"]),
     ("search algorithm=nsga2 algorithm.population_size=1", ["algorithm: `population_size` must be greater than"]),
     ("search FOLDER space=one", ["space one: nothing to decide"]),
-    ("search hydra.run.dir=FOLDER/used", ["used: holds another search (", "Continue it", "hydra.run.dir=DIR"]),
+    ("search hydra.run.dir=FOLDER/used", ["used: holds another search (", "Continue it", "-o DIR"]),
     ("search hydra.run.dir=FOLDER/damaged", ["study.journal: line 1 is not a record of a study: ", "damaged"]),
     # -- effnas grid-alpha-beta-gamma ------------------------------------------------------------------
     ("grid-alpha-beta-gamma", ["outputs/search/baseline.yaml"]),

@@ -85,7 +85,7 @@ def test_who_holds_a_folder_removes_what_killed_runs_left(tmp_path: Path) -> Non
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("half")
     (tmp_path / ".folder.5.tmp").mkdir()
-    with folder_lock(tmp_path):
+    with folder_lock(tmp_path, "train"):
         assert not [name for name in left if (tmp_path / name).exists()]
         assert all((tmp_path / name).exists() for name in (*kept, ".folder.5.tmp"))
 
@@ -106,6 +106,6 @@ def test_a_folder_that_cannot_be_held_says_why(tmp_path: Path) -> None:
     for folder, reason in (("file", "File exists"), ("file/run", "Not a directory"), ("run", "Is a directory")):
         with (
             pytest.raises(UserError, match=rf"cannot be used \({reason}\).*{folder}; choose another folder"),
-            folder_lock(tmp_path / folder),
+            folder_lock(tmp_path / folder, "train"),
         ):
             pass

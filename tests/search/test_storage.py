@@ -103,7 +103,7 @@ def test_another_search_in_the_same_folder(
 ) -> None:
     search(tmp_path, trials=2, **first)
     before = (tmp_path / "study.journal").read_bytes()
-    with pytest.raises(UserError, match=rf"holds another search \({difference}.*\)\. Continue it .*hydra.run.dir=DIR"):
+    with pytest.raises(UserError, match=rf"holds another search \({difference}.*\)\. Continue it .*-o DIR"):
         search(tmp_path, trials=2, **second)
     assert (tmp_path / "study.journal").read_bytes() == before
 

@@ -185,7 +185,7 @@ def test_a_loss_that_is_not_finite_says_where_and_what_may_help(tmp_path: Path) 
 
 def test_two_runs_in_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with (
-        folder_lock(tmp_path),
+        folder_lock(tmp_path, "train"),
         pytest.raises(UserError, match="another effnas process is running in this folder"),
     ):
         trained(tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from synthetic import Synthetic, calls
 from effnas import Architecture, cost, load_architecture, run_grid_search
 from effnas.cli import main
 from effnas.evaluate.evaluation import EvaluationError
+from effnas.evaluate.folder import folder_lock
 from effnas.scaling.grid.latency import FILE, LatencyRatios
 from effnas.scaling.grid.points import Grid, Scaled
 from effnas.scaling.grid.report import summary_text
@@ -46,6 +48,10 @@ class Clock:
         first = self.disturbed and architecture.digest != B0.digest and self.seen.count(architecture.digest) == 1
         load = 10 if first else 1 + (len(self.seen) - 1) // 2 % 2
         return SimpleNamespace(latency=activations(architecture) * 1e-9 * load)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(file): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
 @pytest.fixture
@@ -129,11 +135,42 @@ def test_an_interrupted_measurement_goes_on(tmp_path: Path, clock: Clock) -> Non
 
 def test_other_settings(tmp_path: Path, clock: Clock) -> None:
     grid(tmp_path)
+    before, measured = content(tmp_path), len(clock.seen)
+    for other in ({"latency_batch": 2}, {"seed": 3}, {"tolerance": 0.5}):
+        with pytest.raises(UserError, match=rf"{tmp_path}: holds another search \({next(iter(other))}: "):
+            grid(tmp_path, **other)
+    with folder_lock(tmp_path, "grid-alpha-beta-gamma"), pytest.raises(UserError, match="is running in this folder"):
+        grid(tmp_path)
+    assert content(tmp_path) == before
+    assert len(clock.seen) == measured
+    for left in ("study.journal", "summary.json", "trials.csv"):
+        (tmp_path / left).unlink()
     with pytest.raises(UserError, match=r"latency.json: holds latencies of another search \(latency_batch: 1 → 2\)"):
         grid(tmp_path, latency_batch=2)
     (tmp_path / FILE).write_text("[1, 2]")
     with pytest.raises(UserError, match=r"latency.json: not a record of latencies \(\w+\): remove the file"):
         grid(tmp_path)
+
+
+def test_begun_anew(tmp_path: Path, clock: Clock) -> None:
+    grid(tmp_path)
+    old = (tmp_path / FILE).read_bytes()
+    grid(tmp_path, restart=True, latency_batch=2)
+    assert (tmp_path / "latency.1.json").read_bytes() == old
+    assert json.loads((tmp_path / FILE).read_text())["latency_batch"] == 2
+
+
+def test_a_signal_ends_the_measuring(tmp_path: Path, clock: Clock) -> None:
+    def stop(architecture: Architecture) -> bool:
+        if len(clock.seen) == 10:
+            signal.raise_signal(signal.SIGTERM)
+        return False
+
+    clock.fails = stop
+    with pytest.raises(KeyboardInterrupt):
+        grid(tmp_path)
+    assert len(clock.seen) == 10
+    assert (tmp_path / FILE).exists()
 
 
 def test_what_cannot_be_measured(tmp_path: Path, clock: Clock) -> None:
