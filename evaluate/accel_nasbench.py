@@ -83,6 +83,11 @@ class AccelNASBench:
         for name, value in {**state, "_fits": {}}.items():
             object.__setattr__(self, name, value)
 
+    @property
+    def input_files(self) -> tuple[str, ...]:
+        """The archive: :func:`~effnas.evaluate.identity.describe_files`."""
+        return (self.path,)
+
     @cached_property
     def archive(self) -> Archive:
         """The measurements."""

@@ -152,6 +152,11 @@ class Evaluator(Protocol):
     under ``evaluator_details`` (its ``note`` is printed, and ``accuracy_is`` says of what the accuracy is). One that
     trains may have ``keeping(folder)``, which returns an evaluator that also leaves each candidate's weights there, as
     :func:`~effnas.evaluate.kept_weights.name_weights` names them (``keep=`` of ``effnas search``).
+
+    A search is resumed with an equal evaluator only: one of the same class whose constructor was given the same
+    (:func:`~effnas.evaluate.identity.describe_content`). Where that is not what decides its results, a method
+    ``identity()`` returns what does, as plain data, and an attribute ``input_files`` has the paths of the files that it
+    reads, whose content then counts too.
     """
 
     def __call__(self, architecture: NetworkSpec, *, seed: int, report: Report) -> Evaluation:

@@ -85,6 +85,11 @@ class Proxy:
         object.__setattr__(other, "_folder", folder)  # no field: it changes nothing of what a candidate is worth
         return other
 
+    @property
+    def input_files(self) -> tuple[str, ...]:
+        """Of the images, and the weights to start from: :func:`~effnas.evaluate.identity.describe_files`."""
+        return (*getattr(self.data, "input_files", ()), *([] if self.initial is None else [self.initial]))
+
     def prepare(self) -> None:
         """Read the file that candidates start from, where there is one, and say what the recipe changes by itself.
 

@@ -146,6 +146,11 @@ class Tabular:
             )
         return found
 
+    @property
+    def input_files(self) -> tuple[str | Path, ...]:
+        """The table: :func:`~effnas.evaluate.identity.describe_files`."""
+        return (self.path,)
+
     def prepare(self) -> None:
         """Read the table.
 

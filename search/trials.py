@@ -16,7 +16,7 @@ from optuna.study import Study
 from ..evaluate.contain import contained
 from ..evaluate.evaluation import Evaluator
 from ..evaluate.folder import WEIGHTS_FOLDER, folder_lock, set_aside
-from ..evaluate.identity import describe_content
+from ..evaluate.identity import describe_content, describe_files
 from ..evaluate.interrupt import Interrupts
 from ..evaluate.study_result import StudyResult
 from ..space.errors import (
@@ -246,7 +246,7 @@ def _explained(storage: str | None) -> Iterator[None]:
 
 def _identify(evaluator: Evaluator, facts: Mapping[str, Any], job: Mapping[str, Any]) -> dict[str, Any]:
     """What makes a study this one: the content of what it is given, where there is one in the configuration's words."""
-    found: dict[str, Any] = {"evaluator": describe_content(evaluator), **facts}
+    found: dict[str, Any] = {"evaluator": describe_content(evaluator), "files": describe_files(evaluator), **facts}
     for name, chosen in describe_content(job).items():
         known = {} if name == "evaluator" else found.get(name)
         found[name] = {**known, **chosen} if isinstance(known, dict) and isinstance(chosen, dict) else chosen

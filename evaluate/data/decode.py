@@ -145,14 +145,14 @@ def decode_rows(
 def decode_table(
     table: ImageTable, rows: Indices, pixels: Pixels, workers: int, unreadable: Unreadable
 ) -> tuple[Tensor, Tensor]:
-    """Images (N, C, size, size) uint8 and labels (N,) int64 of the rows that can be read; the others are noted."""
-    images, labels = [], []
+    """Images (N, C, size, size) uint8, and which of them (N,) could be read; others are zeros, and are noted."""
+    images, readable = [], []
     # Pillow decodes outside the interpreter's lock, but for small images handing over costs more than it gains.
     with ThreadPoolExecutor(max(1, workers)) as pool:
         for start in range(0, len(rows), CHUNK):
             chunk = rows[start : start + CHUNK]
             pixel_rows, good, failures = decode_rows(table, chunk, pixels, pool if pixels.size >= 96 else None)
             unreadable.add(failures)
-            images.append(pixel_rows[good])
-            labels.append(table.labels[chunk][good])
-    return torch.from_numpy(np.concatenate(images)), torch.from_numpy(np.concatenate(labels))
+            images.append(pixel_rows)
+            readable += good
+    return torch.from_numpy(np.concatenate(images)), torch.tensor(readable)

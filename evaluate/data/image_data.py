@@ -68,6 +68,11 @@ class ImageData(LabelledImages):
         super().__post_init__()
 
     @property
+    def input_files(self) -> tuple[str, ...]:
+        """What is read, where it is a file: :func:`~effnas.evaluate.identity.describe_files`."""
+        return () if self.path is None or self.source == "hub" else (self.path,)
+
+    @property
     def title(self) -> str:
         """The path or name, else the source."""
         return as_text(self.path or self.source)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ...space.errors import UserError, check_choice
@@ -23,15 +24,15 @@ from .renumber import check_number_of_classes, renumber
 from .sets import ImageSet, MemorySet, StreamSet
 from .sources import check_data, find_table
 from .split import Part, Split
-from .table import ImageTable, Indices
+from .table import CHUNK, ImageTable, Indices
 
 log = logging.getLogger(__name__)
 
 PARTS = ("test", "heldout", "train", "all")
 #: Training images that are stored larger than this are so because ``image_size`` says it.
 MAX_SIZE = 256
-#: Images looked at for the common size, and for the mean and standard deviation of a streamed set.
-SIZE_SAMPLE, STATISTICS_SAMPLE = 200, 1000
+#: Images looked at for the common size, and for the mean and standard deviation (up to twice as many).
+SIZE_SAMPLE, STATISTICS_SAMPLE = 200, 10_000
 
 
 def load_split(data: LabelledImages, channels: int, normalization: Normalization | None = None) -> Split:
@@ -172,16 +173,20 @@ def _training_table(data: LabelledImages) -> ImageTable:
 
 @lru_cache(maxsize=4)
 def _measure_training(data: LabelledImages, channels: int) -> Normalization:
-    """Of the training images; of a streamed set, of some spread over it."""
+    """Of the training images; of a large set, of some spread over it, the same in memory and streamed."""
     found = _decode_training(data, channels)
     images, rows = found.sets[0], found.rows[0]
-    if isinstance(images, MemorySet):
-        batches: Iterator[Tensor] = (batch for batch, _ in images.batches(1024, device="cpu"))
-        return measure_normalization(batches, channels, data.title)
-    spread = rows[:: max(1, len(rows) // STATISTICS_SAMPLE)]
-    sample, _ = decode_table(found.table, spread, images.pixels, data.workers, found.unreadable)
-    found.unreadable.check()
-    return measure_normalization([sample], channels, data.title)
+    spread = np.arange(0, len(rows), max(1, len(rows) // STATISTICS_SAMPLE))
+    chunks = (spread[start : start + CHUNK] for start in range(0, len(spread), CHUNK))
+
+    def decode(chosen: Indices) -> Tensor:
+        if isinstance(images, MemorySet):
+            return images.sample(chosen)
+        sample, readable = decode_table(found.table, rows[chosen], images.pixels, data.workers, found.unreadable)
+        found.unreadable.check()
+        return sample[readable]
+
+    return measure_normalization(map(decode, chunks), channels, data.title)
 
 
 # -- the test part, and one part for a trained network -----------------------------------------------------
@@ -266,4 +271,8 @@ def _decode_sets(
     unreadable.check()
     if skipped := tuple(unreadable.reasons):
         log.warning("%s: skipped %d images that cannot be read: %s", where, len(skipped), ", ".join(skipped[:5]))
-    return [MemorySet(images, labels, classes, pixels) for images, labels in decoded], unreadable
+    labels = [torch.from_numpy(table.labels[part]) for part in parts]
+    return [
+        MemorySet(images, label, classes, pixels, readable)
+        for (images, readable), label in zip(decoded, labels, strict=True)
+    ], unreadable

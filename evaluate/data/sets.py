@@ -113,10 +113,21 @@ def _draw_balanced(labels: Tensor, generator: torch.Generator) -> Tensor:
 
 
 class MemorySet(_Batched):
-    """An :class:`ImageSet` held as one uint8 tensor; a copy stays on each device it was used on."""
+    """An :class:`ImageSet` held as one uint8 tensor; a copy stays on each device it was used on.
 
-    def __init__(self, images: Tensor, labels: Tensor, num_classes: int, pixels: Pixels) -> None:
+    Args:
+        images: uint8 (n, C, size, size).
+        labels: int64 (n,).
+        num_classes: of the labels.
+        pixels: how images are stored and read.
+        readable: bool (n,); the other images are in no batch, but counted, as in a :class:`StreamSet`; None: all.
+    """
+
+    def __init__(
+        self, images: Tensor, labels: Tensor, num_classes: int, pixels: Pixels, readable: Tensor | None = None
+    ) -> None:
         self.num_classes, self.pixels = num_classes, pixels
+        self._readable = torch.ones(len(labels), dtype=torch.bool) if readable is None else readable
         self._copies = {torch.device("cpu"): (images, labels)}
 
     def __len__(self) -> int:
@@ -127,14 +138,19 @@ class MemorySet(_Batched):
         """As :attr:`ImageSet.labels`."""
         return self._copies[torch.device("cpu")][1]
 
+    def sample(self, rows: Indices) -> Tensor:
+        """Those of these images that can be read, as they are stored."""
+        chosen = torch.from_numpy(rows)
+        return self._copies[torch.device("cpu")][0][chosen[self._readable[chosen]]]
+
     def _read(self, batches: list[Tensor], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
         if device not in self._copies:
             images, labels = self._copies[torch.device("cpu")]
             self._copies[device] = images.to(device), labels.to(device)
         images, labels = self._copies[device]
         for rows in batches:
-            chosen = rows.to(device)
-            yield images.index_select(0, chosen), labels[chosen]
+            if len(chosen := rows[self._readable[rows]].to(device)):
+                yield images.index_select(0, chosen), labels[chosen]
 
 
 class StreamSet(_Batched):

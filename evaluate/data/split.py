@@ -50,7 +50,7 @@ class Part:
     unreadable: Unreadable
 
     def names(self) -> Iterator[str]:
-        """The file or row of each image, in the order of ``images``; of a streamed set after a pass over it."""
+        """The file or row of each image, in the order of their batches; of a streamed set after a pass over it."""
         for start in range(0, len(self.rows), CHUNK):
             for name, _ in self.table.fetch(self.rows[start : start + CHUNK]):
                 if name not in self.unreadable.reasons:

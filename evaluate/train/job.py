@@ -22,7 +22,7 @@ from ..data.load import load_test
 from ..data.sources import find_table
 from ..evaluation import EvaluationError
 from ..folder import folder_lock, set_aside
-from ..identity import describe_content
+from ..identity import describe_content, describe_files
 from ..interrupt import Interrupts
 from ..machine.device import find_device
 from .accuracy import measure_accuracy
@@ -133,6 +133,7 @@ def run_train(
             **start.identity,
             "training": training.to_dict(),
             "data": describe_content(data),
+            "files": describe_files(data),
             "seed": seed,
             "processes": group.size,
         }

@@ -21,7 +21,7 @@ from ..arguments import as_list
 from ..data.labelled_images import LabelledImages
 from ..data.sources import find_table
 from ..folder import folder_lock, set_aside
-from ..identity import describe_changes, describe_content
+from ..identity import describe_changes, describe_content, describe_files
 from ..pretrained import find_architecture, read_weights_of
 from ..train.job import run_train
 from ..train.recipe import Training
@@ -145,6 +145,7 @@ class _Task:
             "architecture": self.start.network.digest,
             "weights": None if weights is None else weights.digest,
             "data": describe_content(self.data),
+            "files": describe_files(self.data),
             "training": training.to_dict(),
             "seed": self.seed,
         }

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from optuna.samplers import NSGAIISampler, RandomSampler
-from synthetic import TESTS, Synthetic, calls, own_folder, read_csv, search
+from synthetic import TESTS, Synthetic, calls, four_networks, own_folder, read_csv, search, true_accuracy
 
 from effnas import cost, load_architecture, load_space, run_search
 from effnas.cli import main
 from effnas.evaluate.accel_nasbench import AccelNASBench
 from effnas.evaluate.data import ImageData
+from effnas.evaluate.evaluation import Evaluation, Report
 from effnas.evaluate.identity import describe_changes, describe_content
 from effnas.evaluate.proxy import Proxy
 from effnas.evaluate.tabular import Tabular
@@ -259,27 +261,39 @@ def test_what_changes_no_result_may_change(own: Path) -> None:
     )
 
 
-def test_the_content_of_what_is_no_dataclass() -> None:
-    class Table:
-        def __init__(self, rows: list[int]) -> None:
-            self.rows = rows
+@pytest.mark.parametrize("typed", [False, True])
+def test_a_table_edited_under_its_name_is_another_search(tmp_path: Path, typed: bool) -> None:
+    space = four_networks()
+    rows = [{"block0_kernel_size": k, "block0_repeats": r, "accuracy": (k + r) / 10} for k in (3, 5) for r in (1, 2)]
+    table = pd.DataFrame(rows)
+    job = {"evaluator": {"path": str(tmp_path / "t.csv")}} if typed else None  # as the command line gives it
 
-    assert describe_content(Table([1])) == describe_content(Table([1])) != describe_content(Table([2]))
-    assert describe_content({"path": "uoft-cs/cifar10", "threads": 4}) == {"path": "uoft-cs/cifar10"}
+    def run(trials: int) -> Any:
+        table.to_csv(tmp_path / "t.csv", index=False)
+        return search(tmp_path, Tabular(tmp_path / "t.csv", space), space=space, job=job, trials=trials)
+
+    run(2)
+    assert run(3)["trials"] == 3
+    table.loc[3, "accuracy"] = 0.1
+    with pytest.raises(UserError, match=r"holds another search \(files\.t\.csv: '\w{16}' → '\w{16}'\)"):
+        run(4)
 
 
-def test_the_content_of_awkward_objects() -> None:
-    @dataclass(repr=False)
-    class Silent:
-        rate: float
+def test_an_evaluator_that_counts_its_calls_is_the_same_one(tmp_path: Path) -> None:
+    class Counting:
+        def __init__(self, offset: float) -> None:
+            self.offset, self.calls = offset, 0
 
-    class Circular:
-        def __init__(self, content: str) -> None:
-            self.content, self.itself = content, self
+        def __call__(self, architecture: Any, *, seed: int, report: Report) -> Evaluation:
+            self.calls += 1
+            return Evaluation(true_accuracy(architecture) - self.offset, cost(architecture))
 
-    assert describe_content(Silent(0.1)) == describe_content(Silent(0.1)) != describe_content(Silent(0.2))
-    assert describe_content(Circular("a")) == describe_content(Circular("a")) != describe_content(Circular("b"))
-    assert describe_content(frozenset("cab")) == describe_content({"a", "b", "c"}) == ["a", "b", "c"]
+    counting = Counting(0.1)
+    search(tmp_path, counting, trials=2)
+    assert search(tmp_path, counting, trials=3)["trials"] == 3
+    assert search(tmp_path, Counting(0.1), trials=4)["trials"] == 4
+    with pytest.raises(UserError, match=r"evaluator.offset: 0.1 → 0.2"):
+        search(tmp_path, Counting(0.2), trials=5)
 
 
 def test_the_command_line_goes_on_with_other_workers_and_spellings(own: Path) -> None:

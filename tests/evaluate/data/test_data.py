@@ -303,6 +303,25 @@ def test_sets_above_memory_mb_stream_the_same_images(tmp_path: Path, monkeypatch
         assert torch.allclose(ours[0], theirs[0], atol=1e-4)
 
 
+def test_what_cannot_be_read_is_left_out_alike_in_memory_and_streamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("effnas.evaluate.data.load.STATISTICS_SAMPLE", 7)  # a sample: every second image
+    write_folder(tmp_path, each=10)
+    for name in ("cat/3.jpg", "dog/4.jpg"):
+        (tmp_path / name).write_bytes(b"")
+    data = files(tmp_path, crop=2, max_corrupt=0.1)
+    kept, streamed = load_split(data, 3), load_split(replace(data, memory_mb=0, workers=0), 3)
+    assert len(kept.train) == len(streamed.train) == 16
+    assert torch.equal(kept.train.labels, streamed.train.labels)
+    assert kept.train.pixels == streamed.train.pixels
+    for how in ({"shuffle": 1}, {"shuffle": 2, "drop_last": True}, {"shuffle": 3, "balanced": True}, {"shard": (1, 2)}):
+        ours, theirs = (list(split.train.batches(5, device="cpu", **how)) for split in (kept, streamed))  # type: ignore[arg-type]
+        assert [len(labels) for _, labels in ours] == [len(labels) for _, labels in theirs]
+        assert all(torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) for a, b in zip(ours, theirs, strict=True))
+    assert sum(len(labels) for _, labels in kept.train.batches(1, device="cpu")) < 16
+
+
 def test_a_streamed_set_leaves_the_global_random_numbers_alone(tmp_path: Path) -> None:
     train = load_split(files(write_folder(tmp_path), memory_mb=0, workers=0), 3).train
     assert isinstance(train._loader, DataLoader)  # type: ignore[attr-defined]
@@ -697,7 +716,8 @@ def test_few_corrupt_images_are_skipped_and_named(tmp_path: Path, caplog: pytest
     broken.write_bytes(broken.read_bytes()[:300])
     split = load_split(files(tmp_path, max_corrupt=0.05), 3)
     assert split.skipped == (str(broken),)
-    assert len(split.train) + len(split.heldout) == 19
+    assert len(split.train) + len(split.heldout) == 20
+    assert sum(len(all_of(part)[1]) for part in (split.train, split.heldout)) == 19
     assert f"skipped 1 images that cannot be read: {broken}" in caplog.text
 
 
