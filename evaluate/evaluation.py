@@ -149,9 +149,10 @@ class Evaluator(Protocol):
 
     Two more methods are called where they are there: ``prepare()`` before a search makes its folder, so that a file
     that cannot be read is found out then, and ``describe()``, which returns what is to stand in the ``summary.json``
-    under ``evaluator_details`` (its ``note`` is printed, and ``accuracy_is`` says of what the accuracy is). One that
-    trains may have ``keeping(folder)``, which returns an evaluator that also leaves each candidate's weights there, as
-    :func:`~effnas.evaluate.kept_weights.name_weights` names them (``keep=`` of ``effnas search``).
+    under ``evaluator_details`` (its ``note`` is printed, ``accuracy_is`` says of what the accuracy is, and ``exact``
+    that no seed changes it). One that trains may have ``keeping(folder)``, which returns an evaluator that also leaves
+    each candidate's weights there, as :func:`~effnas.evaluate.kept_weights.name_weights` names them (``keep=`` of
+    ``effnas search``).
 
     A search is resumed with an equal evaluator only: one of the same class whose constructor was given the same
     (:func:`~effnas.evaluate.identity.describe_content`). Where that is not what decides its results, a method

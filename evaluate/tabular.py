@@ -162,7 +162,8 @@ class Tabular:
     def describe(self) -> dict[str, Any]:
         """For the record of a search: how many networks and rows there are."""
         counts = {"networks": len(self.rows), "rows": sum(map(len, self.rows.values()))}
-        return {"accuracy_is": f"in {Path(self.path).name}", **counts}
+        exact = self.repeats != "draw" or all(len(rows) == 1 for rows in self.rows.values())
+        return {"accuracy_is": f"in {Path(self.path).name}", "exact": exact, **counts}
 
     def _decisions(self, cells: Mapping[str, Any], where: str) -> Decisions:
         found: Decisions = {}

@@ -24,9 +24,10 @@ from .algorithms.predictor import Predictor
 from .feasible import Space, find_feasible_member
 from .objective import MnasNetReward, Objective
 from .problem import SpaceProblem
-from .report import Keeper, write_search
+from .report import write_search
 from .seeded import Seeded
 from .trials import StudyOptions, complete_options, make_no_result_error, run_trials
+from .winner.keeper import Keeper
 
 
 def run_search(
@@ -52,9 +53,11 @@ def run_search(
         objective: score or scores of an evaluation, and hard limits; None: the MnasNet reward, T = 400 M, w = −0.07.
         algorithm: called as ``algorithm(seed=…)``, returns an Optuna sampler: the class itself, or a partial of it.
         trials: finished trials to reach, those of earlier runs included.
-        confirm: how many of them, the last ones, evaluate the best networks so far again, with other seeds; the winner
-            is then named by the sampler's model, where it has one, or by the mean of a network's scores. For
-            evaluations that are noisy and an objective that is one number.
+        confirm: how many of them, the last ones, evaluate the best networks so far again, with other seeds, for
+            evaluations that are noisy (:mod:`effnas.search.confirm`). The first of them, whole rounds of the three
+            best and at most half of all, choose the winner: by the sampler's model, where it has one, or by the mean
+            of a network's scores. The others, which no choice sees, say what it reaches. Of several objectives, all
+            evaluate the members of the front, in turn.
         keep: networks whose trained weights are kept, the best ones; 0: none. Of evaluators that train
             (:meth:`~effnas.evaluate.proxy.Proxy.keeping`).
         seed: of the sampler's choices and of every training.
@@ -94,7 +97,7 @@ def run_search(
             seed=seed,
             seconds=seconds,
             details=details,
-            estimates=sampler.estimates(optuna_study) if confirm else {},
+            estimate=sampler.estimates,
             keeper=keeper,
             **facts,
         )

@@ -23,6 +23,8 @@ from .seeded import derive_seed
 
 #: Seeds that each enqueued candidate may have.
 MAX_SEEDS = 100
+#: Attribute of an enqueued trial, true where its seed is kept for reporting what was chosen without it.
+CONFIRMS = "confirms"
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,11 @@ class Enqueued:
         wanted = list(wanted)
         return [{**params, "seed": s} for s in range(self.seed, self.seed + self.seeds) for params in wanted]
 
+    def confirming(self, params: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
+        """The trials that report a candidate: the last seeds there are, which no choice uses."""
+        last = self.seed + MAX_SEEDS - 1
+        return [{**params, "seed": seed} for seed in range(last, last - count, -1)]
+
 
 def list_waiting(study: Study, problem: Problem) -> list[str]:
     """The keys of the candidates that are enqueued, where all candidates are; one for each trial."""
@@ -149,7 +156,12 @@ def list_waiting(study: Study, problem: Problem) -> list[str]:
     return found
 
 
-def check_seeds(seed: int, seeds: int) -> None:
-    """Raise :class:`~effnas.space.errors.UserError` unless they are the first seed and a number of seeds."""
+def check_seeds(seed: int, seeds: int, confirm: int = 0) -> None:
+    """Raise :class:`~effnas.space.errors.UserError` unless they are the first seed and numbers of seeds.
+
+    ``confirm``: of those that report what the others chose.
+    """
     check_int("seeds", seeds, 1, MAX_SEEDS)
+    check_int("confirm", confirm, 0, MAX_SEEDS)
+    check_int("seeds + confirm", seeds + confirm, 1, MAX_SEEDS)
     check_int("seed", seed, 0, 2**32 - 1)

@@ -141,15 +141,27 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], like: Sequence[Map
     write_csv(path, [*columns, "reason"], rows)
 
 
-def enqueue_missing(study: Study, wanted: Iterable[Mapping[str, Any]]) -> None:
-    """Enqueue each of these parameters that no trial has which is waiting, running or finished, in their order."""
+def enqueue_missing(
+    study: Study, wanted: Iterable[Mapping[str, Any]], attributes: Mapping[str, Any] | None = None
+) -> None:
+    """Enqueue each of these parameters that no trial has which is waiting, running or finished, in their order.
+
+    ``attributes``: of the new trials.
+    """
     known = set()
     for trial in study.get_trials(deepcopy=False):
         if is_counted(trial) or not trial.state.is_finished():
             known.add(point_of(trial))
     for params in wanted:
         if frozenset(params.items()) not in known:
-            study.enqueue_trial(dict(params))
+            study.enqueue_trial(dict(params), user_attrs=dict(attributes or {}))
+
+
+def is_done(study: Study, wanted: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether nothing waits or runs, and each of these parameters has a trial that counts."""
+    trials = study.get_trials(deepcopy=False)
+    finished = {point_of(trial) for trial in trials if is_counted(trial)}
+    return all(t.state.is_finished() for t in trials) and all(frozenset(p.items()) in finished for p in wanted)
 
 
 def point_of(trial: FrozenTrial) -> frozenset[tuple[str, Any]]:

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from ..evaluate.evaluation import Evaluator
 from ..evaluate.folder import write_json
-from ..evaluate.kept_weights import KeptWeights
-from ..evaluate.non_dominated import non_dominated
 from ..evaluate.study_result import StudyResult
-from ..space.errors import UserError, check_int
 from ..space.tables import text_table
-from .confirm import REPEAT, choose_winner, rank_networks
+from .confirm import choice_trials, find_front
 from .feasible import Space
 from .figure import search_figure
 from .objective import Objective
-from .progress import Beforehand, TrialWatcher
 from .record import (
     MEASURES,
     breaks_limit,
@@ -31,85 +26,10 @@ from .record import (
     result_of,
     shown_trials,
     trial_row,
-    usable_trials,
     write_rows,
 )
-
-
-class Keeper:
-    """Keeps the trained weights of the best networks of a study, and removes the others as trials are told.
-
-    Args:
-        output: of the search; the weights are in its folder ``weights``.
-        count: networks; 0: none.
-        objective: what is best; of several objectives, the front's members before others, and then the first one.
-        evaluator: one that leaves weights has a method ``keeping(folder)``, which returns an evaluator that does.
-
-    Raises:
-        UserError: several are to be kept of an evaluator that trains nothing.
-    """
-
-    def __init__(self, output: Path, count: int, objective: Objective, evaluator: Evaluator) -> None:
-        check_int("keep", count, 0, 1_000_000)
-        self._files, self._count, self._objective = KeptWeights(output), count, objective
-        keeping = getattr(evaluator, "keeping", None)
-        if keeping is None and count > 1:
-            raise UserError(f"keep must be 0 or 1, because {type(evaluator).__name__} trains no network, got {count}")
-        #: What to evaluate with instead.
-        self.evaluator: Evaluator = keeping(str(self._files.folder.absolute())) if keeping and count else evaluator
-
-    def open(self, study: Study) -> None:
-        """Make good what a kill left, when the folder is held and nothing is running."""
-        if self._files.folder.is_dir():
-            self._files.take_left({result_of(t).get("key", ""): t.number for t in reversed(self._rank(study))})
-            self._remove_others(study)
-
-    def watch(self, watcher: TrialWatcher, study: Study) -> TrialWatcher:
-        """The watcher, called after the weights of a finished trial have found their place."""
-
-        def finished(trial: FrozenTrial) -> None:
-            if self._files.take(result_of(trial).get("key", ""), trial.number):
-                self._remove_others(study)
-
-        return Beforehand(watcher, finished)
-
-    def conclude(self, study: Study, best: FrozenTrial | None) -> list[dict[str, Any]]:
-        """Keep the files of the best networks alone, one each, that of ``best`` first; what is there of them.
-
-        Returns:
-            ``number`` of the trial, ``score`` and ``file`` of each. Weights that were trained elsewhere (with a shared
-            ``storage``), or that an earlier run did not keep, are not among them.
-        """
-        networks: dict[str, list[FrozenTrial]] = {}
-        ranking = self._rank(study)
-        for trial in ([] if best is None else [best]) + ranking:
-            networks.setdefault(_network(trial), [])
-        for trial in ranking:
-            if self._files.has(trial.number):
-                networks[_network(trial)].append(trial)
-        kept = [trials[0] for trials in list(networks.values())[: self._count] if trials]
-        self._files.keep_only({trial.number for trial in kept})
-        return [{"number": t.number, "score": t.values[0], "file": str(self._files.file(t.number))} for t in kept]
-
-    def _rank(self, study: Study) -> list[FrozenTrial]:
-        """Trials that evaluated a network within the limits, best first."""
-        sign = -1 if self._objective.directions[0] == "maximize" else 1
-        front = front_trials(study, self._objective) if len(self._objective.names) > 1 else []
-        first = {trial.number for trial in front}
-        trials = [trial for trial in usable_trials(study) if "duplicate_of" not in result_of(trial)]
-        return sorted(trials, key=lambda t: (t.number not in first, sign * t.values[0], t.number))
-
-    def _remove_others(self, study: Study) -> None:
-        """All but the best so far; a network that is evaluated again may win, whatever a single score says."""
-        ranking = self._rank(study)
-        again = {_network(trial) for trial in ranking if REPEAT in trial.user_attrs}
-        best = ranking[: self._count]
-        self._files.keep_only({t.number for t in (*best, *(t for t in ranking if _network(t) in again))})
-
-
-def _network(trial: FrozenTrial) -> str:
-    return str(result_of(trial).get("digest", trial.number))
-
+from .winner.keeper import Keeper
+from .winner.naming import CONFIRMED, count_seeds, describe_winner, make_front_rows, name_winner
 
 #: Networks whose scores differ by less than so many standard errors of the difference may be as good.
 STANDARD_ERRORS = 2.0
@@ -117,23 +37,11 @@ STANDARD_ERRORS = 2.0
 FRONT_ROWS = 16
 
 
-def front_trials(study: Study, objective: Objective) -> list[FrozenTrial]:
-    """The non-dominated ones: of the objectives where there are several, else of accuracy and MACs; cheapest first."""
-    trials = [t for t in usable_trials(study) if "duplicate_of" not in result_of(t)]
-    if len(objective.names) > 1:
-        values: list[Sequence[float]] = [t.values for t in trials]
-        mask = non_dominated(values, objective.directions)
-    else:
-        values = [(result_of(t)["accuracy"], result_of(t)["macs"]) for t in trials]
-        mask = non_dominated(values, ("maximize", "minimize"))
-    return sorted((t for t, keep in zip(trials, mask, strict=True) if keep), key=lambda t: result_of(t)["macs"])
-
-
-def best_trial(study: Study, objective: Objective) -> FrozenTrial | None:
+def best_trial(front: Sequence[FrozenTrial], trials: Sequence[FrozenTrial], objective: Objective) -> FrozenTrial | None:
     """The best score; of several objectives, the front's member that is best in the first one."""
     sign = 1 if objective.directions[0] == "maximize" else -1
-    trials = usable_trials(study) if len(objective.names) == 1 else front_trials(study, objective)
-    return max(trials, key=lambda t: (sign * t.values[0], -t.number), default=None)
+    usable = [trial for trial in trials if is_usable(trial)] if len(objective.names) == 1 else front
+    return max(usable, key=lambda t: (sign * t.values[0], -t.number), default=None)
 
 
 def write_search(
@@ -148,21 +56,23 @@ def write_search(
     evaluator: str,
     details: Mapping[str, Any],
     keeper: Keeper,
-    estimates: Mapping[int, float],
+    estimate: Callable[[Study], Mapping[int, float]],
     command: str,
 ) -> StudyResult:
     """Write everything and return the content of ``summary.json``.
 
-    ``keeper``: of the candidates' weights. ``estimates``: what the sampler's model takes each trial's noise-free score
+    ``keeper``: of the candidates' weights. ``estimate``: what the sampler's model takes each trial's noise-free score
     to be.
     """
     trials = shown_trials(study)
-    front = front_trials(study, objective)
+    several = len(objective.names) > 1
+    front = find_front(trials, objective.directions, several)
     rows = _make_rows(trials, objective)
+    front_rows = make_front_rows(front, trials, objective)
     write_rows(output / "trials.csv", rows)
-    write_rows(output / "pareto.csv", _make_rows(front, objective), like=rows)
-    named = choose_winner(rank_networks(trials, study.direction, estimates)) if len(objective.names) == 1 else None
-    best = best_trial(study, objective) if named is None else named.trial  # where networks were evaluated again
+    write_rows(output / "pareto.csv", front_rows, like=rows)
+    named, levels = (None, {}) if several else name_winner(study, trials, estimate)
+    best = best_trial(front, choice_trials(trials), objective) if named is None else named.trial
     scores = [row["score"] for row in rows if row["state"] == "complete" and row["duplicate_of"] is None]
     summary: dict[str, Any] = {"best": None}
     if best is not None:
@@ -178,10 +88,14 @@ def write_search(
         if named is not None:
             confirmed = {"scores": list(named.scores), "mean_score": statistics.fmean(named.scores)}
             summary["best"] |= confirmed | {"estimate": named.level}
+        summary |= describe_winner(trials, best, objective, levels, exact=bool(details.get("exact")))
     summary |= {
         "noise": None if best is None else _judge_noise(trials, best, objective, confirmed=named is not None),
         "median_score": statistics.median(scores) if scores else None,
-        "front": [{key: row[key] for key in ("number", "score", *MEASURES)} for row in _make_rows(front, objective)],
+        "front": [
+            {key: value for key, value in row.items() if key in ("number", "score", *MEASURES, *CONFIRMED)}
+            for row in front_rows
+        ],
         "weights": keeper.conclude(study, best),
         "reasons": [
             row["reason"] for t, row in zip(trials, rows, strict=True) if row["state"] == "failed" or breaks_limit(t)
@@ -193,8 +107,8 @@ def write_search(
         **job_facts(study, trials, seconds, seed=seed, evaluator=evaluator, command=command, output=output),
     }
     write_json(output / "summary.json", summary)
-    search_figure(rows, _make_rows(front, objective), summary, objective, output)
-    return StudyResult(summary, trials=rows, front=_make_rows(front, objective))
+    search_figure(rows, front_rows, summary, objective, output)
+    return StudyResult(summary, trials=rows, front=front_rows)
 
 
 def _judge_noise(
@@ -236,6 +150,40 @@ def _make_rows(trials: Sequence[FrozenTrial], objective: Objective) -> list[dict
     return [trial_row(t, objective.names) for t in trials]
 
 
+def _describe_score(summary: Mapping[str, Any]) -> str:
+    """The winner's score: the confirmed one where there is one, and then the one that it was chosen for."""
+    chosen, reported = summary.get("selected_on"), summary.get("confirmed_on")
+    if chosen is None or reported is None:
+        return f"score {summary['best']['score']:.4f}"
+    error = "" if reported["standard_error"] is None else f" ± {reported['standard_error']:.4f}"
+    return (
+        f"score {reported['score']:.4f}{error}, accuracy {reported['accuracy']:.2%}, on {count_seeds(reported)} that "
+        f"chose nothing; {chosen['score']:.4f}, {chosen['accuracy']:.2%}, on {count_seeds(chosen)} that chose it"
+    )
+
+
+def _describe_confirmed(row: Mapping[str, Any]) -> str:
+    """What a member of the front reaches on seeds that did not choose it, and whether another one beats it there."""
+    if not row["confirmed_seeds"]:
+        return ""
+    return f"{row['confirmed_accuracy']:.2%} of {row['confirmed_seeds']}" + ("" if row["stands"] else ", beaten")
+
+
+def _describe_optimism(summary: Mapping[str, Any]) -> list[str]:
+    """That a score was selected, where nothing has confirmed it and chance has a part in it."""
+    optimism, noise = summary.get("optimism"), summary.get("noise") or {}
+    if summary.get("confirmed_on") is not None or optimism == 0 or noise.get("as_good") == 0:
+        return []
+    networks = summary["complete"] - summary["duplicates"]
+    if networks < 2:
+        return []
+    text = f"note: the best of {networks} noisy scores is too high"
+    if optimism is not None and len(summary["study"]["directions"]) == 1:
+        expected = summary["selected_on"]["score"] - optimism
+        text += f": the model expects {expected:.4f} of another seed"
+    return [f"{text}; confirm=N has the last N trials say by how much"]
+
+
 def summary_text(summary: Mapping[str, Any]) -> str:
     """What ``effnas search`` prints: the front, the baseline, where things are."""
     best = summary["best"]
@@ -244,10 +192,12 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     if more := max(0, len(front) - FRONT_ROWS):  # evenly, the ends and the baseline among them
         shown = {round(i * (len(front) - 1) / (FRONT_ROWS - 1)) for i in range(FRONT_ROWS)}
         front = [row for i, row in enumerate(front) if i in shown or row["number"] == best["number"]]
+    again = any(row.get("confirmed_seeds") for row in front)
     rows = [
         [
             str(row["number"]),
             f"{row['accuracy']:.2%}",
+            *([_describe_confirmed(row)] if again else []),
             f"{row['macs'] / 1e6:,.3f}",
             f"{row['params'] / 1e6:,.4f}",
             f"{row['score']:.4f}",
@@ -255,7 +205,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         ]
         for row in front
     ]
-    header = ["trial", "accuracy", f"M MACs at {resolution}²", "M parameters", "score", ""]
+    header = ["trial", "accuracy", *["on other seeds"] * again, f"M MACs at {resolution}²", "M parameters", "score", ""]
     counts = ", ".join(
         f"{summary[key]} {key}"
         for key in ("complete", "failed", "pruned", "infeasible", "duplicates")
@@ -271,9 +221,9 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         *_describe_noise(summary.get("noise")),
         *([note] if (note := summary["evaluator_details"].get("note")) else []),
         "",
-        f"baseline: trial {best['number']}, score {best['score']:.4f}"
-        + (f" (mean of {len(best['scores'])}: {best['mean_score']:.4f})" if "scores" in best else "")
+        f"baseline: trial {best['number']}, {_describe_score(summary)}"
         + (f" (median of all candidates {summary['median_score']:.4f})" if summary["median_score"] else ""),
+        *_describe_optimism(summary),
         f"written to {summary['output']}: baseline.yaml trials.csv pareto.csv summary.json search.png search.svg",
         *([f"weights of the best: {summary['weights'][0]['file']}"] if summary["weights"] else []),
         f"next: effnas grid-alpha-beta-gamma --baseline {summary['output']}/baseline.yaml"

@@ -102,8 +102,9 @@ class Loop:
                 while True:
                     while self._may_start(trials, deadline):
                         self._interrupts.check()
-                        if self._tally.counted + len(self._open) >= trials - self._confirm:
-                            enqueue_repeat(self._study, self._open.values())
+                        late = self._tally.counted + len(self._open) >= trials - self._confirm
+                        if late and not enqueue_repeat(self._study, self._open.values(), self._confirm):
+                            break
                         self._start()
                     if self._running:
                         self._finish(self._workers.wait(self._report))
@@ -148,10 +149,9 @@ class Loop:
             self._tally.infeasible
             and self._tally.infeasible % PATIENCE == 0
             and not self._is_any_waiting()  # one that a kill kept from being taken
+            and (params := self._problem.feasible(self._tally.closed + len(self._running))) is not None
         ):
-            params = self._problem.feasible(self._tally.closed + len(self._running))
-            if params is not None:
-                self._study.enqueue_trial(params)
+            self._study.enqueue_trial(params)
         trial = self._study.ask(dict(self._problem.distributions))
         self._open[trial.number] = trial
         if self._company.refuse(trial):

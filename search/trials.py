@@ -34,9 +34,9 @@ from .problem import Enqueued, Problem, list_waiting
 from .processes import make_workers
 from .progress import Progress
 from .record import is_counted
-from .report import Keeper
 from .storage import JOURNAL, close_study, open_study, set_study_aside
 from .study import Loop
+from .winner.keeper import Keeper
 from .workers import count_workers
 
 #: What searches, grids and ablations write to their folders; the names of figures are without an ending.
@@ -170,8 +170,6 @@ def run_trials(
     if isinstance(trials, int) or not callable(trials):
         check_int("trials", trials, 1, MOST_TRIALS)
         check_int("confirm (less than trials)", confirm, 0, trials - 1)
-    if confirm and len(objective.directions) > 1:
-        raise UserError(f"confirm must be 0 with several objectives ({', '.join(objective.names)}), got {confirm}")
     if len(objective.directions) > 1 and not isinstance(options["pruner"], NopPruner | None):
         raise UserError(
             f"pruner must be none with several objectives ({', '.join(objective.names)}), got "

@@ -7,7 +7,9 @@ and seeds. The trainings are enqueued in a study and go through the same loop, e
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -17,15 +19,15 @@ from ...evaluate.evaluation import Evaluator
 from ...evaluate.interrupt import Interrupts
 from ...evaluate.machine.paired_latency import paired_latency
 from ...evaluate.study_result import StudyResult
-from ...search.problem import check_seeds
-from ...search.record import enqueue_missing
+from ...search.problem import CONFIRMS, check_seeds
+from ...search.record import enqueue_missing, is_done
 from ...search.trials import StudyOptions, complete_options, run_enqueued
 from ...space.built import BuiltNetwork
-from ...space.errors import check_choice, check_int, check_number
+from ...space.errors import advise_without_restart, check_choice, check_int, check_number
 from ...space.network_spec import NetworkSpec
 from ..compound import SEARCHED, base_network
 from ..rules import load_shares
-from .report import write_ablation
+from .report import find_finalists, member_rows, write_ablation
 from .study import Member, checked_factors, checked_rules, make_ablation_problem, make_members
 
 #: Study attribute: seconds per batch by network and round.
@@ -46,6 +48,7 @@ def run_ablation(
     depth_rounding: str = "up",
     seeds: int = 3,
     seed: int = 0,
+    confirm: int = 0,
     latency: bool = True,
     latency_rounds: int = 5,
     latency_batch: int = 1,
@@ -74,6 +77,8 @@ def run_ablation(
         depth_rounding: how depth · repeats becomes whole: "up", as in the official code, or "nearest".
         seeds: trainings of each network; one allows no test, five or more a useful one.
         seed: the first of them.
+        confirm: trainings of each budget's best rule and of the reference, when all else is done, with seeds that had
+            no part in the choice: what they reach there is reported beside what was chosen.
         latency: measure it here, in alternation (:func:`~effnas.evaluate.machine.paired_latency.paired_latency`), once,
             before training.
         latency_rounds, latency_batch, latency_device, latency_threads: of that measurement.
@@ -95,7 +100,7 @@ def run_ablation(
     reference = reference or ("compound" if "compound" in names else names[0])
     check_choice("reference", reference, names)
     check_number("tolerance", tolerance, 0, 0.5)
-    check_seeds(seed, seeds)
+    check_seeds(seed, seeds, confirm)
     if latency:
         check_int("latency_rounds", latency_rounds, 2, 1000)
         check_int("latency_batch", latency_batch, 1, 1_000_000)
@@ -104,11 +109,22 @@ def run_ablation(
     members = make_members(base, names, budgets, coefficients, load_shares(shares), tolerance, depth_rounding)
     problem = make_ablation_problem(members, seed, seeds)
 
+    wanted = problem.trials({"rule": m.rule, "factor": m.factor} for m in members)
+    confirming = [0]  # trainings, once it is known of which networks
+
+    def find_confirming(optuna_study: Study) -> list[dict[str, Any]]:
+        if not confirm or not is_done(optuna_study, wanted):
+            return []
+        found = find_finalists(member_rows(optuna_study, members, {}), reference)
+        return [
+            trial for row in found for trial in problem.confirming({k: row[k] for k in ("rule", "factor")}, confirm)
+        ]
+
     def prepare(optuna_study: Study, interrupts: Interrupts) -> None:
-        if not how["quiet"]:
+        if not how["quiet"] and not confirming[0]:
             print(_announcement(members, seeds), file=sys.stderr, flush=True)
-        wanted = problem.trials({"rule": m.rule, "factor": m.factor} for m in members)
         enqueue_missing(optuna_study, wanted)
+        enqueue_missing(optuna_study, find_confirming(optuna_study), {CONFIRMS: True})
         if latency and LATENCY not in optuna_study.user_attrs:
             distinct = {m.network.digest: m.network for m in members}
             with interrupts.allowed():
@@ -122,6 +138,8 @@ def run_ablation(
             optuna_study.set_user_attr(LATENCY, dict(zip(distinct, seconds, strict=True)))
 
     def write(optuna_study: Study, seconds: float) -> StudyResult:
+        found = find_confirming(optuna_study)
+        confirming[0] = 0 if is_done(optuna_study, found) else len(found)
         latency_of = f"batch {latency_batch}, {latency_device}"
         latency_of += f", {latency_threads} thread{'s' * (latency_threads > 1)}" if latency_threads else ""
         return write_ablation(
@@ -138,25 +156,34 @@ def run_ablation(
             command=command,
         )
 
-    return run_enqueued(
-        problem,
-        evaluator,
-        write,
-        how,
-        name="ablation",
-        by="ablate",
-        job=job,
-        # not the rules alone: other coefficients, or another tolerance, make other networks
-        facts={
-            "baseline": members[0].network.digest,
-            "networks": {f"{m.rule} {m.factor:g}": m.network.digest for m in members},
-            "seed": seed,
-        },
-        trials=len(members) * seeds,
-        output=output,
-        prepare=prepare,
-        lacking="no training has a result",
-    )
+    deadline = None if how["timeout"] is None else time.monotonic() + how["timeout"]
+    with ExitStack() as begun:
+        while True:  # all networks, then the best ones again
+            summary = run_enqueued(
+                problem,
+                evaluator,
+                write,
+                how,
+                name="ablation",
+                by="ablate",
+                job=job,
+                # not the rules alone: other coefficients, or another tolerance, make other networks
+                facts={
+                    "baseline": members[0].network.digest,
+                    "networks": {f"{m.rule} {m.factor:g}": m.network.digest for m in members},
+                    "seed": seed,
+                },
+                trials=len(members) * seeds + 2 * len(budgets) * confirm,
+                output=output,
+                prepare=prepare,
+                lacking="no training has a result",
+            )
+            left = None if deadline is None else deadline - time.monotonic()
+            if not confirming[0] or (left is not None and left <= 0):
+                return summary
+            if how["restart"]:  # that was the first time
+                begun.enter_context(advise_without_restart())
+            how = {**how, "restart": False, "timeout": left}
 
 
 def _announcement(members: Sequence[Member], seeds: int) -> str:

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from optuna.study import Study
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from ...evaluate.folder import write_json
 from ...evaluate.study_result import StudyResult, find_front
+from ...search.problem import CONFIRMS
 from ...search.record import job_facts, result_of, shown_trials, trial_row, write_rows
+from ...search.winner.naming import describe_seeds, describe_selection, tell_selection
+from ...search.winner.optimism import expect_optimism, seed_noise
 from ...space.cost import cost
 from ...space.multipliers import DIVISOR
 from ...space.tables import text_table
@@ -36,7 +39,7 @@ def member_rows(
     """
     accuracies: dict[tuple[str, float], dict[int, float]] = {}
     for trial in shown_trials(study):
-        if trial.state == TrialState.COMPLETE:
+        if trial.state == TrialState.COMPLETE and not trial.user_attrs.get(CONFIRMS):
             key = trial.params["rule"], trial.params["factor"]
             accuracies.setdefault(key, {})[trial.params["seed"]] = result_of(trial)["accuracy"]
     base = cost(members[0].network)
@@ -83,6 +86,49 @@ def member_rows(
     return rows
 
 
+def find_finalists(rows: Sequence[Mapping[str, Any]], reference: str) -> list[Mapping[str, Any]]:
+    """Of each budget the row of the best rule and the reference's, each network once."""
+    found: list[Mapping[str, Any]] = []
+    for factor in dict.fromkeys(row["factor"] for row in rows[1:]):
+        done = [row for row in rows[1:] if row["factor"] == factor and row["accuracy"] is not None]
+        best = max(done, key=lambda row: row["accuracy"], default=None)
+        found += [row for row in done if row is best or row["rule"] == reference]
+    return list({(row["factor"], row["digest"]): row for row in found}.values())
+
+
+def describe_winners(
+    trials: Sequence[FrozenTrial], rows: Sequence[Mapping[str, Any]], reference: str
+) -> list[dict[str, Any]]:
+    """Of each budget: the best rule, the evaluations that chose it and those that report it.
+
+    ``difference`` is from the reference over the same seeds; None of the reference itself, or where there are none.
+    """
+    found = []
+    noise = seed_noise(rows)
+    for factor in dict.fromkeys(row["factor"] for row in rows[1:]):
+        done = [row for row in rows[1:] if row["factor"] == factor and row["accuracy"] is not None]
+        best = max(done, key=lambda row: row["accuracy"], default=None)
+        if best is None:
+            continue
+        other = next((row for row in done if row["rule"] == reference), None)
+        sides: list[dict[str, Any] | None] = []
+        for confirms in (False, True):
+            ours = describe_seeds(trials, best["digest"], confirms=confirms)
+            theirs = None if other is None else describe_seeds(trials, other["digest"], confirms=confirms)
+            if ours is not None:
+                known = theirs is not None and best["rule"] != reference
+                ours["difference"] = ours["accuracy"] - theirs["accuracy"] if known and theirs else None
+                ours |= {"factor": factor, "rule": best["rule"]}
+            sides.append(ours)
+        distinct = list({row["digest"]: row for row in done}.values())
+        optimism = None
+        if noise is not None:
+            errors = [noise / math.sqrt(row["seeds"]) for row in distinct]
+            optimism = expect_optimism([row["accuracy"] for row in distinct], errors)
+        found.append({"factor": factor, "rule": best["rule"], **describe_selection(sides[0], sides[1], optimism)})
+    return found
+
+
 def write_ablation(
     study: Study,
     members: Sequence[Member],
@@ -114,6 +160,9 @@ def write_ablation(
         "rows": rows[1:],
         "reference": reference,
         "comparisons": comparisons,
+        "winners": (winners := describe_winners(trials, rows, reference)),
+        # of the largest budget
+        **{key: winners[-1][key] if winners else None for key in ("selected_on", "confirmed_on", "optimism")},
         "notes": _notes(rows),
         "tolerance": tolerance,
         "latency_of": latency_of if seconds_a_batch else None,
@@ -187,6 +236,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         + (f" (t-test, Holm over {count} comparisons, level {LEVEL:g})" if count else ""),
         _comparison_table(summary["comparisons"]),
         "",
+        *(line for one in summary["winners"] for line in tell_selection(f"{one['rule']} ×{one['factor']:g}", one)),
         *(f"note: {note}" for note in summary["notes"]),
     ]
     if timed:

@@ -50,6 +50,7 @@ def run_grid_search(
     latency_threads: int | None = None,
     seeds: int = 1,
     seed: int = 0,
+    confirm: int = 0,
     output: str | Path = "outputs/grid",
     job: Mapping[str, Any] | None = None,
     command: str = "",
@@ -71,6 +72,8 @@ def run_grid_search(
             (:class:`~effnas.scaling.grid.latency.LatencyRatios`).
         seeds: trainings of each point; two or more tell whether the winner stands out from the noise.
         seed: the first of them.
+        confirm: trainings of the chosen point, when all else is done, with seeds that had no part in the choice: what
+            it reaches there is reported beside what it was chosen for.
         output: folder of ``coefficients.yaml``, ``baseline.yaml``, ``points.csv``, ``trials.csv``, ``summary.json`` and
             ``grid.png``.
         job, command: as :func:`~effnas.search.job.run_search`.
@@ -85,7 +88,7 @@ def run_grid_search(
     """
     check_choice("choose", choose, CHOICES)
     check_int("refine", refine, 0, 10)
-    check_seeds(seed, seeds)
+    check_seeds(seed, seeds, confirm)
     output, how = Path(output), complete_options(options)
     architecture = base_network(baseline, network, SEARCHED)
     scaled = Scaled(architecture)
@@ -104,7 +107,16 @@ def run_grid_search(
         )
         facts |= latency.settings
     problem = make_grid_problem(scaled, seed, seeds)
-    plan = GridPlan(problem, scaled, grid, refine, latency, quiet=how["quiet"])
+    plan = GridPlan(
+        problem,
+        scaled,
+        grid,
+        refine,
+        latency,
+        choose=choose,
+        confirm=confirm,
+        quiet=how["quiet"],
+    )
 
     def write(optuna_study: Study, seconds: float) -> StudyResult:
         plan.look_at(optuna_study)
@@ -124,7 +136,7 @@ def run_grid_search(
 
     deadline = None if how["timeout"] is None else time.monotonic() + how["timeout"]
     with ExitStack() as begun:
-        while True:  # the grid, then each round of refinement
+        while True:  # the grid, then each round of refinement, then the chosen point again
             if deadline is not None:
                 how = {**how, "timeout": max(deadline - time.monotonic(), 1e-3)}
             summary = run_enqueued(
@@ -146,5 +158,5 @@ def run_grid_search(
                 how = {**how, "restart": False}
             late = deadline is not None and time.monotonic() >= deadline
             # what is not done though nothing is left to ask for is with another machine
-            if late or not plan.done or plan.last:
+            if late or not plan.done or plan.complete:
                 return summary

@@ -11,7 +11,9 @@ import numpy as np
 from optuna.study import Study
 from optuna.trial import TrialState
 
+from ...search.problem import CONFIRMS
 from ...search.record import result_of, shown_trials
+from ...search.winner.optimism import expect_optimism, seed_noise
 from ..coefficients import Coefficients
 from .points import NAMES, Scaled
 from .response import LEVEL, Array, Surface, describe, fit_surface, log_growth, shares
@@ -34,7 +36,7 @@ def rank_points(
     """
     accuracies: dict[tuple[float, ...], dict[int, float]] = {}  # by seed: two machines may have taken the same
     for trial in shown_trials(study):
-        if trial.state == TrialState.COMPLETE:
+        if trial.state == TrialState.COMPLETE and not trial.user_attrs.get(CONFIRMS):
             key = tuple(trial.params[name] for name in NAMES)
             accuracies.setdefault(key, {})[trial.params["seed"]] = result_of(trial)["accuracy"]
     rows: list[dict[str, Any]] = []
@@ -80,14 +82,6 @@ def held_ratio(row: Mapping[str, Any]) -> float:
     """The ratio of a rounded network that the grid holds to 2: of latencies where they were measured, else of MACs."""
     ratio: float = row.get("latency_ratio", row["macs_ratio"])
     return ratio
-
-
-def seed_noise(rows: Sequence[Mapping[str, Any]]) -> float | None:
-    """Standard deviation over seeds, pooled over all points that have several; None where none has."""
-    spreads = [(row["sd"], row["seeds"] - 1) for row in rows if row["sd"] is not None]
-    if not spreads:
-        return None
-    return math.sqrt(sum(sd**2 * n for sd, n in spreads) / sum(n for _, n in spreads))
 
 
 def verdict(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -192,3 +186,19 @@ def choose_row(rows: Sequence[dict[str, Any]], surface: Mapping[str, Any], choos
         wanted = [surface["argmax"][name] for name in NAMES]
         return next(row for row in rows if [row[name] for name in NAMES] == wanted), "surface"
     return rows[0], "point"
+
+
+def expect_selection(rows: Sequence[dict[str, Any]], surface: Surface | str, chosen_by: str) -> float | None:
+    """By how much the accuracy of the chosen point is too high in expectation; None: one seed says nothing of noise."""
+    done = [row for row in rows if row["accuracy"] is not None]
+    groups, growth = group_networks(done)
+    noise = seed_noise([row for row in done if row["equal_to"] is None])
+    if noise is None or not groups:
+        return None
+    first = [group[0] for group in groups]
+    errors = [noise / math.sqrt(row["seeds"]) for row in first]
+    smoother = None
+    if chosen_by == "surface" and not isinstance(surface, str):
+        terms = surface.rows(shares(growth))
+        smoother = np.asarray(terms @ np.linalg.pinv(terms))
+    return expect_optimism([row["accuracy"] for row in first], errors, smoother)

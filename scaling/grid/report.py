@@ -12,11 +12,12 @@ from optuna.study import Study
 from ...evaluate.folder import write_json
 from ...evaluate.study_result import StudyResult, find_front
 from ...search.record import job_facts, shown_trials, trial_row, write_rows
+from ...search.winner.naming import describe_seeds, describe_selection, tell_selection
 from ...space.tables import text_table
 from ..coefficients import Coefficients
 from .figure import grid_figure
 from .points import NAMES, POWERS, Scaled
-from .ranking import add_predictions, choose_row, held_ratio, rank_points, surface_of, verdict
+from .ranking import add_predictions, choose_row, expect_selection, held_ratio, rank_points, surface_of, verdict
 
 __all__ = ["rank_points", "summary_text", "verdict", "write_grid"]
 
@@ -59,6 +60,11 @@ def write_grid(
     if rows and rows[0]["accuracy"] is not None:
         summary["best"], summary["chosen_by"] = choose_row(rows, surface, choose)
         summary["verdict"] = verdict(rows)
+        chosen, reported = (
+            describe_seeds(trials, summary["best"]["digest"], confirms=confirms) for confirms in (False, True)
+        )
+        optimism = expect_selection(rows, fitted, summary["chosen_by"])
+        summary |= describe_selection(chosen, reported, optimism)
         Coefficients(*(summary["best"][name] for name in NAMES)).save(output / "coefficients.yaml")
     summary |= {
         "grid": dict(settings),
@@ -118,6 +124,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
             text_table(header, rows),
             "",
             *_conclusion(summary),
+            *tell_selection(f"the chosen point ({_named(summary['best'])})", summary),
             f"written to {summary['output']}: coefficients.yaml baseline.yaml points.csv trials.csv summary.json "
             "grid.png grid.svg",
             f"next: effnas scale --coefficients {summary['output']}/coefficients.yaml "

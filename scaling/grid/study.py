@@ -11,14 +11,14 @@ from optuna.distributions import FloatDistribution
 from optuna.study import Study
 
 from ...evaluate.interrupt import Interrupts
-from ...search.problem import Enqueued
-from ...search.record import enqueue_missing, is_counted
+from ...search.problem import CONFIRMS, Enqueued
+from ...search.record import enqueue_missing, is_done
 from ...space.errors import UserError
 from ...space.network_spec import NetworkSpec
 from ..coefficients import Coefficients
 from .latency import LatencyRatios
 from .points import NAMES, Grid, Measure, Scaled
-from .ranking import group_networks, rank_points, surface_of
+from .ranking import add_predictions, choose_row, group_networks, rank_points, surface_of
 from .response import Surface, log_growth, shares
 
 #: Study attribute: the points of each round of refinement so far.
@@ -55,6 +55,8 @@ class GridPlan:
         grid: the coarse one.
         rounds: of refinement.
         latency: gives the latency ratios, where the grid holds them; nothing is measured before :meth:`prepare`.
+        choose: one of :data:`~effnas.scaling.grid.ranking.CHOICES`.
+        confirm: trainings of the chosen point with other seeds, when all else is done.
         quiet: do not tell on standard error how much there is to train.
     """
 
@@ -66,15 +68,18 @@ class GridPlan:
         rounds: int,
         latency: LatencyRatios | None = None,
         *,
+        choose: str = "surface",
+        confirm: int = 0,
         quiet: bool = False,
     ) -> None:
+        self._choose, self._confirm = choose, confirm
         self._problem, self._grid, self._scaled = problem, grid, scaled
         self._rounds, self._latency = rounds, latency
         self._coarse = grid.points(scaled) if latency is None else []
         self._told = quiet
         self._settled: list[list[Coefficients]] = []
-        #: Whether everything so far was trained when the study was last looked at.
-        self.done = False
+        #: Whether everything so far was trained when the study was last looked at, and what is left to confirm then.
+        self.done, self._left = False, list[dict[str, Any]]()
 
     @property
     def rounds(self) -> list[Sequence[Coefficients]]:
@@ -92,10 +97,15 @@ class GridPlan:
         return len(self._settled) >= self._rounds or (bool(self._settled) and not self._settled[-1])
 
     @property
+    def complete(self) -> bool:
+        """Whether nothing is left to do, of what could be done when the study was last looked at."""
+        return self.last and not self._left
+
+    @property
     def trainings(self) -> int:
         """All there can be, duplicates of equal networks included."""
         most = len(self._coarse) + ROUND * self._rounds
-        return max(most, len(self.points)) * self._problem.seeds
+        return max(most, len(self.points)) * self._problem.seeds + self._confirm
 
     def announcement(self) -> str:
         """How much there is to train."""
@@ -108,13 +118,19 @@ class GridPlan:
             most = self._rounds * ROUND * seeds
             rounds = f"{self._rounds} finer round{'s' * (self._rounds > 1)}"
             text += f"; then {rounds} of at most {ROUND} new networks: {most} more at most"
+        if self._confirm:
+            text += f"; then the chosen point with {self._confirm} other seed{'s' * (self._confirm > 1)}"
         return text
 
     def look_at(self, study: Study) -> None:
         """Set ``done``: whether every point has its trainings, and nothing waits or runs."""
-        trials = study.get_trials(deepcopy=False)
-        finished = {_key(trial.params) for trial in trials if is_counted(trial)}
-        self.done = all(t.state.is_finished() for t in trials) and all(_key(p) in finished for p in self._all())
+        self.done, self._left = is_done(study, self._all()), []
+        if self.done and self.last and self._confirm:
+            rows = self._rank(study)
+            if rows and rows[0]["accuracy"] is not None:
+                best, _ = choose_row(rows, add_predictions(rows, surface_of(rows)), self._choose)
+                wanted = self._problem.confirming({name: best[name] for name in NAMES}, self._confirm)
+                self._left = [] if is_done(study, wanted) else wanted
 
     def prepare(self, study: Study, interrupts: Interrupts) -> None:
         """Settle the next round if it is its turn, and enqueue every point and seed that is not there yet.
@@ -140,18 +156,18 @@ class GridPlan:
             rows = [[[getattr(p, name) for name in NAMES] for p in points] for points in self._settled]
             study.set_user_attr(ROUNDS, rows)
         enqueue_missing(study, self._all())
+        enqueue_missing(study, self._left, {CONFIRMS: True})
+
+    def _rank(self, study: Study) -> list[dict[str, Any]]:
+        return rank_points(study, self._scaled, self.points, {} if self._latency is None else self._latency.known)
 
     def _next(self, study: Study) -> list[Coefficients]:
-        rows = rank_points(study, self._scaled, self.points, {} if self._latency is None else self._latency.known)
+        rows = self._rank(study)
         return finer_points(self._grid, self._scaled, rows, surface_of(rows), len(self._settled), self._latency)
 
     def _all(self) -> list[dict[str, Any]]:
         """The parameters of every trial, seed by seed."""
         return self._problem.trials({name: getattr(p, name) for name in NAMES} for p in self.points)
-
-
-def _key(params: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(params.get(name) for name in (*NAMES, "seed"))
 
 
 # -- refinement --------------------------------------------------------------------------------------------

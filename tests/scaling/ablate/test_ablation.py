@@ -125,6 +125,55 @@ def test_the_known_truth_is_found(tmp_path: Path) -> None:
     assert "Holm over 4 comparisons, level 0.05" in text
 
 
+@dataclass(frozen=True)
+class Luck:
+    """All networks are equally good; what differs is luck, which the seed decides."""
+
+    log: str
+    interrupt_at: int | None = None
+
+    def identity(self) -> dict[str, Any]:
+        return {}
+
+    def __call__(self, architecture: NetworkSpec, *, seed: int, report: Any) -> Evaluation:
+        with open(self.log, "a") as file:
+            file.write(f"{architecture.name} {seed}\n")
+        if len(calls(self.log)) == self.interrupt_at:
+            raise KeyboardInterrupt
+        luck = np.random.default_rng((seed, int(architecture.digest[:8], 16))).normal(0, 0.02)
+        return Evaluation(0.5 + float(luck), cost(architecture))
+
+
+def test_the_best_rule_is_confirmed_by_other_seeds(tmp_path: Path) -> None:
+    log = str(tmp_path / "calls.txt")
+    alone = ablate(tmp_path, Luck(log), seeds=3)
+    assert [one["confirmed_on"] for one in alone["winners"]] == [None, None]
+    assert alone["selected_on"] == alone["winners"][1]["selected_on"]
+    assert 0 < alone["optimism"] < 0.02
+    for one in alone["winners"]:
+        assert one["selected_on"]["accuracy"] == max(row_of(alone, rule, one["factor"])["accuracy"] for rule in RULES)
+    assert "which is too high, in expectation by" in summary_text(alone)
+    before = len(calls(log))
+    with pytest.raises(KeyboardInterrupt):
+        ablate(tmp_path, Luck(log, interrupt_at=before + 3), seeds=3, confirm=6)
+    summary = ablate(tmp_path, Luck(log), seeds=3, confirm=6)
+    assert summary["rows"] == alone["rows"]  # the tests do not see the new ones
+    assert summary["comparisons"] == alone["comparisons"]
+    new = {tuple(line.split()) for line in calls(log)[before:]}
+    expected = set()
+    for one in summary["winners"]:
+        factor, chosen, reported = one["factor"], one["selected_on"], one["confirmed_on"]
+        assert reported["seeds"] == list(range(94, 100))
+        assert reported["accuracy"] == pytest.approx(0.5, abs=3 * 0.02 / 6**0.5)
+        rules = {one["rule"], "compound"}
+        expected |= {(f"small_{rule}_x{factor:g}", str(seed)) for rule in rules for seed in reported["seeds"]}
+        if one["rule"] != "compound":
+            assert chosen["difference"] > 0
+            assert abs(reported["difference"]) < 3 * 0.02 * (2 / 6) ** 0.5
+    assert new == expected
+    assert "on 6 seeds that chose nothing" in summary_text(summary)
+
+
 def test_every_network_has_the_budget(tmp_path: Path) -> None:
     summary = ablate(tmp_path, seeds=1, rules=("compound", "depth", "width", "resolution", "dwr"), factors=(4, 2))
     base = cost(BASE)

@@ -41,6 +41,9 @@ BASELINE = Architecture(
 #: Nine points.
 GRID: dict[str, Any] = {"alpha": (1.1, 1.3), "beta": (1.0, 1.2), "gamma": (1.0, 1.3), "step": 0.1, "tolerance": 0.15}
 
+#: Enough for a response surface.
+WIDER: dict[str, Any] = {"alpha": (1.0, 1.4), "gamma": (1.0, 1.3), "beta": (1.0, 1.2)}
+
 
 def grid(output: Path, evaluator: Any = None, baseline: Any = BASELINE, **options: Any) -> dict[str, Any]:
     return run_grid_search(
@@ -180,6 +183,68 @@ def test_several_seeds(tmp_path: Path) -> None:
         assert row["accuracy"] == pytest.approx(statistics.fmean(values))
         assert row["sd"] == pytest.approx(statistics.stdev(values))
         assert row["seeds"] == 4
+
+
+@dataclass(frozen=True)
+class Luck:
+    """All networks are equally good; what differs is luck, which the seed decides."""
+
+    log: str
+
+    def __call__(self, architecture: Any, *, seed: int, report: Any) -> Evaluation:
+        with open(self.log, "a") as file:
+            file.write(f"{architecture.digest} {seed}\n")
+        chance = random.Random(f"{architecture.digest} {seed}")
+        return Evaluation(0.5 + 0.02 * chance.gauss(0, 1), cost(architecture))
+
+
+@pytest.mark.parametrize("choose", ["point", "surface"])
+def test_the_chosen_point_is_confirmed_by_other_seeds(tmp_path: Path, choose: str) -> None:
+    log = tmp_path / "calls.txt"
+    options: dict[str, Any] = {**WIDER, "seeds": 2, "choose": choose}
+    alone = grid(tmp_path / "out", Luck(str(log)), **options)
+    assert alone["chosen_by"] == choose
+    assert alone["confirmed_on"] is None
+    assert alone["selected_on"]["accuracy"] == pytest.approx(alone["best"]["accuracy"])
+    assert alone["selected_on"]["seeds"] == [0, 1]
+    if choose == "point":  # of some twenty means with a standard deviation of 1.4 points
+        assert 0.01 < alone["optimism"] < 0.05
+    else:
+        assert 0 <= alone["optimism"] < 0.015
+    text = summary_text(alone)
+    assert f"which is too high, in expectation by {alone['optimism']:.2%}; confirm=3" in text
+    before = len(calls(log))
+    summary = grid(tmp_path / "out", Luck(str(log)), **options, confirm=8)  # the same grid goes on
+    assert summary["best"] == alone["best"]
+    new = [line.split() for line in calls(log)[before:]]
+    assert new == [[summary["best"]["digest"], str(seed)] for seed in range(99, 91, -1)]
+    assert summary["trials"] == alone["trials"] + 8
+    confirmed = summary["confirmed_on"]
+    assert confirmed["seeds"] == list(range(92, 100))
+    assert confirmed["accuracy"] == pytest.approx(0.5, abs=3 * 0.02 / 8**0.5)
+    assert summary["optimism"] == pytest.approx(summary["selected_on"]["accuracy"] - confirmed["accuracy"])
+    assert f"{confirmed['accuracy']:.2%} ± {confirmed['standard_error']:.2%} on 8 seeds that chose nothing" in (
+        summary_text(summary)
+    )
+    grid(tmp_path / "out", Luck(str(log)), **options, confirm=8)
+    assert len(calls(log)) == before + 8  # nothing is left to do
+
+
+def test_confirming_is_resumed_and_follows_the_refined_choice(tmp_path: Path) -> None:
+    log = tmp_path / "calls.txt"
+    options: dict[str, Any] = {**WIDER, "refine": 1, "choose": "point"}
+    summary = grid(tmp_path / "out", Luck(str(log)), **options, confirm=2)
+    assert len(summary["confirmed_on"]["seeds"]) == 2
+    assert {line.split()[0] for line in calls(log)[-2:]} == {summary["best"]["digest"]}
+    more = grid(tmp_path / "out", Luck(str(log)), **options, confirm=3)
+    assert len(more["confirmed_on"]["seeds"]) == 3
+    assert more["best"] == summary["best"]
+
+
+def test_more_seeds_than_there_are(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"seeds \+ confirm must be .*100.*, got 101"):
+        grid(tmp_path / "out", seeds=1, confirm=100)
+    assert not (tmp_path / "out").exists()
 
 
 def test_points_that_round_to_one_network_are_trained_once(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Who is named the winner, and what is reported of it."""
