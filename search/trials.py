@@ -14,7 +14,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study
 
 from ..evaluate.contain import contained
-from ..evaluate.evaluation import Evaluator
+from ..evaluate.evaluation import Evaluator, require_accuracy
 from ..evaluate.folder import WEIGHTS_FOLDER, folder_lock, set_aside
 from ..evaluate.identity import describe_content, describe_files
 from ..evaluate.interrupt import Interrupts
@@ -272,6 +272,7 @@ def run_enqueued(
         UserError: as there, or no trial is complete, which ``lacking`` says.
         KeyboardInterrupt: as there.
     """
+    require_accuracy(evaluator, name)
     summary = run_trials(
         problem,
         evaluator,

@@ -40,6 +40,10 @@ TORCH = (
         "evaluate/pretrained.py",
         "evaluate/proxy.py",
     ),
+    *(
+        f"evaluate/zero_cost/{name}.py"
+        for name in ("az_nas", "conditions", "gradients", "naswot", "synflow", "zen_score")
+    ),
     *(f"search/algorithms/{name}.py" for name in ("decision_policy", "infeasible", "reinforce")),
     "search/algorithms/predicting/gaussian.py",
     "scaling/ablate/job.py",
@@ -309,6 +313,7 @@ NEEDS = {
     "webdataset": "data.path={folder}",
     "accel_nasbench": "evaluator.path={data}/accel_nasbench",
     "tabular": "evaluator.path={folder}/table.csv evaluator.space=tiny",
+    "zero_cost": "evaluator.space=tiny",
 }
 
 
