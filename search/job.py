@@ -28,7 +28,7 @@ from .problem import SpaceProblem
 from .report import write_search
 from .seeded import Seeded
 from .trials import StudyOptions, complete_options, make_no_result_error, run_trials
-from .winner.keeper import Keeper
+from .winner.keeper import Keeper, rank_by_objective
 
 
 def run_search(
@@ -85,7 +85,7 @@ def run_search(
     algorithm = inform_algorithm(algorithm, members, objective)
     _rehearse(algorithm, members, objective)
     sampler = Seeded(algorithm, seed)
-    keeper = Keeper(output, keep, objective, evaluator)
+    keeper = Keeper(output, keep, lambda study: rank_by_objective(study, objective), evaluator)
 
     def write(optuna_study: Study, seconds: float) -> StudyResult:
         facts = {"algorithm": str(sampler), "evaluator": type(evaluator).__name__, "command": command}

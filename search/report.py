@@ -30,7 +30,7 @@ from .record import (
     worth_of,
     write_rows,
 )
-from .winner.keeper import Keeper
+from .winner.keeper import Keeper, describe_kept
 from .winner.naming import CONFIRMED, count_seeds, describe_winner, make_front_rows, name_winner
 
 #: Networks whose scores differ by less than so many standard errors of the difference may be as good.
@@ -236,7 +236,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         + (f" (median of all candidates {summary['median_score']:.4f})" if summary["median_score"] else ""),
         *_describe_optimism(summary),
         f"written to {summary['output']}: baseline.yaml trials.csv pareto.csv summary.json search.png search.svg",
-        *([f"weights of the best: {summary['weights'][0]['file']}"] if summary["weights"] else []),
+        *describe_kept(summary["weights"]),
         f"next: effnas grid-alpha-beta-gamma --baseline {summary['output']}/baseline.yaml"
         + (" --network NAME, a YAML file of its builder" if "effnas_network" in best["architecture"] else ""),
     ]
