@@ -25,8 +25,8 @@ import numpy as np
 
 from ..space.paths import expand_path
 
-#: Settings that say how the work is shared out, and change no result.
-FREE = ("workers", "threads", "memory_mb")
+#: Settings that say how the work is shared out, or what is shown of it, and change no result.
+FREE = ("workers", "threads", "memory_mb", "quiet")
 #: Settings that name what is read: equal where they lead to the same place.
 _READ = ("path", "initial", "weights")
 #: In a ``repr``: a place in memory, or something left out.

@@ -36,13 +36,10 @@ TORCH = (
     *(
         "evaluate/compare/*",
         "evaluate/profile/job.py",
+        "evaluate/supernet/*",
         "evaluate/transfer/*",
         "evaluate/pretrained.py",
         "evaluate/proxy.py",
-    ),
-    *(
-        f"evaluate/zero_cost/{name}.py"
-        for name in ("az_nas", "conditions", "gradients", "naswot", "synflow", "zen_score")
     ),
     *(f"search/algorithms/{name}.py" for name in ("decision_policy", "infeasible", "reinforce")),
     "search/algorithms/predicting/gaussian.py",
@@ -312,8 +309,8 @@ NEEDS = {
     "parquet": "data.path={data}/imagenet_sample",
     "webdataset": "data.path={folder}",
     "accel_nasbench": "evaluator.path={data}/accel_nasbench",
+    "supernet": "evaluator.space=tiny",
     "tabular": "evaluator.path={folder}/table.csv evaluator.space=tiny",
-    "zero_cost": "evaluator.space=tiny",
 }
 
 

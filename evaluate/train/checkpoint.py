@@ -35,11 +35,16 @@ class Checkpoint:
         identity: what makes the training what it is (architecture, recipe, data, seed), plain data: a file of another
             one is refused.
         every: epochs between two writes; may be a fraction. The end of the training always is one.
+        advice: what to do where the file is of another training.
     """
 
     path: Path
     identity: Mapping[str, Any]
     every: float = 1.0
+    advice: str = (
+        "begin anew with restart=true, which keeps the old files beside the new ones, or choose another folder with "
+        "-o DIR"
+    )
 
     def due(self, steps: int, steps_per_epoch: int) -> bool:
         """Whether it is time after so many steps of the whole training."""
@@ -92,10 +97,7 @@ class Checkpoint:
         if not isinstance(found.get("identity"), dict) or not isinstance(found.get("state"), dict):
             raise self.damaged("it does not say which training it is of, or where that stands")
         if changes := describe_changes(found["identity"], self.identity):
-            raise UserError(
-                f"{self.path.parent}: another training is in this folder ({changes}); begin anew with "
-                "restart=true, which keeps the old files beside the new ones, or choose another folder with -o DIR"
-            )
+            raise UserError(f"{self.path.parent}: another training is in this folder ({changes}); {self.advice}")
         state: dict[str, Any] = found["state"]
         return state
 

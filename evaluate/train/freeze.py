@@ -1,4 +1,4 @@
-"""Which parts of a network stay as they are while the rest is fine-tuned."""
+"""What is otherwise in a network while it trains: parts that stay as they are, and BatchNorm's momentum."""
 
 from __future__ import annotations
 
@@ -48,3 +48,17 @@ def _parts(model: nn.Module, freeze: str | int) -> list[nn.Module]:
     if freeze > len(stages):
         raise UserError(f"training.freeze must be at most the number of stages, {len(stages)}, got {freeze}")
     return [parts["stem"], *list(stages)[:freeze]]
+
+
+@contextlib.contextmanager
+def bn_momentum_of(model: nn.Module, momentum: float | None) -> Iterator[None]:
+    """Every BatchNorm with this momentum for a while."""
+    layers = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)] if momentum is not None else []
+    before = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = momentum
+    try:
+        yield
+    finally:
+        for layer, value in zip(layers, before, strict=True):
+            layer.momentum = value

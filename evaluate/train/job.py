@@ -176,24 +176,27 @@ def _watcher(stack: ExitStack, output: Path, note: str, group: Group, *, tensorb
     log: Watcher = Unwatched()
     if group.main:
         log = stack.enter_context(TrainingLog(output, note, tensorboard=tensorboard, quiet=quiet))
-    return _Interruptible(log, stack.enter_context(Interrupts()))
+    return Interruptible(log, stack.enter_context(Interrupts()))
 
 
 @dataclass(frozen=True)
-class _Interruptible:
+class Interruptible:
     """A watcher that raises KeyboardInterrupt between two steps, and nowhere else."""
 
     log: Watcher
     interrupts: Interrupts
 
     def begin(self, plan: Plan, history: Sequence[EpochRow]) -> None:
+        """As :meth:`~effnas.evaluate.train.history.Watcher.begin`."""
         self.log.begin(plan, history)
 
     def step(self, step: int, images: int, lr: float, loss: float | None) -> None:
+        """As :meth:`~effnas.evaluate.train.history.Watcher.step`."""
         self.log.step(step, images, lr, loss)
         self.interrupts.check()
 
     def epoch(self, row: EpochRow) -> None:
+        """As :meth:`~effnas.evaluate.train.history.Watcher.epoch`."""
         self.log.epoch(row)
 
 

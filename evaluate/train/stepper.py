@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -46,11 +46,15 @@ class Stepper:
         self._model, self._optimizer, self._training, self._settings = model, optimizer, training, settings
         self._device, self._group = device, group
         self._class_weights = None if class_weights is None else class_weights.to(device)
-        self._parallel = group.parallel(model, device)
+        self._parallel = self._make_parallel()
         self._forward: Callable[[Tensor], Tensor] = (
             torch.compile(self._parallel) if settings.compile else self._parallel
         )
         self._parts = training.accumulate
+
+    def _make_parallel(self) -> nn.Module:
+        """What to call instead of the model, where several processes train it."""
+        return self._group.parallel(self._model, self._device)
 
     def train_mode(self) -> None:
         """The model in training mode, but for the parts that are frozen: their statistics stay too."""
@@ -60,12 +64,14 @@ class Stepper:
             if own and not any(p.requires_grad for p in own):
                 module.eval()
 
-    def __call__(self, images: Tensor, targets: Tensor, lr: float) -> Tensor:
+    def __call__(self, images: Tensor, targets: Tensor, lr: float, step: int = 0) -> Tensor:
         """One update at learning rate ``lr``; the loss, still on the device.
 
         Args:
             images: (B, C, h, w).
             targets: (B,) classes or (B, K) probabilities.
+            lr: of this step.
+            step: its number, from 0 over the whole training.
 
         Raises:
             RuntimeError, MemoryError: out of memory, with one image at a time or in one of several processes.
@@ -74,7 +80,7 @@ class Stepper:
             group["lr"] = lr * group["lr_scale"]
         while True:
             try:
-                return self.update(images, targets)
+                return self.update(images, targets, step)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error) or self._parts >= len(images) or self._group.size > 1:
                     raise
@@ -84,38 +90,52 @@ class Stepper:
             free_memory(self._device)
             log.warning("out of memory: batches of %d go through the network in %d parts", len(images), self._parts)
 
-    def update(self, images: Tensor, targets: Tensor) -> Tensor:
+    def update(self, images: Tensor, targets: Tensor, step: int = 0) -> Tensor:
         """One update at the optimizer's learning rate, in as many parts as before; arguments and result as of a call.
 
         Raises:
             RuntimeError, MemoryError: out of memory.
         """
-        training, weights = self._training, self._class_weights
-        count = len(images) if weights is None else self._sum_weights(targets, weights)
         self._optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=images.device)
-        parts = list(zip(images.chunk(self._parts), targets.chunk(self._parts), strict=True))
-        for i, (x, y) in enumerate(parts):
+        parts = list(self._split(images, targets))
+        for i, (x, _, loss_of) in enumerate(parts):
             with self._local(last=i == len(parts) - 1):
                 with autocast(self._settings.precision, self._device):
                     logits = self._forward(x)
-                loss = functional.cross_entropy(
-                    logits.float(),
-                    y,
-                    weight=weights,
-                    label_smoothing=training.label_smoothing,
-                    reduction="mean" if weights is None else "sum",
-                )
-                if weights is not None:
-                    loss = loss / count
-                elif len(parts) > 1:
-                    loss = loss * (len(x) / count)
+                loss = loss_of(logits.float())
                 loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
-        if training.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self._model.parameters(), training.clip_norm)
-        self._optimizer.step()
+        self._apply()
         return total
+
+    def _split(self, images: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]]:
+        """The images and targets of each part, and its share of the batch's loss, of its logits in fp32."""
+        weights = self._class_weights
+        count = len(images) if weights is None else self._sum_weights(targets, weights)
+        for x, y in zip(images.chunk(self._parts), targets.chunk(self._parts), strict=True):
+
+            def loss_of(logits: Tensor, x: Tensor = x, y: Tensor = y) -> Tensor:
+                loss = functional.cross_entropy(
+                    logits,
+                    y,
+                    weight=weights,
+                    label_smoothing=self._training.label_smoothing,
+                    reduction="mean" if weights is None else "sum",
+                )
+                return self._weigh(loss, x, images) if weights is None else loss / count
+
+            yield x, y, loss_of
+
+    def _weigh(self, loss: Tensor, part: Tensor, images: Tensor) -> Tensor:
+        """The share of a part's mean loss in the batch's."""
+        return loss if len(part) == len(images) else loss * (len(part) / len(images))
+
+    def _apply(self) -> None:
+        """Clip the gradients, and update the weights."""
+        if self._training.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self._model.parameters(), self._training.clip_norm)
+        self._optimizer.step()
 
     def _sum_weights(self, targets: Tensor, weights: Tensor) -> Tensor:
         """What the weighted losses are divided by, so that the mean over all processes is that of the whole batch.

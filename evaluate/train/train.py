@@ -12,7 +12,7 @@ import hashlib
 import math
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 
 import torch
@@ -29,7 +29,7 @@ from .augment import Augment, Mix
 from .checkpoint import Checkpoint, restore_training
 from .choosing import choose_settings
 from .distributed import ALONE, Group, synchronise_batch_norms
-from .freeze import freeze_parts
+from .freeze import bn_momentum_of, freeze_parts
 from .history import EpochRow, Plan, TrainingResult, Unwatched, Watcher
 from .losses import Losses, weigh_classes
 from .optimizers import MovingAverage, make_optimizer
@@ -51,6 +51,7 @@ def train(
     watcher: Watcher | None = None,
     checkpoint: Checkpoint | None = None,
     group: Group = ALONE,
+    make_stepper: Callable[..., Stepper] = Stepper,
 ) -> TrainingResult:
     """Train ``model`` in place; in the end it holds the weights that were measured (the average where EMA is on).
 
@@ -70,6 +71,7 @@ def train(
         watcher: called at every step and epoch.
         checkpoint: where the training continues if it was stopped, and what it writes; None: neither.
         group: the processes that train this network together; each is given the same arguments.
+        make_stepper: of what takes the steps, called as :class:`~effnas.evaluate.train.stepper.Stepper` is.
 
     Raises:
         EvaluationError: the loss is not finite, or there is not enough memory.
@@ -88,7 +90,7 @@ def train(
     with (
         out_of_memory(batch_size, resolution),
         fork_random_state(device),
-        _bn_momentum(model, training.bn_momentum),
+        bn_momentum_of(model, training.bn_momentum),
         freeze_parts(model, training.freeze),
     ):
         steps = training.epochs * (len(train) // batch_size)
@@ -96,7 +98,8 @@ def train(
         model.to(device)
         settings, note = choose_settings(model, shape, device, training, threads=threads, steps=steps)
         model.to(memory_format=settings.layout)  # type: ignore[call-overload]
-        run = _Run(model, train, heldout, training, resolution, seed, device, batch_size, settings, group, checkpoint)
+        place = device, batch_size, settings, group, checkpoint
+        run = _Run(model, train, heldout, training, resolution, seed, *place, make_stepper)
         with (
             torch_threads(settings.threads),
             synchronise_batch_norms(model, device, on=training.sync_bn and group.size > 1),
@@ -126,6 +129,7 @@ class _Run:
     settings: Settings
     group: Group
     checkpoint: Checkpoint | None
+    make_stepper: Callable[..., Stepper]
     history: list[EpochRow] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -148,7 +152,8 @@ class _Run:
         plan = Plan(recipe.epochs, spe, self.batch_size, note, (self.epoch - 1) * spe + self.done)
         watcher.begin(plan, self.history)
         weights = weigh_classes(self.train.labels, self.train.num_classes) if recipe.balance == "weights" else None
-        self.step = Stepper(self.model, self.optimizer, recipe, self.settings, self.device, self.group, weights)
+        how = recipe, self.settings, self.device, self.group
+        self.step = self.make_stepper(self.model, self.optimizer, *how, weights)
         while self.epoch <= recipe.epochs:
             self._run_steps(watcher)
             row = self._measure_epoch()
@@ -198,7 +203,7 @@ class _Run:
             torch.manual_seed(seed_of(self.seed, step, self.group.rank, 1))
             images, targets = self.mix(self.augment(stored, resolution), labels)
             lr = recipe.lr_at(step, spe, self.batch_size)
-            loss = self.step(images.contiguous(memory_format=self.settings.layout), targets, lr)
+            loss = self.step(images.contiguous(memory_format=self.settings.layout), targets, lr, step)
             if self.average is not None:
                 self.average.update()
             self.done += 1
@@ -284,17 +289,3 @@ class _Run:
         self.epoch, self.done, self.earlier = stands.epoch, stands.done, stands.seconds
         self.history = list(stands.history)
         self.losses = Losses(self.group, *stands.losses)
-
-
-@contextlib.contextmanager
-def _bn_momentum(model: nn.Module, momentum: float | None) -> Iterator[None]:
-    """Every BatchNorm with this momentum for a while."""
-    layers = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)] if momentum is not None else []
-    before = [layer.momentum for layer in layers]
-    for layer in layers:
-        layer.momentum = momentum
-    try:
-        yield
-    finally:
-        for layer, value in zip(layers, before, strict=True):
-            layer.momentum = value

@@ -1,1 +1,0 @@
-"""Scores of untrained networks, and the plain counts that they must beat."""
