@@ -30,6 +30,7 @@ class Weights:
         model: timm's name of the network, as the checkpoint, ``config.json`` or else the file's name has it.
         entry: of a checkpoint that the tensors are, and whether that is an average; empty: all of the file.
         digest: 16 hexadecimal digits that identify the file's content.
+        eps_carried: whether running variances have been changed so that they compute the same with the network's eps.
     """
 
     path: str
@@ -41,3 +42,4 @@ class Weights:
     model: str = ""
     entry: str = ""
     digest: str = ""
+    eps_carried: bool = False

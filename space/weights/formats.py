@@ -164,12 +164,14 @@ def _torchvision_mnasnet(network: Network) -> Iterator[Pair]:
     yield "classifier", "classifier.1"
 
 
+_BUILT = tuple(Format(name, sign, pairs, network=block, left_out=rest) for name, sign, pairs, block, rest in BUILDERS)
 FORMATS = (
     Format("effnas", "stem.conv.weight", _own, ("conv", "ds", "mbconv")),
+    *(form for form in _BUILT if form.name == "timm"),  # before its networks without a bias in their last convolution
     Format("timm", "conv_stem.weight", _timm, ("conv", "ds", "mbconv")),
     Format("lukemelas", "_conv_stem.weight", _lukemelas),
     Format("torchvision", "features.1.0.block.0.0.weight", _torchvision_efficientnet, ("conv", "mbconv")),
     Format("torchvision", "features.1.conv.0.0.weight", _torchvision_mobilenet_v2, se=False),
     Format("torchvision", "layers.8.0.layers.0.weight", _torchvision_mnasnet, se=False),
-    *(Format(name, sign, pairs, network=block, left_out=rest) for name, sign, pairs, block, rest in BUILDERS),
+    *(form for form in _BUILT if form.name != "timm"),
 )

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..architecture import Architecture
 from ..built import BuiltNetwork
+from ..errors import UserError
 from ..network_spec import N, NetworkSpec
 from ..zoo import find_family, published_activation, zoo
 from .contents import Normalization, Weights
@@ -29,6 +30,12 @@ _HALF_NAMES = re.compile(
 _ADVERSARIAL = re.compile(r"(?:^|[^a-z])adv(?:prop)?(?:[^a-z]|$)")
 #: timm's of its ports from TensorFlow.
 _PORTED = re.compile(r"(?:^|[^a-z0-9])tf_")
+#: timm's with the names and shapes of plain networks, which blur or average before they step.
+_ANTIALIASED = re.compile(r"(?:^|[^a-z])(?:(?:se|eca)?resnet(?:aa|blur)|efficientnet_blur|antialias)", re.IGNORECASE)
+#: timm's and torchvision's names of those that the zoo has.
+_PLAIN_RESNET = re.compile(r"(?:^|[^a-z])(?:wide_|se|se_)?resnet\d+(?![a-z\d])", re.IGNORECASE)
+#: timm's MobileNetV3 has PyTorch's eps, its ports from TensorFlow and the zoo's the paper's.
+_TIMMS_EPS, _OUR_EPS = 1e-5, 1e-3
 #: torchvision gives these eps 1e-3, and all others PyTorch's default.
 _TORCHVISION_1E3 = ("efficientnet_b5", "efficientnet_b6", "efficientnet_b7")
 
@@ -49,7 +56,8 @@ def adapt_network(
       (x − 127) / 128 for EfficientNet-Lite from lukemelas, and (x − 127.5) / 127.5 for AdvProp (lukemelas' ``adv-…``,
       and B8, which exists only so; timm's ``…ap``), for what timm's configurations say it of (MobileNetV1, ``ra4``,
       ``tf_efficientnet_lite…``, ``…_pruned``), and for torchvision's GoogLeNet, which does it inside.
-    - a builder's network is as its builder makes it.
+    - a builder's network is as its builder makes it: weights that need another one are refused where the file or its
+      name says so, else the note tells; timm's other eps of MobileNetV3 is carried over into the running variances.
 
     Args:
         architecture: of the network.
@@ -60,11 +68,18 @@ def adapt_network(
         The architecture; the weights with a normalisation, where one is known; and a line for people.
 
     Raises:
-        UserError: a setting is out of range, or one for a builder's network.
+        UserError: a setting is out of range, or one for a builder's network; or the weights are of one that is
+            anti-aliased, or padded as TensorFlow does where the builder cannot.
     """
+    if weights.format in ("timm", "torchvision") and _ANTIALIASED.search(weights.model):
+        raise UserError(
+            f"weights: {weights.path} is of {weights.model}, which is anti-aliased: its tensors have the names and "
+            f"shapes of {architecture.name}, which would answer otherwise"
+        )
     if not isinstance(architecture, Architecture):
+        weights, facts = _adapt_to_builder(architecture, weights)
         normalization = weights.normalization or _find_built_normalization(architecture, weights)
-        note = _write_note(weights, normalization, [])
+        note = _write_note(weights, normalization, facts)
         return architecture.with_settings(padding, bn_eps), replace(weights, normalization=normalization), note
     said = weights.architecture if isinstance(weights.architecture, Architecture) else None
     needs = _find_needs(architecture, weights, said, padding)
@@ -80,6 +95,39 @@ def adapt_network(
         unlike = f"trained in a network with other {differences}"
     note = _write_note(weights, normalization, facts, unlike)
     return adapted, replace(weights, normalization=normalization), note
+
+
+def _adapt_to_builder(network: NetworkSpec, weights: Weights) -> tuple[Weights, list[str]]:
+    """The weights as a network of the zoo's builders computes the same with them, and what was done or assumed."""
+    if not (isinstance(network, BuiltNetwork) and network.function is None):
+        return weights, []
+    if weights.format in ("timm", "torchvision") and "resnet" in network.maker:
+        hint = "if it is one of timm's anti-aliased networks (resnetaa…, resnetblur…), it answers otherwise"
+        return weights, [] if _PLAIN_RESNET.search(weights.model) else [hint]
+    if weights.format != "timm" or "mobilenet_v3" not in network.maker:
+        return weights, []
+    if _PORTED.search(weights.model):
+        raise UserError(
+            f"weights: {weights.path} is of {weights.model}, which is padded as TensorFlow does: {network.name} is "
+            "not, and would answer otherwise; take those of mobilenetv3_large_100 or mobilenetv3_small_100"
+        )
+    facts = [f"BatchNorm eps {_TIMMS_EPS:g}, carried over into the running variances"]
+    if "mobilenetv3" not in weights.model:
+        facts.append("if it is a tf_ model of timm's, it answers otherwise")
+    return weights if weights.eps_carried else _carry_eps(weights), facts
+
+
+def _carry_eps(weights: Weights) -> Weights:
+    """timm's MobileNetV3 with our eps; its last convolution, of one pixel, is our linear layer."""
+    tensors = {
+        name: tensor + (_TIMMS_EPS - _OUR_EPS)
+        if name.endswith("running_var")
+        else tensor.flatten(1)
+        if name.endswith("conv_head.weight")
+        else tensor
+        for name, tensor in weights.tensors.items()
+    }
+    return replace(weights, tensors=tensors, eps_carried=True)
 
 
 def _write_note(weights: Weights, normalization: Normalization | None, facts: Sequence[str], unlike: str = "") -> str:

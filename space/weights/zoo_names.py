@@ -47,6 +47,22 @@ def _resnet(network: Any) -> Iterator[Pair]:
     yield "classifier", "fc"
 
 
+def _timm_mobilenet_v3(network: Any) -> Iterator[Pair]:
+    yield from _layer("stem", "conv_stem", "bn1")
+    for i, j, block in _blocks(network, Block):
+        ours, theirs = f"stages.{i}.{j}", f"blocks.{i}.{j}"
+        expanded = hasattr(block, "expand")
+        convs = {"expand": "conv_pw", "depthwise": "conv_dw", "project": "conv_pwl" if expanded else "conv_pw"}
+        for k, name in enumerate((name for name in convs if hasattr(block, name)), 1):
+            yield from _layer(f"{ours}.{name}", f"{theirs}.{convs[name]}", f"{theirs}.bn{k}")
+        yield f"{ours}.se.reduce", f"{theirs}.se.conv_reduce"
+        yield f"{ours}.se.expand", f"{theirs}.se.conv_expand"
+    last = f"blocks.{len(network.stages)}.0"
+    yield from _layer("head", f"{last}.conv", f"{last}.bn1")
+    yield "neck.0", "conv_head"
+    yield "classifier", "classifier"
+
+
 def _mobilenet_v3(network: Any) -> Iterator[Pair]:
     yield from _layer("stem", "features.0.0", "features.0.1")
     flat = 0
@@ -104,6 +120,7 @@ def _googlenet(network: Any) -> Iterator[Pair]:
 #: Implementation, a key of every checkpoint, names, our block, and beginnings of names that are left out: GoogLeNet's
 #: auxiliary classifiers, which serve its training alone.
 BUILDERS: tuple[tuple[str, str, Callable[[Any], Iterator[Pair]], type[nn.Module], tuple[str, ...]], ...] = (
+    ("timm", "conv_head.bias", _timm_mobilenet_v3, Block, ()),
     ("timm", "layer1.0.se.fc1.weight", _resnet, Residual, ()),
     ("torchvision", "layer1.0.conv1.weight", _resnet, Residual, ()),
     ("torchvision", "features.1.block.0.0.weight", _mobilenet_v3, Block, ()),

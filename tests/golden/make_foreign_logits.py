@@ -39,6 +39,8 @@ NETWORKS = (
     ("timm", "seresnet50", "se_resnet50", {}, 1.5),
     ("torchvision", "resnet18", "resnet18", {}, 1.0),
     ("torchvision", "resnet50", "resnet50", {}, 1.0),
+    ("timm", "mobilenetv3_large_100", "mobilenet_v3_large", {}, 1.9),
+    ("timm", "mobilenetv3_small_100", "mobilenet_v3_small", {}, 2.5),
     ("torchvision", "mobilenet_v3_large", "mobilenet_v3_large", {}, 1.9),
     ("torchvision", "mobilenet_v3_small", "mobilenet_v3_small", {}, 2.5),
     ("torchvision", "shufflenet_v2_x0_5", "shufflenet_v2_x0_5", {}, 2.0),

@@ -69,8 +69,11 @@ def foreign(case: dict[str, Any], path: Path) -> Path:
     with torch.device("meta"):
         network = build(load_architecture(case["ours"]).with_(num_classes=12))
     sign = SIGNS.get((case["source"], case["ours"][:6]), TIMM)
-    form = next(f for f in FORMATS if (f.sign == sign if isinstance(network, Network) else f.names(network)))
+    forms = [form for form in FORMATS if form.name == case["source"]]
+    form = next(f for f in forms if (f.sign == sign if isinstance(network, Network) else f.names(network)))
     shapes = {name: list(network.state_dict()[ours].shape) for ours, name in map_names(network, form).items()}
+    if "mobilenetv3" in case["name"]:
+        shapes["conv_head.weight"] += [1, 1]
     assert digest(shapes) == case["tensors"]
     torch.save({name: tensor(name, shape, case["gain"]) for name, shape in shapes.items()}, path)
     return path
@@ -102,7 +105,7 @@ def test_timms_and_torchvisions_networks_answer_the_same(case: dict[str, Any], t
         rest = {
             name: value
             for name, value in weights.tensors.items()
-            if not name.startswith(("fc.", "classifier.1", "classifier.3"))
+            if not name.startswith(("fc.", "classifier.1", "classifier.3", "classifier.weight", "classifier.bias"))
         }
         load_into(build(architecture), replace(weights, tensors=rest), classifier="skip", architecture=architecture)
     with torch.no_grad():
@@ -183,6 +186,7 @@ BUILDERS_NETWORKS = {
     "layer1.0.se.fc1.weight": "se_resnet50",
     "layer1.0.conv1.weight": "resnet18",
     "features.1.block.0.0.weight": "mobilenet_v3_small",
+    "conv_head.bias": "mobilenet_v3_small",
     "stage2.0.branch1.0.weight": "shufflenet_v2_x0_5",
     "features.3.squeeze.weight": "squeezenet1_1",
     "inception3a.branch1.conv.weight": "googlenet",
@@ -321,7 +325,7 @@ def test_advprop_and_its_relatives_have_another_normalisation() -> None:
 def test_torchvisions_networks_of_the_zoo() -> None:
     """GoogLeNet's own implementation turns ImageNet's normalisation into another."""
     for name, mean in (("resnet50", 123.675), ("googlenet", 127.5)):
-        _, found, note = adapt_network(load_architecture(name), Weights("w.pth", {}, "torchvision"))
+        _, found, note = adapt_network(load_architecture(name), Weights("w.pth", {}, "torchvision", model=name))
         assert found.normalization is not None
         assert found.normalization[0][0] == mean
         assert "(torchvision format; images normalised with mean" in note
@@ -389,6 +393,38 @@ def test_googlenets_auxiliary_classifiers_are_left_out(tmp_path: Path) -> None:
     load_into(network, read_weights(tmp_path / "g"))
     with torch.no_grad():
         assert torch.allclose(network(picture())[0], torch.tensor(case["logits"]), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("network", "model", "message"),
+    [
+        ("resnet50", "resnetaa50.a1_in1k", "is of resnetaa50.a1_in1k, which is anti-aliased: .* of resnet50, which"),
+        ("resnet18", "resnetblur18", "anti-aliased"),
+        ("se_resnet50", "seresnetaa50d", "anti-aliased"),
+        ("efficientnet_b0", "efficientnet_blur_b0", "anti-aliased"),
+        ("mobilenet_v3_large", "tf_mobilenetv3_large_100.in1k", "padded as TensorFlow does: mobilenet_v3_large is not"),
+    ],
+)
+def test_timms_networks_that_answer_otherwise_are_refused(network: str, model: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        adapt_network(load_architecture(network), Weights("w.pth", {}, "timm", model=model))
+
+
+def test_what_the_file_does_not_tell_of_a_builders_network_is_said() -> None:
+    hint = "if it is one of timm's anti-aliased networks"
+    for name in ("w", "resnext", "checkpoint"):
+        assert hint in adapt_network(load_architecture("resnet50"), Weights("w", {}, "torchvision", model=name))[2]
+    for name in ("resnet50-0676ba61", "timm/resnet50.a1_in1k", "wide_resnet50_2", "my_resnet50"):
+        assert hint not in adapt_network(load_architecture("resnet50"), Weights("w", {}, "torchvision", model=name))[2]
+    v3, hint = load_architecture("mobilenet_v3_small"), "if it is a tf_ model of timm's, it answers otherwise"
+    assert hint in adapt_network(v3, Weights("w", {}, "timm", model="w"))[2]
+    _, weights, note = adapt_network(
+        v3, Weights("w", {"bn1.running_var": torch.ones(1)}, "timm", model="mobilenetv3_s")
+    )
+    assert hint not in note
+    again = adapt_network(v3, weights)[1]  # what was carried over once stays
+    assert torch.equal(again.tensors["bn1.running_var"], weights.tensors["bn1.running_var"])
+    assert weights.tensors["bn1.running_var"].item() == pytest.approx(1 + 1e-5 - 1e-3)
 
 
 def test_the_note_says_how_to_have_the_other_of_timms_families() -> None:
