@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from ..space.errors import UserError
 from ..space.formulas import Cost
 from ..space.network_spec import NetworkSpec
 
@@ -30,26 +31,32 @@ class Evaluation:
     """What a network is worth; numbers of NumPy and torch become plain ones.
 
     Args:
-        accuracy: top-1 on held-out images, a fraction in [0, 1].
+        accuracy: top-1 on held-out images, a fraction in [0, 1]; None where none was measured, but a merit was found.
         cost: of the network that was evaluated.
         latency: seconds per batch, where it was measured.
         seconds: wall-clock time the evaluation took.
         metrics: anything else that JSON can hold, by name (``loss``, ``train_accuracy``, ``images_per_second``, …).
+        merit: what ranks networks in the place of an accuracy, a fraction in [0, 1], more being better; it is never
+            called an accuracy. Its evaluator has an attribute ``gives = "merit"``.
 
     Raises:
         EvaluationError: a field is not what it should be; the message has the rule and the value.
     """
 
-    accuracy: float
+    accuracy: float | None
     cost: Cost
     latency: float | None = None
     seconds: float = 0.0
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    merit: float | None = None
 
     def __post_init__(self) -> None:
-        accuracy = _read_number("accuracy", "a fraction between 0 and 1", self.accuracy)
-        if not 0 <= accuracy <= 1:  # NaN neither
-            raise EvaluationError(f"accuracy must be a fraction between 0 and 1, got {accuracy!r}")
+        if self.merit is not None and self.accuracy is not None:
+            raise EvaluationError(f"an evaluation has an accuracy or a merit, got {self.accuracy!r} and {self.merit!r}")
+        kind = "accuracy" if self.merit is None else "merit"
+        worth = _read_number(kind, "a fraction between 0 and 1", getattr(self, kind))
+        if not 0 <= worth <= 1:  # NaN neither
+            raise EvaluationError(f"{kind} must be a fraction between 0 and 1, got {worth!r}")
         if not isinstance(self.cost, Cost):
             raise EvaluationError(f"cost must be a Cost, as cost(architecture) gives it, got {_show(self.cost)}")
         latency = self.latency
@@ -60,9 +67,21 @@ class Evaluation:
         seconds = _read_number("seconds", "a number of seconds from 0", self.seconds)
         if not 0 <= seconds < math.inf:
             raise EvaluationError(f"seconds must be a number of seconds from 0, got {seconds!r}")
-        for name, value in (("accuracy", accuracy), ("latency", latency), ("seconds", seconds)):
+        for name, value in ((kind, worth), ("latency", latency), ("seconds", seconds)):
             object.__setattr__(self, name, value)
         object.__setattr__(self, "metrics", _read_metrics(self.metrics))
+
+    @property
+    def worth(self) -> float:
+        """The accuracy, or the merit that is in its place: what objectives rank by."""
+        worth = self.accuracy if self.merit is None else self.merit
+        assert worth is not None  # one of the two is a number
+        return worth
+
+    @property
+    def measured(self) -> dict[str, Any]:
+        """For a record: the accuracy, None where there is none, and the merit, where there is one."""
+        return {"accuracy": self.accuracy} | ({} if self.merit is None else {"merit": self.merit})
 
 
 def _show(value: object) -> str:
@@ -150,9 +169,10 @@ class Evaluator(Protocol):
     Two more methods are called where they are there: ``prepare()`` before a search makes its folder, so that a file
     that cannot be read is found out then, and ``describe()``, which returns what is to stand in the ``summary.json``
     under ``evaluator_details`` (its ``note`` is printed, ``accuracy_is`` says of what the accuracy is, and ``exact``
-    that no seed changes it). One that trains may have ``keeping(folder)``, which returns an evaluator that also leaves
-    each candidate's weights there, as :func:`~effnas.evaluate.kept_weights.name_weights` names them (``keep=`` of
-    ``effnas search``).
+    that no seed changes it). One that finds merits instead of accuracies has ``gives = "merit"``, and its
+    ``describe()`` has ``merit_is``. One that trains may have ``keeping(folder)``, which returns an evaluator that also
+    leaves each candidate's weights there, as :func:`~effnas.evaluate.kept_weights.name_weights` names them (``keep=``
+    of ``effnas search``).
 
     A search is resumed with an equal evaluator only: one of the same class whose constructor was given the same
     (:func:`~effnas.evaluate.identity.describe_content`). Where that is not what decides its results, a method
@@ -168,3 +188,17 @@ class Evaluator(Protocol):
             UserError: no candidate could have one (missing data, wrong number of classes); the search stops.
         """
         ...
+
+
+def find_kind(evaluator: object) -> str:
+    """What an evaluator's evaluations have: ``accuracy`` or ``merit``."""
+    return "merit" if getattr(evaluator, "gives", "accuracy") == "merit" else "accuracy"
+
+
+def require_accuracy(evaluator: object, job: str) -> None:
+    """Raise :class:`UserError` where a job that compares accuracies is given an evaluator of merits."""
+    if find_kind(evaluator) == "merit":
+        raise UserError(
+            f"evaluator: {job} compares accuracies, but {type(evaluator).__name__} gives merits, which only rank "
+            "networks of one space; choose an evaluator that trains or looks up: proxy, tabular"
+        )

@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ..evaluate.non_dominated import non_dominated
 from .algorithms.study_view import StudyView
-from .record import is_usable, result_of
+from .record import is_usable, result_of, worth_of
 from .seeded import INTERRUPTED
 
 #: Attribute of a trial that evaluates a network again: ``of``, the number of its first trial, ``time``, how often it
@@ -87,7 +87,7 @@ def find_front(trials: Iterable[FrozenTrial], directions: Sequence[str], several
     ``several``: of the objectives; else of accuracy and MACs.
     """
     trials = [t for t in trials if is_usable(t) and "duplicate_of" not in result_of(t) and REPEAT not in t.user_attrs]
-    values: list[Any] = [t.values if several else (result_of(t)["accuracy"], result_of(t)["macs"]) for t in trials]
+    values: list[Any] = [t.values if several else (worth_of(result_of(t)), result_of(t)["macs"]) for t in trials]
     mask = non_dominated(values, directions if several else ("maximize", "minimize"))
     return sorted((t for t, keep in zip(trials, mask, strict=True) if keep), key=lambda t: result_of(t)["macs"])
 

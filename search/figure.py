@@ -24,6 +24,7 @@ from ..evaluate.drawing.style import (
     wrap,
 )
 from .objective import COST_METRICS, MnasNetReward, Objective
+from .record import kind_of, worth_of
 
 #: Inches.
 WIDTH, HEIGHT = 7.2, 5.2
@@ -41,14 +42,14 @@ def search_figure(
     objective: Objective,
     output: Path,
 ) -> None:
-    """Accuracy against a cost: candidates in their order, the front, the baseline, the reward's level lines.
+    """Accuracy, or merit, against a cost: candidates in their order, the front, the baseline, the reward's level lines.
 
     The cost is MACs; where the objective is several numbers, the first of them that is a cost.
 
     Writes ``search.png`` and ``search.svg``; nothing where no candidate has an accuracy.
     """
     metric = _cost_metric(objective)
-    done = [row for row in rows if row["state"] == "complete" and row["accuracy"] is not None and _cost(row, metric)]
+    done = [row for row in rows if row["state"] == "complete" and worth_of(row) is not None and _cost(row, metric)]
     if summary["best"] is None or not done:
         return
     best = next((row for row in done if row["number"] == summary["best"]["number"]), done[0])
@@ -64,7 +65,7 @@ def search_figure(
         _draw_front(axes, front, metric, size, objective)
         axes.scatter(
             [_cost(best, metric) / size],
-            [best["accuracy"] * 100],
+            [_worth(best)],
             marker="*",
             s=240,
             color=RED,
@@ -76,8 +77,10 @@ def search_figure(
             _draw_level_lines(axes, objective, [row["score"] for row in done], span, size)
         if len(shown) > len(done):
             axes.axvline(shown[-1], color=RED, linestyle="--", linewidth=1.2, label=f"limit, {shown[-1]:,.4g}")
-        meaning = summary["evaluator_details"].get("accuracy_is", "on held-out images")
-        axes.set_ylabel(wrap(f"accuracy {meaning} (%)", HEIGHT - 1.6, TEXT))
+        kind, details = kind_of(best), summary["evaluator_details"]
+        usual = "on held-out images" if kind == "accuracy" else "among networks of the space"
+        meaning = f"{kind}{':' * (kind == 'merit')} {details.get(f'{kind}_is', usual)} (%)"
+        axes.set_ylabel(wrap(meaning, HEIGHT - 1.6, TEXT))
         axes.grid()
         set_title(axes, _title(rows, done, summary), WIDTH - 1.8)
         place_legend(figure, [axes], WIDTH)
@@ -92,6 +95,11 @@ def _cost_metric(objective: Objective) -> str:
 def _cost(row: Mapping[str, Any], metric: str) -> float:
     """Of a trial; 0 where it is not known."""
     return float(row.get(metric) or row.get(f"score.{metric}") or 0)
+
+
+def _worth(row: Mapping[str, Any]) -> float:
+    """Of a trial: its accuracy or merit in per cent."""
+    return 100 * (worth_of(row) or 0.0)
 
 
 def _unit(metric: str, values: Sequence[float]) -> tuple[float, str]:
@@ -124,7 +132,7 @@ def _draw_candidates(figure: Any, axes: Any, done: Sequence[Mapping[str, Any]], 
     """Points by accuracy, those far below the others at the lower edge."""
     from matplotlib.ticker import MaxNLocator
 
-    accuracy = np.array([row["accuracy"] for row in done]) * 100
+    accuracy = np.array([_worth(row) for row in done])
     low, high = np.percentile(accuracy, [25, 75])
     floor = low - FAR * max(high - low, 1.0)
     inside = accuracy >= floor if accuracy.min() < floor else np.ones(len(done), bool)
@@ -167,11 +175,11 @@ def _draw_candidates(figure: Any, axes: Any, done: Sequence[Mapping[str, Any]], 
 
 def _draw_front(axes: Any, front: Sequence[Mapping[str, Any]], metric: str, size: float, objective: Objective) -> None:
     """Stairs where it is of the two numbers that are drawn; elsewhere its members are ringed."""
-    members = sorted((_cost(row, metric) / size, row["accuracy"] * 100) for row in front if _cost(row, metric))
+    members = sorted((_cost(row, metric) / size, _worth(row)) for row in front if _cost(row, metric))
     if len(members) < 2:  # the baseline, or what is best but for it
         return
-    names = set(objective.names) if len(objective.names) > 1 else {"accuracy", "macs"}
-    if names == {"accuracy", metric}:
+    names = {name.replace("merit", "accuracy") for name in objective.names if len(objective.names) > 1}
+    if (names or {"accuracy", "macs"}) == {"accuracy", metric}:
         axes.step(*zip(*members, strict=True), where="post", color=BLACK, linewidth=1.3, label="front", zorder=2)
     else:
         label = f"front of {', '.join(objective.names).replace('_', ' ')}"

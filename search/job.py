@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -12,7 +13,7 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study
 
 from ..evaluate.contain import contained
-from ..evaluate.evaluation import Evaluator, make_plain_mapping
+from ..evaluate.evaluation import Evaluator, find_kind, make_plain_mapping
 from ..evaluate.identity import describe_content
 from ..evaluate.reasons import describe_exception
 from ..evaluate.study_result import StudyResult
@@ -22,12 +23,12 @@ from ..space.space import load_space
 from .algorithms.member_facts import inform_algorithm
 from .algorithms.predictor import Predictor
 from .feasible import Space, find_feasible_member
-from .objective import MnasNetReward, Objective
+from .objective import MnasNetReward, Objective, Pareto
 from .problem import SpaceProblem
 from .report import write_search
 from .seeded import Seeded
 from .trials import StudyOptions, complete_options, make_no_result_error, run_trials
-from .winner.keeper import Keeper
+from .winner.keeper import Keeper, rank_by_objective
 
 
 def run_search(
@@ -79,12 +80,12 @@ def run_search(
     check_int("seed", seed, 0, 2**32 - 1)
     output, how = Path(output), complete_options(options)
     members = load_space(space) if isinstance(space, str) else space
-    objective = MnasNetReward() if objective is None else objective
+    objective = name_worth(MnasNetReward() if objective is None else objective, evaluator)
     find_feasible_member(members, objective, np.random.default_rng(seed))  # limits out of reach are found out now
     algorithm = inform_algorithm(algorithm, members, objective)
     _rehearse(algorithm, members, objective)
     sampler = Seeded(algorithm, seed)
-    keeper = Keeper(output, keep, objective, evaluator)
+    keeper = Keeper(output, keep, lambda study: rank_by_objective(study, objective), evaluator)
 
     def write(optuna_study: Study, seconds: float) -> StudyResult:
         facts = {"algorithm": str(sampler), "evaluator": type(evaluator).__name__, "command": command}
@@ -122,6 +123,15 @@ def run_search(
         counts = f"{summary['failed']} of {summary['trials']} failed"
         raise make_no_result_error(output, "no trial produced a network to keep", counts, summary["reasons"])
     return summary
+
+
+def name_worth(objective: Objective, evaluator: Evaluator) -> Objective:
+    """The objective with ``merit`` in the place of ``accuracy``, where that is what the evaluator gives."""
+    if isinstance(objective, Pareto) and find_kind(evaluator) == "merit":
+        return replace(
+            objective, metrics=tuple(dict.fromkeys(m.replace("accuracy", "merit") for m in objective.metrics))
+        )
+    return objective
 
 
 def _describe_space(space: Space) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from ..space.quantity import parse_quantity
 COSTS = ("macs", "params", "activations", "peak_memory")
 #: What a network may cost: ``latency`` (seconds per batch) is known once it was measured.
 COST_METRICS = (*COSTS, "latency")
-METRICS = ("accuracy", *COST_METRICS)
+METRICS = ("accuracy", *COST_METRICS, "merit")
 
 
 class Objective(Protocol):
@@ -153,8 +153,8 @@ class MnasNetReward(Limits):
         return exact, factors
 
     def __call__(self, evaluation: Evaluation) -> float:
-        """The reward; comparable only between equal settings."""
-        return evaluation.accuracy * float(self.factor(read_metric(evaluation, self.metric)))
+        """The reward, of the merit where that is what there is; comparable only between equal settings."""
+        return evaluation.worth * float(self.factor(read_metric(evaluation, self.metric)))
 
 
 @dataclass(frozen=True)
@@ -165,8 +165,8 @@ class Accuracy(Limits):
     directions: ClassVar[tuple[str, ...]] = ("maximize",)
 
     def __call__(self, evaluation: Evaluation) -> float:
-        """The accuracy."""
-        return evaluation.accuracy
+        """The accuracy, or the merit in its place."""
+        return evaluation.worth
 
 
 @dataclass(frozen=True)
@@ -174,10 +174,10 @@ class Pareto(Limits):
     """Several metrics at once, each in its unit: accuracy is maximised, costs are minimised, under the hard limits.
 
     Args:
-        metrics: of accuracy, macs, params, activations, peak_memory and latency; each at most once.
+        metrics: of accuracy, merit, macs, params, activations, peak_memory and latency; each at most once.
 
     Raises:
-        UserError: unknown or repeated metrics, or none; when called, latency was not measured.
+        UserError: unknown or repeated metrics, or none; when called, one that the evaluator does not measure.
     """
 
     metrics: Sequence[str] = ("accuracy", "macs")
@@ -200,7 +200,7 @@ class Pareto(Limits):
     @property
     def directions(self) -> tuple[str, ...]:
         """Of the metrics, in their order."""
-        return tuple("maximize" if metric == "accuracy" else "minimize" for metric in self.metrics)
+        return tuple("minimize" if metric in COST_METRICS else "maximize" for metric in self.metrics)
 
     def before_training(self, costs: CostBatch) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The costs but latency are exact."""
@@ -219,10 +219,12 @@ def read_metric(evaluation: Evaluation, metric: str) -> float:
     """One of ``METRICS`` of an evaluation.
 
     Raises:
-        UserError: the metric is latency, and the evaluator did not measure it.
+        UserError: the evaluator did not measure it.
     """
-    if metric == "accuracy":
-        return evaluation.accuracy
+    if metric in ("accuracy", "merit"):
+        if (value := getattr(evaluation, metric)) is None:
+            raise UserError(f"the objective needs {metric}, but the evaluator gives the other of accuracy and merit")
+        return float(value)
     if metric != "latency":
         return float(getattr(evaluation.cost, metric))
     if evaluation.latency is None:

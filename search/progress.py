@@ -22,7 +22,7 @@ from ..evaluate.non_dominated import non_dominated
 from ..space.quantity import format_duration
 from .objective import Objective
 from .problem import Candidate
-from .record import is_counted, is_usable, reason_of, result_of
+from .record import is_counted, is_usable, kind_of, reason_of, result_of, worth_of
 
 #: Rows of the running front that fit a small terminal.
 FRONT_ROWS = 8
@@ -211,7 +211,7 @@ class Progress:
         sign = 1 if self._objective.directions[0] == "maximize" else -1
         self._best = max(filter(None, (self._best, trial)), key=lambda t: (sign * t.values[0], -t.number))
         if self._live:
-            rows = sorted({*self._front, (result["macs"], result["accuracy"], result["params"])}, reverse=True)
+            rows = sorted({*self._front, (result["macs"], worth_of(result) or 0.0, result["params"])}, reverse=True)
             mask = non_dominated([(accuracy, macs) for macs, accuracy, _ in rows], ("maximize", "minimize"))
             self._front = [row for row, keep in zip(rows, mask, strict=True) if keep]
 
@@ -220,8 +220,8 @@ class Progress:
     def _print_line(self, trial: FrozenTrial, left: float) -> None:
         result = result_of(trial)
         text = f"[{self._finished}/{self._trials}] trial {trial.number} {trial.state.name.lower()}: "
-        if result.get("accuracy") is not None:
-            text += f"accuracy {result['accuracy']:.2%}, "
+        if (worth := worth_of(result)) is not None:
+            text += f"{kind_of(result)} {worth:.2%}, "
         if "macs" in result:
             text += f"{result['macs'] / 1e6:,.2f} M MACs"
         if trial.state == TrialState.COMPLETE and self._score is not None:
@@ -240,15 +240,15 @@ class Progress:
         if best is not None:
             result = result_of(best)
             score = ", ".join(f"{n} {v:.4g}" for n, v in zip(self._objective.names, best.values, strict=True))
-            parts.append(Text(f"best: trial {best.number}, {score}, accuracy {result['accuracy']:.2%}"))
-            parts.append(self._make_front_table())
+            parts.append(Text(f"best: trial {best.number}, {score}, {kind_of(result)} {worth_of(result):.2%}"))
+            parts.append(self._make_front_table(kind_of(result)))
         if self._skipped:
             parts.append(Text(f"{self._skipped} proposals beyond the limits were not trained", style="dim"))
         return Group(*parts)
 
-    def _make_front_table(self) -> Table:
+    def _make_front_table(self, kind: str) -> Table:
         table = Table(title="front", title_justify="left", box=None, padding=(0, 2))
-        for name in ("accuracy", "M MACs", "M params"):
+        for name in (kind, "M MACs", "M params"):
             table.add_column(name, justify="right")
         for macs, accuracy, params in self._front[:FRONT_ROWS]:
             table.add_row(f"{accuracy:.2%}", f"{macs / 1e6:,.2f}", f"{params / 1e6:,.3f}")

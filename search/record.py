@@ -35,6 +35,17 @@ def result_of(trial: FrozenTrial | Trial) -> dict[str, Any]:
     return result
 
 
+def worth_of(known: Mapping[str, Any]) -> float | None:
+    """Of a result or a row of ``trials.csv``: the accuracy, or the merit in its place; None: it has neither."""
+    worth: float | None = known.get("accuracy") if known.get("merit") is None else known["merit"]
+    return worth
+
+
+def kind_of(known: Mapping[str, Any]) -> str:
+    """What :func:`worth_of` is: ``accuracy`` or ``merit``."""
+    return "accuracy" if known.get("merit") is None else "merit"
+
+
 def reason_of(trial: FrozenTrial | Trial) -> str:
     """Why the trial has no value, or another one's; "": nothing is to be said. One plain line, whoever recorded it."""
     return escape_reason(result_of(trial).get("reason") or "")
@@ -49,7 +60,7 @@ def record_result(trial: Trial, result: Mapping[str, Any]) -> None:
     known = dict(result)
     if known.get("reason"):
         known["reason"] = escape_reason(known["reason"])
-    flat = {name: known.get(name) for name in (*MEASURES, *FACTS)}
+    flat = {name: known.get(name) for name in (*MEASURES, "merit", *FACTS)}
     taken = (RESULT, INTERRUPTED, "repeat", *flat)
     flat |= {name: value for name, value in known.get("metrics", {}).items() if name not in taken}
     set_user_attrs(trial, {RESULT: known, **{name: value for name, value in flat.items() if value is not None}})
@@ -76,6 +87,8 @@ def trial_row(trial: FrozenTrial, names: Sequence[str]) -> dict[str, Any]:
     if len(names) > 1:
         row |= {f"score.{name}": values[i] if values else None for i, name in enumerate(names)}
     row |= {measure: result.get(measure) for measure in MEASURES}
+    if result.get("merit") is not None:
+        row |= {"merit": result["merit"], **{f"metric.{name}": value for name, value in result["metrics"].items()}}
     row |= {f"decision.{name}": value for name, value in trial.params.items()}
     row["duplicate_of"] = result.get("duplicate_of")
     row["reason"] = reason_of(trial)

@@ -23,12 +23,14 @@ from .record import (
     breaks_limit,
     is_usable,
     job_facts,
+    kind_of,
     result_of,
     shown_trials,
     trial_row,
+    worth_of,
     write_rows,
 )
-from .winner.keeper import Keeper
+from .winner.keeper import Keeper, describe_kept
 from .winner.naming import CONFIRMED, count_seeds, describe_winner, make_front_rows, name_winner
 
 #: Networks whose scores differ by less than so many standard errors of the difference may be as good.
@@ -82,7 +84,7 @@ def write_search(
         summary["best"] = {
             "number": best.number,
             "decisions": dict(best.params),
-            **{key: row[key] for key in ("score", *MEASURES)},
+            **{key: row[key] for key in ("score", *MEASURES, "merit") if key in row},
             "architecture": architecture.to_dict(),
         }
         if named is not None:
@@ -93,7 +95,11 @@ def write_search(
         "noise": None if best is None else _judge_noise(trials, best, objective, confirmed=named is not None),
         "median_score": statistics.median(scores) if scores else None,
         "front": [
-            {key: value for key, value in row.items() if key in ("number", "score", *MEASURES, *CONFIRMED)}
+            {
+                key: value
+                for key, value in row.items()
+                if key in ("number", "score", *MEASURES, "merit", "confirmed_merit", *CONFIRMED)
+            }
             for row in front_rows
         ],
         "weights": keeper.conclude(study, best),
@@ -157,8 +163,9 @@ def _describe_score(summary: Mapping[str, Any]) -> str:
         return f"score {summary['best']['score']:.4f}"
     error = "" if reported["standard_error"] is None else f" ± {reported['standard_error']:.4f}"
     return (
-        f"score {reported['score']:.4f}{error}, accuracy {reported['accuracy']:.2%}, on {count_seeds(reported)} that "
-        f"chose nothing; {chosen['score']:.4f}, {chosen['accuracy']:.2%}, on {count_seeds(chosen)} that chose it"
+        f"score {reported['score']:.4f}{error}, {kind_of(reported)} {worth_of(reported):.2%}, on "
+        f"{count_seeds(reported)} that chose nothing; {chosen['score']:.4f}, {worth_of(chosen):.2%}, on "
+        f"{count_seeds(chosen)} that chose it"
     )
 
 
@@ -166,7 +173,8 @@ def _describe_confirmed(row: Mapping[str, Any]) -> str:
     """What a member of the front reaches on seeds that did not choose it, and whether another one beats it there."""
     if not row["confirmed_seeds"]:
         return ""
-    return f"{row['confirmed_accuracy']:.2%} of {row['confirmed_seeds']}" + ("" if row["stands"] else ", beaten")
+    worth = row["confirmed_accuracy"] if row.get("confirmed_merit") is None else row["confirmed_merit"]
+    return f"{worth:.2%} of {row['confirmed_seeds']}" + ("" if row["stands"] else ", beaten")
 
 
 def _describe_optimism(summary: Mapping[str, Any]) -> list[str]:
@@ -196,7 +204,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     rows = [
         [
             str(row["number"]),
-            f"{row['accuracy']:.2%}",
+            f"{worth_of(row):.2%}",
             *([_describe_confirmed(row)] if again else []),
             f"{row['macs'] / 1e6:,.3f}",
             f"{row['params'] / 1e6:,.4f}",
@@ -205,7 +213,10 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         ]
         for row in front
     ]
-    header = ["trial", "accuracy", *["on other seeds"] * again, f"M MACs at {resolution}²", "M parameters", "score", ""]
+    kind, details = kind_of(best), summary["evaluator_details"]
+    usual = "on held-out images" if kind == "accuracy" else "among networks of the space"
+    meaning = details.get(f"{kind}_is", usual) if kind == "accuracy" else f"({details.get(f'{kind}_is', usual)})"
+    header = ["trial", kind, *["on other seeds"] * again, f"M MACs at {resolution}²", "M parameters", "score", ""]
     counts = ", ".join(
         f"{summary[key]} {key}"
         for key in ("complete", "failed", "pruned", "infeasible", "duplicates")
@@ -215,17 +226,17 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         f"{summary['space']}: {summary['trials']} trials ({counts}) in {summary['seconds']:.0f} s, "
         f"{summary['algorithm']}, seed {summary['seed']}",
         "",
-        f"accuracy {summary['evaluator_details'].get('accuracy_is', 'on held-out images')} against MACs, the front:",
+        f"{kind} {meaning} against MACs, the front:",
         text_table(header, rows),
         *([f"... and {len(summary['front']) - len(front)} more in pareto.csv"] if more else []),
         *_describe_noise(summary.get("noise")),
-        *([note] if (note := summary["evaluator_details"].get("note")) else []),
+        *([note] if (note := details.get("note")) else []),
         "",
         f"baseline: trial {best['number']}, {_describe_score(summary)}"
         + (f" (median of all candidates {summary['median_score']:.4f})" if summary["median_score"] else ""),
         *_describe_optimism(summary),
         f"written to {summary['output']}: baseline.yaml trials.csv pareto.csv summary.json search.png search.svg",
-        *([f"weights of the best: {summary['weights'][0]['file']}"] if summary["weights"] else []),
+        *describe_kept(summary["weights"]),
         f"next: effnas grid-alpha-beta-gamma --baseline {summary['output']}/baseline.yaml"
         + (" --network NAME, a YAML file of its builder" if "effnas_network" in best["architecture"] else ""),
     ]

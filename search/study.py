@@ -257,12 +257,12 @@ class Loop:
         try:
             values, late = score_evaluation(self._objective, evaluation, len(self._study.directions))
         except EvaluationError as error:
-            self._tell_failed(trial, str(error), known | {"accuracy": evaluation.accuracy})
+            self._tell_failed(trial, str(error), known | evaluation.measured)
             return
         for metric, violation in late.items():
             trial.set_constraint(metric, violation)
         known |= {
-            "accuracy": evaluation.accuracy,
+            **evaluation.measured,
             "latency": evaluation.latency,
             "seconds": evaluation.seconds,
             "metrics": dict(evaluation.metrics),

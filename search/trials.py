@@ -14,7 +14,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study
 
 from ..evaluate.contain import contained
-from ..evaluate.evaluation import Evaluator
+from ..evaluate.evaluation import Evaluator, require_accuracy
 from ..evaluate.folder import WEIGHTS_FOLDER, folder_lock, set_aside
 from ..evaluate.identity import describe_content, describe_files
 from ..evaluate.interrupt import Interrupts
@@ -148,8 +148,7 @@ def run_trials(
         sampler: chooses parameters.
         write: called with the study and this run's seconds at the end, after Ctrl-C or SIGTERM too.
         options: of :func:`complete_options`.
-        name: of the study where the options name none.
-        by: the command, whose folder it is.
+        name, by: of the study where the options name none, and of the command, whose folder it is.
         job: what the user chose, as plain data; with ``facts`` it identifies the study, and a folder that holds another
             one is refused. None: ``facts`` and the evaluator do. Everything else may change between two runs.
         facts: what else makes this study what it is.
@@ -157,8 +156,7 @@ def run_trials(
         output: the folder.
         confirm: as :func:`~effnas.search.job.run_search`.
         keeper: of the candidates' weights.
-        prepare: called before the loop with the study, when nothing keeps it from being run, and with what lets a
-            signal end what takes long.
+        prepare: called with the study before the loop, and with what lets a signal end what takes long.
 
     Returns:
         What ``write`` does.
@@ -167,7 +165,7 @@ def run_trials(
         UserError: as :func:`~effnas.search.job.run_search`.
         KeyboardInterrupt: after Ctrl-C, when everything is written.
     """
-    if isinstance(trials, int) or not callable(trials):
+    if not callable(trials):
         check_int("trials", trials, 1, MOST_TRIALS)
         check_int("confirm (less than trials)", confirm, 0, trials - 1)
     if len(objective.directions) > 1 and not isinstance(options["pruner"], NopPruner | None):
@@ -264,6 +262,7 @@ def run_enqueued(
     trials: int | Callable[[], int],
     output: Path,
     prepare: Callable[[Study, Interrupts], None],
+    keeper: Keeper,
     lacking: str,
 ) -> StudyResult:
     """:func:`run_trials` of candidates that ``prepare`` enqueues, for their accuracy; returns the summary.
@@ -272,6 +271,7 @@ def run_enqueued(
         UserError: as there, or no trial is complete, which ``lacking`` says.
         KeyboardInterrupt: as there.
     """
+    require_accuracy(evaluator, name)
     summary = run_trials(
         problem,
         evaluator,
@@ -285,6 +285,7 @@ def run_enqueued(
         facts=facts,
         trials=trials,
         output=output,
+        keeper=keeper,
         prepare=prepare,
     )
     if not summary["complete"]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..evaluate.contain import at_home, contain
-from ..evaluate.evaluation import Evaluation, EvaluationError, Evaluator, Stopped
+from ..evaluate.evaluation import Evaluation, EvaluationError, Evaluator, Stopped, find_kind
 from ..evaluate.interrupt import Interrupts
 from ..evaluate.reasons import describe_exception, escape_reason
 from ..space.errors import UserError, check_int
@@ -122,9 +122,14 @@ def evaluate_task(evaluator: Evaluator, task: Task, report: Callable[[int, float
             reason = f"evaluator {type(evaluator).__name__} must return an Evaluation, got {type(result).__name__}"
             return Outcome(task.number, reason=escape_reason(reason), foreign=True)
         seconds = result.seconds or time.perf_counter() - start
-        # made anew: plain data, whatever became of it since
+        kind, gives = "accuracy" if result.merit is None else "merit", find_kind(evaluator)
+        if kind != gives:
+            name = type(evaluator).__name__
+            reason = f'evaluator {name} must give each network {gives}, got {kind}; one of merits has `gives = "merit"`'
+            return Outcome(task.number, reason=escape_reason(reason), foreign=True)
+        metrics = dict(result.metrics)  # made anew: plain data, whatever became of it since
         return Outcome(
-            task.number, Evaluation(result.accuracy, result.cost, result.latency, seconds, dict(result.metrics))
+            task.number, Evaluation(result.accuracy, result.cost, result.latency, seconds, metrics, result.merit)
         )
     except Stopped:
         return Outcome(task.number, stopped=True)

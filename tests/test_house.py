@@ -41,6 +41,10 @@ TORCH = (
         "evaluate/pretrained.py",
         "evaluate/proxy.py",
     ),
+    *(
+        f"evaluate/zero_cost/{name}.py"
+        for name in ("az_nas", "conditions", "gradients", "naswot", "synflow", "zen_score")
+    ),
     *(f"search/algorithms/{name}.py" for name in ("decision_policy", "infeasible", "reinforce")),
     "search/algorithms/predicting/gaussian.py",
     "scaling/ablate/job.py",
@@ -311,6 +315,7 @@ NEEDS = {
     "accel_nasbench": "evaluator.path={data}/accel_nasbench",
     "supernet": "evaluator.space=tiny",
     "tabular": "evaluator.path={folder}/table.csv evaluator.space=tiny",
+    "zero_cost": "evaluator.space=tiny",
 }
 
 

@@ -22,6 +22,7 @@ from ...evaluate.study_result import StudyResult
 from ...search.problem import CONFIRMS, check_seeds
 from ...search.record import enqueue_missing, is_done
 from ...search.trials import StudyOptions, complete_options, run_enqueued
+from ...search.winner.keeper import Keeper, rank_by_mean
 from ...space.built import BuiltNetwork
 from ...space.errors import advise_without_restart, check_choice, check_int, check_number
 from ...space.network_spec import NetworkSpec
@@ -49,6 +50,7 @@ def run_ablation(
     seeds: int = 3,
     seed: int = 0,
     confirm: int = 0,
+    keep: int = 1,
     latency: bool = True,
     latency_rounds: int = 5,
     latency_batch: int = 1,
@@ -79,11 +81,12 @@ def run_ablation(
         seed: the first of them.
         confirm: trainings of each budget's best rule and of the reference, when all else is done, with seeds that had
             no part in the choice: what they reach there is reported beside what was chosen.
+        keep: networks whose trained weights are kept, those of the highest mean accuracy; 0: none.
         latency: measure it here, in alternation (:func:`~effnas.evaluate.machine.paired_latency.paired_latency`), once,
             before training.
         latency_rounds, latency_batch, latency_device, latency_threads: of that measurement.
         output: folder of ``summary.json``, ``ablation.csv``, ``comparisons.csv``, ``trials.csv``, ``ablation.png``,
-            ``ablation.svg`` and ``networks/``.
+            ``ablation.svg``, ``networks/`` and ``weights/trial-N.safetensors``.
         job, command: as :func:`~effnas.search.job.run_search`.
         options: how the study is run, :class:`~effnas.search.trials.StudyOptions`.
 
@@ -120,6 +123,8 @@ def run_ablation(
             trial for row in found for trial in problem.confirming({k: row[k] for k in ("rule", "factor")}, confirm)
         ]
 
+    keeper = Keeper(output, keep, rank_by_mean, evaluator, seeds)
+
     def prepare(optuna_study: Study, interrupts: Interrupts) -> None:
         if not how["quiet"] and not confirming[0]:
             print(_announcement(members, seeds), file=sys.stderr, flush=True)
@@ -146,6 +151,7 @@ def run_ablation(
             optuna_study,
             members,
             output,
+            keeper,
             reference=reference,
             tolerance=tolerance,
             seconds_a_batch=optuna_study.user_attrs.get(LATENCY, {}),
@@ -176,6 +182,7 @@ def run_ablation(
                 trials=len(members) * seeds + 2 * len(budgets) * confirm,
                 output=output,
                 prepare=prepare,
+                keeper=keeper,
                 lacking="no training has a result",
             )
             left = None if deadline is None else deadline - time.monotonic()

@@ -16,6 +16,7 @@ from ...evaluate.folder import write_json
 from ...evaluate.study_result import StudyResult, find_front
 from ...search.problem import CONFIRMS
 from ...search.record import job_facts, result_of, shown_trials, trial_row, write_rows
+from ...search.winner.keeper import Keeper, describe_kept
 from ...search.winner.naming import describe_seeds, describe_selection, tell_selection
 from ...search.winner.optimism import expect_optimism, seed_noise
 from ...space.cost import cost
@@ -133,6 +134,7 @@ def write_ablation(
     study: Study,
     members: Sequence[Member],
     output: Path,
+    keeper: Keeper,
     *,
     reference: str,
     tolerance: float,
@@ -166,6 +168,7 @@ def write_ablation(
         "notes": _notes(rows),
         "tolerance": tolerance,
         "latency_of": latency_of if seconds_a_batch else None,
+        "weights": keeper.conclude(study),
         "reasons": [row["reason"] for row in trial_rows if row["state"] == "failed"],
         **job_facts(study, trials, seconds, seed=seed, evaluator=evaluator, command=command, output=output),
     }
@@ -244,7 +247,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     if summary["failed"]:
         lines.append(f"{summary['failed']} trainings failed; the first reason: {summary['reasons'][0]}")
     files = "summary.json ablation.csv comparisons.csv trials.csv ablation.png ablation.svg networks/"
-    return "\n".join([*lines, f"written to {summary['output']}: {files}"])
+    return "\n".join([*lines, f"written to {summary['output']}: {files}", *describe_kept(summary["weights"])])
 
 
 def _label(row: Mapping[str, Any], name: str) -> str:

@@ -18,6 +18,7 @@ from ...evaluate.evaluation import Evaluator
 from ...evaluate.study_result import StudyResult
 from ...search.problem import check_seeds
 from ...search.trials import StudyOptions, complete_options, run_enqueued
+from ...search.winner.keeper import Keeper, rank_by_mean
 from ...space.built import BuiltNetwork
 from ...space.errors import advise_without_restart, check_choice, check_int
 from ...space.network_spec import NetworkSpec
@@ -51,6 +52,7 @@ def run_grid_search(
     seeds: int = 1,
     seed: int = 0,
     confirm: int = 0,
+    keep: int = 1,
     output: str | Path = "outputs/grid",
     job: Mapping[str, Any] | None = None,
     command: str = "",
@@ -74,8 +76,9 @@ def run_grid_search(
         seed: the first of them.
         confirm: trainings of the chosen point, when all else is done, with seeds that had no part in the choice: what
             it reaches there is reported beside what it was chosen for.
-        output: folder of ``coefficients.yaml``, ``baseline.yaml``, ``points.csv``, ``trials.csv``, ``summary.json`` and
-            ``grid.png``.
+        keep: networks whose trained weights are kept, those of the highest mean accuracy; 0: none.
+        output: folder of ``coefficients.yaml``, ``baseline.yaml``, ``points.csv``, ``trials.csv``, ``summary.json``,
+            ``grid.png``, ``grid.svg`` and ``weights/trial-N.safetensors``.
         job, command: as :func:`~effnas.search.job.run_search`.
         options: how the study is run, :class:`~effnas.search.trials.StudyOptions`.
 
@@ -107,6 +110,7 @@ def run_grid_search(
         )
         facts |= latency.settings
     problem = make_grid_problem(scaled, seed, seeds)
+    keeper = Keeper(output, keep, rank_by_mean, evaluator, seeds)
     plan = GridPlan(
         problem,
         scaled,
@@ -125,6 +129,7 @@ def run_grid_search(
             scaled,
             plan.rounds,
             output,
+            keeper,
             choose=choose,
             latencies={} if latency is None else latency.known,
             settings=grid.settings(),
@@ -151,6 +156,7 @@ def run_grid_search(
                 trials=lambda: plan.trainings,
                 output=output,
                 prepare=plan.prepare,
+                keeper=keeper,
                 lacking="no point of the grid has a result",
             )
             if how["restart"]:  # that was the first time

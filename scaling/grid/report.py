@@ -12,6 +12,7 @@ from optuna.study import Study
 from ...evaluate.folder import write_json
 from ...evaluate.study_result import StudyResult, find_front
 from ...search.record import job_facts, shown_trials, trial_row, write_rows
+from ...search.winner.keeper import Keeper, describe_kept
 from ...search.winner.naming import describe_seeds, describe_selection, tell_selection
 from ...space.tables import text_table
 from ..coefficients import Coefficients
@@ -30,6 +31,7 @@ def write_grid(
     scaled: Scaled,
     rounds: Sequence[Sequence[Coefficients]],
     output: Path,
+    keeper: Keeper,
     *,
     choose: str,
     latencies: Mapping[str, Mapping[str, Any]],
@@ -41,8 +43,9 @@ def write_grid(
 ) -> StudyResult:
     """Write everything and return the content of ``summary.json``.
 
-    ``rounds`` are the points of the grid and of each round of refinement; ``choose`` is one of
-    :data:`~effnas.scaling.grid.ranking.CHOICES`, ``latencies`` as for :func:`rank_points`, ``settings`` the grid's.
+    ``rounds`` are the points of the grid and of each round of refinement; ``keeper`` has the networks' weights,
+    ``choose`` is one of :data:`~effnas.scaling.grid.ranking.CHOICES`, ``latencies`` as for :func:`rank_points`,
+    ``settings`` the grid's.
     """
     trials = shown_trials(study)
     trial_rows = [trial_row(t, ("accuracy",)) for t in trials]
@@ -72,6 +75,7 @@ def write_grid(
         "rounds": [len(points) for points in rounds],
         "baseline": {"name": baseline.name, "digest": baseline.digest, "macs": costs.macs, "params": costs.params}
         | {"resolution": baseline.resolution, "architecture": baseline.to_dict()},
+        "weights": keeper.conclude(study),
         "reasons": [row["reason"] for row in trial_rows if row["state"] == "failed"],
         "algorithm": "grid",
         "space": "alpha, beta, gamma",
@@ -127,6 +131,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
             *tell_selection(f"the chosen point ({_named(summary['best'])})", summary),
             f"written to {summary['output']}: coefficients.yaml baseline.yaml points.csv trials.csv summary.json "
             "grid.png grid.svg",
+            *describe_kept(summary["weights"]),
             f"next: effnas scale --coefficients {summary['output']}/coefficients.yaml "
             f"--baseline {summary['output']}/baseline.yaml --family 0..3",
         ]

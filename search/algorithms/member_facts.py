@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 from optuna.distributions import CategoricalDistribution
 from optuna.samplers import BaseSampler
 
+from ...evaluate.zero_cost.learned import ProxyFeatures
+from ...evaluate.zero_cost.proxies import check_proxies
 from ...space.cost import cost_batch
+from ...space.errors import UserError
 from ...space.space import SearchSpace
 from ..feasible import compute_excess
 from ..objective import COSTS, Objective
@@ -58,10 +61,17 @@ class Known(Protocol):
 
 @dataclass(frozen=True)
 class SpaceKnown:
-    """What a space and an objective know: logarithms of MACs, parameters and activations, the limits, the factor."""
+    """What a space and an objective know: logarithms of MACs, parameters and activations, the limits, the factor.
+
+    Args:
+        space: of the members.
+        objective: with the limits.
+        proxies: scores of untrained networks that are features too (:mod:`effnas.evaluate.zero_cost.learned`).
+    """
 
     space: SearchSpace
     objective: Objective
+    proxies: ProxyFeatures | None = None
 
     @property
     def limits(self) -> tuple[str, ...]:
@@ -85,12 +95,31 @@ class SpaceKnown:
         if before_training is not None:  # an objective of the user's own need not have it
             exact, factors = before_training(costs)
         features = np.log(np.stack([costs.macs, costs.params, costs.activations], axis=1))
+        if self.proxies is not None:
+            features = np.hstack([features, self.proxies.look(indices)])
         return Facts(features, compute_excess(self.objective, costs), exact, factors)
 
     def canonical(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """The space's canonical decisions."""
         first = {name: labels[0] for name, labels in self.space.choices.items()}
         return dict(self.space.canonical({**first, **params}))
+
+
+def add_features(known: Known | None, names: Sequence[str]) -> Known | None:
+    """The same facts, with these proxies and counts among the features; no names: as it was.
+
+    Raises:
+        UserError: a name is unknown or is there twice, or nothing is known of the networks.
+    """
+    if isinstance(names, Sequence) and not len(names):
+        return known
+    chosen = check_proxies("algorithm.features", names)
+    if not isinstance(known, SpaceKnown):
+        raise UserError(
+            f"algorithm.features ({', '.join(chosen)}) are facts of networks: they need effnas search in a space with "
+            "stages (effnas.space.space.SearchSpace)"
+        )
+    return replace(known, proxies=ProxyFeatures(known.space, chosen))
 
 
 def inform_algorithm(

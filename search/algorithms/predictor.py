@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ...space.errors import check_int, check_number
 from .history import read_history
-from .member_facts import Known
+from .member_facts import Known, add_features
 from .predicting.acquisition import Model, propose_best, propose_spread
 from .predicting.members import Members, PastTrials
 from .ranked_sampler import SharedSpaceSampler
@@ -57,20 +57,27 @@ class Predictor(SharedSpaceSampler):
         exploration: how large κ may be; 0: what the model takes to be best.
         known: facts about members; None: the decisions are all there is to learn from.
         seed: None: another search each time.
+        features: proxies and counts (:data:`~effnas.evaluate.zero_cost.proxies.PROXIES`) that the model sees too; they
+            need ``known``.
 
     Raises:
         UserError: a setting is outside its range.
     """
 
     def __init__(
-        self, startup: int = 10, exploration: float = 3.0, known: Known | None = None, seed: int | None = None
+        self,
+        startup: int = 10,
+        exploration: float = 3.0,
+        known: Known | None = None,
+        seed: int | None = None,
+        features: Sequence[str] = (),
     ) -> None:
         check_int("startup", startup, 1)
         check_number("exploration", exploration, 0, 100)
         super().__init__(seed, youngest=YOUNGEST, include_pruned=False)
         self._startup = startup
         self._exploration = exploration
-        self._known = known
+        self._known = add_features(known, features)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """What the trials with values have in common (before there are some: those of any state)."""

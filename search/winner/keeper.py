@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +15,33 @@ from ...evaluate.kept_weights import KeptWeights
 from ...space.errors import UserError, check_int
 from ..confirm import REPEAT, find_front
 from ..objective import Objective
+from ..problem import CONFIRMS
 from ..progress import Beforehand, TrialWatcher
 from ..record import result_of, usable_trials
+
+#: Networks, best first, by the trials that their places are decided by, best first.
+Ranking = Sequence[Sequence[FrozenTrial]]
 
 
 class Keeper:
     """Keeps the trained weights of the best networks of a study, and removes the others as trials are told.
 
     Args:
-        output: of the search; the weights are in its folder ``weights``.
+        output: of the job; the weights are in its folder ``weights``.
         count: networks; 0: none.
-        objective: what is best; of several objectives, the front's members before others, and then the first one.
+        rank: the networks of a study that may be kept.
         evaluator: one that leaves weights has a method ``keeping(folder)``, which returns an evaluator that does.
+        seeds: trainings of each network, all of which its place is decided by.
 
     Raises:
         UserError: several are to be kept of an evaluator that trains nothing.
     """
 
-    def __init__(self, output: Path, count: int, objective: Objective, evaluator: Evaluator) -> None:
+    def __init__(
+        self, output: Path, count: int, rank: Callable[[Study], Ranking], evaluator: Evaluator, seeds: int = 1
+    ) -> None:
         check_int("keep", count, 0, 1_000_000)
-        self._files, self._count, self._objective = KeptWeights(output), count, objective
+        self._files, self._count, self._rank, self._seeds = KeptWeights(output), count, rank, seeds
         keeping = getattr(evaluator, "keeping", None)
         if keeping is None and count > 1:
             raise UserError(f"keep must be 0 or 1, because {type(evaluator).__name__} trains no network, got {count}")
@@ -42,7 +51,8 @@ class Keeper:
     def open(self, study: Study) -> None:
         """Make good what a kill left, when the folder is held and nothing is running."""
         if self._files.folder.is_dir():
-            self._files.take_left({result_of(t).get("key", ""): t.number for t in reversed(self._rank(study))})
+            trials = [trial for group in self._rank(study) for trial in group]
+            self._files.take_left({result_of(t).get("key", ""): t.number for t in reversed(trials)})
             self._remove_others(study)
 
     def watch(self, watcher: TrialWatcher, study: Study) -> TrialWatcher:
@@ -54,39 +64,67 @@ class Keeper:
 
         return Beforehand(watcher, finished)
 
-    def conclude(self, study: Study, best: FrozenTrial | None) -> list[dict[str, Any]]:
+    def conclude(self, study: Study, best: FrozenTrial | None = None) -> list[dict[str, Any]]:
         """Keep the files of the best networks alone, one each, that of ``best`` first; what is there of them.
 
         Returns:
             ``number`` of the trial, ``score`` and ``file`` of each. Weights that were trained elsewhere (with a shared
             ``storage``), or that an earlier run did not keep, are not among them.
         """
-        networks: dict[str, list[FrozenTrial]] = {}
         ranking = self._rank(study)
-        for trial in ([] if best is None else [best]) + ranking:
-            networks.setdefault(_network(trial), [])
-        for trial in ranking:
-            if self._files.has(trial.number):
-                networks[_network(trial)].append(trial)
-        kept = [trials[0] for trials in list(networks.values())[: self._count] if trials]
+        if best is not None:
+            ranking = sorted(ranking, key=lambda group: best.number not in {trial.number for trial in group})
+        kept = [trial for group in ranking[: self._count] for trial in self._find_held(group)[:1]]
         self._files.keep_only({trial.number for trial in kept})
         return [{"number": t.number, "score": t.values[0], "file": str(self._files.file(t.number))} for t in kept]
 
-    def _rank(self, study: Study) -> list[FrozenTrial]:
-        """Trials that evaluated a network within the limits, best first."""
-        sign = -1 if self._objective.directions[0] == "maximize" else 1
-        trials = [trial for trial in usable_trials(study) if "duplicate_of" not in result_of(trial)]
-        several = len(self._objective.names) > 1
-        first = {t.number for t in find_front(trials, self._objective.directions, several)} if several else set()
-        return sorted(trials, key=lambda t: (t.number not in first, sign * t.values[0], t.number))
+    def _find_held(self, group: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        return [trial for trial in group if self._files.has(trial.number)]
 
     def _remove_others(self, study: Study) -> None:
-        """All but the best so far; a network that is evaluated again may win, whatever a single score says."""
+        """All but the best so far; a network that is evaluated again may win, whatever a single score says.
+
+        Of networks with several seeds the best of those that have them all stay too: what follows moves none of them
+        up.
+        """
         ranking = self._rank(study)
-        again = {_network(trial) for trial in ranking if REPEAT in trial.user_attrs}
-        best = ranking[: self._count]
-        self._files.keep_only({t.number for t in (*best, *(t for t in ranking if _network(t) in again))})
+        whole = [group for group in ranking if len(group) >= self._seeds]
+        best = [self._find_held(group)[:1] for group in (*ranking[: self._count], *whole[: self._count])]
+        again = [group for group in ranking if any(REPEAT in trial.user_attrs for trial in group)]
+        self._files.keep_only({trial.number for group in (*best, *again) for trial in group})
 
 
-def _network(trial: FrozenTrial) -> str:
-    return str(result_of(trial).get("digest", trial.number))
+def rank_by_objective(study: Study, objective: Objective) -> Ranking:
+    """The networks within the limits by their best trial; of several objectives, the front's before others."""
+    sign = -1 if objective.directions[0] == "maximize" else 1
+    trials = [trial for trial in usable_trials(study) if "duplicate_of" not in result_of(trial)]
+    several = len(objective.names) > 1
+    first = {t.number for t in find_front(trials, objective.directions, several)} if several else set()
+    return _group(sorted(trials, key=lambda t: (t.number not in first, sign * t.values[0], t.number)))
+
+
+def rank_by_mean(study: Study) -> Ranking:
+    """The networks by their mean score over the seeds that choose, the highest first."""
+    trials = [
+        trial
+        for trial in usable_trials(study)
+        if "duplicate_of" not in result_of(trial) and not trial.user_attrs.get(CONFIRMS)
+    ]
+    groups = _group(sorted(trials, key=lambda t: (-t.values[0], t.number)))
+    return sorted(groups, key=lambda group: -statistics.fmean(trial.values[0] for trial in group))
+
+
+def _group(trials: Sequence[FrozenTrial]) -> Ranking:
+    """The trials of each network, in the order of their first."""
+    networks: dict[str, list[FrozenTrial]] = {}
+    for trial in trials:
+        networks.setdefault(str(result_of(trial).get("digest", trial.number)), []).append(trial)
+    return list(networks.values())
+
+
+def describe_kept(weights: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Where the kept weights lie, for the terminal; no line where there are none."""
+    if not weights:
+        return []
+    more = f", and {len(weights) - 1} more of the best beside it" if len(weights) > 1 else ""
+    return [f"weights of the best: {weights[0]['file']}{more}"]

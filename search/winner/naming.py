@@ -13,7 +13,7 @@ from ...evaluate.non_dominated import non_dominated
 from ..confirm import REPEAT, Standing, choice_trials, find_leader, hide_reports, is_report, rank_networks
 from ..objective import Objective
 from ..problem import CONFIRMS
-from ..record import is_usable, result_of, trial_row
+from ..record import is_usable, kind_of, result_of, trial_row, worth_of
 from .optimism import find_standard_error
 
 #: Of a member of a front that was evaluated again: means over seeds that did not choose it.
@@ -28,7 +28,7 @@ def list_evaluations(trials: Iterable[FrozenTrial], first: FrozenTrial, *, repor
 
 
 def describe_evaluations(trials: Sequence[FrozenTrial], names: Sequence[str]) -> dict[str, Any] | None:
-    """What ``selected_on`` and ``confirmed_on`` say: mean accuracy and score with standard error, and the seeds.
+    """What ``selected_on`` and ``confirmed_on`` say: mean accuracy or merit, score, standard error, seeds.
 
     Args:
         trials: evaluations of one network; None is returned for none.
@@ -37,8 +37,8 @@ def describe_evaluations(trials: Sequence[FrozenTrial], names: Sequence[str]) ->
     if not trials:
         return None
     scores = [trial.values[0] for trial in trials]
-    accuracy = fmean(result_of(trial)["accuracy"] for trial in trials)
-    found: dict[str, Any] = {"accuracy": accuracy, "score": fmean(scores)}
+    worth = fmean(worth_of(result_of(trial)) or 0.0 for trial in trials)
+    found: dict[str, Any] = {"accuracy": None, kind_of(result_of(trials[0])): worth, "score": fmean(scores)}
     found |= {"standard_error": find_standard_error(scores)}
     if len(names) > 1:
         found["values"] = {name: fmean(t.values[i] for t in trials) for i, name in enumerate(names)}
@@ -166,6 +166,7 @@ def make_front_rows(
     for i, (row, one) in enumerate(zip(rows, found, strict=True)):
         row |= dict.fromkeys(CONFIRMED) | {"stands": stands.get(i)}
         if one is not None:
-            row |= {f"confirmed_{key}": one[key] for key in ("accuracy", "score", "standard_error")}
+            keys = ("accuracy", "merit", "score", "standard_error")
+            row |= {f"confirmed_{key}": one[key] for key in keys if key in one}
             row |= {"confirmed_seeds": len(one["seeds"])}
     return rows

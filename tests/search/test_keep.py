@@ -9,16 +9,21 @@ import pytest
 from optuna.samplers import RandomSampler
 from synthetic import Leaving, Synthetic, four_networks, read_csv, search, true_accuracy
 
-from effnas import load_space
+from effnas import load_space, run_ablation, run_grid_search
 from effnas.evaluate.data import ImageData
 from effnas.evaluate.measure.job import run_evaluate
 from effnas.evaluate.proxy import Proxy
 from effnas.evaluate.train.recipe import Training
+from effnas.scaling.ablate.report import summary_text as ablation_text
+from effnas.scaling.grid.report import summary_text as grid_text
 from effnas.search.objective import Accuracy, Pareto
 from effnas.search.report import summary_text
 from effnas.space.architecture import Architecture
 from effnas.space.errors import UserError
+from effnas.space.stage import Stage
 from effnas.space.weights.weights import read_weights
+
+SMALL = Architecture((Stage("mbconv", 16), Stage("mbconv", 24)), stem=16, head=32, resolution=32, num_classes=10)
 
 
 def kept(output: Path) -> dict[str, str]:
@@ -127,6 +132,73 @@ def test_several_of_an_evaluator_that_trains_nothing(tmp_path: Path) -> None:
         run(tmp_path, Synthetic(), keep=2)
     with pytest.raises(UserError, match=r"^keep must be between 0 and"):
         run(tmp_path, keep=-1)
+
+
+# -- of a grid and of an ablation ------------------------------------------------------------------------------
+
+
+def run_grid(output: Path, evaluator: Any = None, **options: Any) -> dict[str, Any]:
+    span = {"alpha": (1.0, 1.4), "beta": (1.0, 1.3), "gamma": (1.0, 1.3), "step": 0.1, "tolerance": 0.2}
+    return run_grid_search(SMALL, evaluator or Leaving(), output=output, quiet=True, **span, **options)
+
+
+def run_rules(output: Path, evaluator: Any = None, **options: Any) -> dict[str, Any]:
+    given = {"rules": ("depth", "width"), "factors": (2, 3), "latency": False, "quiet": True, **options}
+    return run_ablation(SMALL, evaluator or Leaving(), output=output, **given)
+
+
+def by_mean(summary: dict[str, Any]) -> list[str]:
+    """The networks' digests, the highest mean accuracy first."""
+    rows = summary["points"] if "points" in summary else [summary["base"], *summary["rows"]]
+    return list(dict.fromkeys(row["digest"] for row in sorted(rows, key=lambda row: -row["accuracy"])))
+
+
+@pytest.mark.parametrize("job", [run_grid, run_rules])
+@pytest.mark.parametrize(("count", "seeds", "workers"), [(1, 1, 1), (3, 3, 1), (2, 2, 2)])
+def test_of_several_seeds_those_of_the_highest_mean(
+    job: Any, count: int, seeds: int, workers: int, tmp_path: Path
+) -> None:
+    summary = job(tmp_path, keep=count, seeds=seeds, workers=workers)
+    found = kept(tmp_path)
+    assert [found[Path(one["file"]).name].partition(":")[0] for one in summary["weights"]] == by_mean(summary)[:count]
+    assert len(found) == count
+    rows = {row["number"]: float(row["accuracy"]) for row in read_csv(tmp_path / "trials.csv") if row["accuracy"]}
+    for one in summary["weights"]:
+        assert one["score"] == pytest.approx(rows[str(one["number"])])
+
+
+@pytest.mark.parametrize(("job", "text"), [(run_grid, grid_text), (run_rules, ablation_text)])
+def test_a_grid_and_an_ablation_say_where_they_lie(job: Any, text: Any, tmp_path: Path) -> None:
+    summary = job(tmp_path)
+    assert f"weights of the best: {summary['weights'][0]['file']}\n" in f"{text(summary)}\n"
+    assert job(tmp_path, keep=0)["weights"] == []
+    assert kept(tmp_path) == {}
+    without = job(tmp_path / "other", Synthetic())
+    assert without["weights"] == []
+    assert "weights of" not in text(without)
+    with pytest.raises(UserError, match=r"^keep must be 0 or 1, because Synthetic trains no network, got 2$"):
+        job(tmp_path / "third", Synthetic(), keep=2)
+    assert not (tmp_path / "third").exists()
+
+
+def test_a_grid_that_is_stopped_refined_and_gets_more_seeds_keeps_them(tmp_path: Path) -> None:
+    evaluator = Leaving(log=str(tmp_path / "calls"), interrupt_at=5)
+    with pytest.raises(KeyboardInterrupt):
+        run_grid(tmp_path / "out", evaluator, keep=2)
+    for options in ({}, {"refine": 1}, {"refine": 1, "seeds": 2}):
+        summary = run_grid(tmp_path / "out", evaluator, keep=2, **options)
+        digests = [kept(tmp_path / "out")[Path(one["file"]).name].partition(":")[0] for one in summary["weights"]]
+        assert digests == by_mean(summary)[: len(digests)]
+        assert len(digests) == 2
+    anew = run_grid(tmp_path / "out", evaluator, keep=1, restart=True)
+    assert len(kept(tmp_path / "out")) == len(anew["weights"]) == 1
+    assert (tmp_path / "out" / "weights.1").is_dir()
+
+
+def test_trainings_that_only_report_move_none(tmp_path: Path) -> None:
+    before = run_rules(tmp_path, keep=2)["weights"]
+    assert run_rules(tmp_path, keep=2, confirm=2)["weights"] == before
+    assert sorted(kept(tmp_path)) == sorted(Path(one["file"]).name for one in before)
 
 
 def test_effnas_evaluate_reads_them(tmp_path: Path) -> None:

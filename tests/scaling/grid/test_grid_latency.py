@@ -16,7 +16,6 @@ from synthetic import Synthetic, calls
 from effnas import Architecture, cost, load_architecture, run_grid_search
 from effnas.cli import main
 from effnas.evaluate.evaluation import EvaluationError
-from effnas.evaluate.folder import folder_lock
 from effnas.scaling.grid.latency import FILE, LatencyRatios
 from effnas.scaling.grid.points import Grid, Scaled
 from effnas.scaling.grid.report import summary_text
@@ -139,8 +138,6 @@ def test_other_settings(tmp_path: Path, clock: Clock) -> None:
     for other in ({"latency_batch": 2}, {"seed": 3}, {"tolerance": 0.5}):
         with pytest.raises(UserError, match=rf"{tmp_path}: holds another search \({next(iter(other))}: "):
             grid(tmp_path, **other)
-    with folder_lock(tmp_path, "grid-alpha-beta-gamma"), pytest.raises(UserError, match="is running in this folder"):
-        grid(tmp_path)
     assert content(tmp_path) == before
     assert len(clock.seen) == measured
     for left in ("study.journal", "summary.json", "trials.csv"):

@@ -1,0 +1,1 @@
+"""Scores of untrained networks, and the plain counts that they must beat."""
