@@ -22,8 +22,12 @@ _HIGHEST_DROPOUT = 0.899
 _HIGHEST_RESOLUTION = 100_000
 
 
-def base_network(baseline: NetworkSpec | str | None, network: object, default: str = BASELINE) -> NetworkSpec:
+def base_network(
+    baseline: NetworkSpec | str | None, network: object, default: str = BASELINE, in_channels: int | None = None
+) -> NetworkSpec:
     """The network that a job scales: itself, a file or zoo name, the user's own ``network``, or else the default.
+
+    ``in_channels``: of the images; None: the network's own.
 
     Raises:
         UserError: it cannot be read, ``network`` is not a network, or its builder ignores one of its arguments.
@@ -31,6 +35,7 @@ def base_network(baseline: NetworkSpec | str | None, network: object, default: s
     network, found = check_network(network), baseline
     if found is None or isinstance(found, str):
         found = load_architecture(found or (None if network else default), network)
+    found = found if in_channels is None else found.with_(in_channels=in_channels)
     found.check_scalable()
     return found
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, overload
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, overload
 
 import torch
 from torch import Tensor, nn
 
 from .blocks import ConvNormAct, init_weights, make_block
+from .builders.features import FeatureNetwork, build_features
+from .errors import UserError
 from .network_spec import NetworkSpec
 
 if TYPE_CHECKING:
@@ -80,23 +83,59 @@ class Network(nn.Module):
 
 
 @overload
-def build(architecture: Architecture, seed: int | None = None) -> Network: ...
+def build(architecture: Architecture, seed: int | None = None, *, features_only: Literal[False] = False) -> Network: ...
 
 
 @overload
-def build(architecture: NetworkSpec, seed: int | None = None) -> nn.Module: ...
+def build(
+    architecture: NetworkSpec, seed: int | None = None, *, features_only: Literal[False] = False
+) -> nn.Module: ...
 
 
-def build(architecture: NetworkSpec, seed: int | None = None) -> nn.Module:
+@overload
+def build(
+    architecture: NetworkSpec,
+    seed: int | None = None,
+    *,
+    features_only: Literal[True],
+    out_indices: Sequence[int] | None = None,
+    module: nn.Module | None = None,
+) -> FeatureNetwork: ...
+
+
+def build(
+    architecture: NetworkSpec,
+    seed: int | None = None,
+    *,
+    features_only: bool = False,
+    out_indices: Sequence[int] | None = None,
+    module: nn.Module | None = None,
+) -> nn.Module:
     """The module of ``architecture``, initialised as the official code does, or as its builder does.
 
     Args:
         architecture: of the network.
         seed: of its first weights, torch's random state being left alone; None: drawn from torch's current generator.
+        features_only: return feature maps of several sizes instead of logits, as timm does: the last map of each size
+            (EfficientNet-B0: strides 2, 4, 8, 16, 32), with ``feature_info`` of their channels and strides.
+        out_indices: of ``features_only``: which of the maps, from fine (0) to coarse; negative ones from the end; None:
+            all.
+        module: of ``features_only``: a module of this network, with weights, whose parts are used; None: a fresh one.
 
     Raises:
-        UserError: a user's builder cannot build it.
+        UserError: a user's builder cannot build it; or, with ``features_only``, its module has no parts ``stem`` and
+            ``stages``, or there is no such map.
     """
+    if not features_only:
+        if out_indices is not None or module is not None:
+            raise UserError(f"{'module' if out_indices is None else 'out_indices'} belongs to features_only=True")
+        return _make(architecture, seed)
+    return build_features(
+        architecture, _make(architecture, seed) if module is None else module, out_indices=out_indices
+    )
+
+
+def _make(architecture: NetworkSpec, seed: int | None) -> nn.Module:
     if seed is None:
         return architecture.module()
     with torch.random.fork_rng(devices=[]):

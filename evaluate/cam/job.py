@@ -38,6 +38,7 @@ def run_cam(
     target: int | str | None = None,
     part: str = "test",
     resolution: int | None = None,
+    in_channels: int | None = None,
     padding: str | None = None,
     bn_eps: float | None = None,
     device: str = "auto",
@@ -59,6 +60,8 @@ def run_cam(
         target: class whose evidence is shown, by number or name; None: the one that each network predicts.
         part: of the data, ``test`` or ``train``.
         resolution: of all networks' input in pixels; None: each architecture's.
+        in_channels: of the images; None: each architecture's. Weights for colour images are
+            adapted, as timm does it.
         padding, bn_eps: of the networks, if the weights need other values than their format implies.
         device: as :func:`~effnas.evaluate.machine.device.find_device`.
         output: folder of ``cam.png``, ``cam.json`` and ``maps.npz`` (``maps_0``, ``raw_0``, … by network).
@@ -77,7 +80,13 @@ def run_cam(
         raise UserError(f"target must be null, the number of a class or its name, got {target!r}")
     place, output = find_device(device), Path(output)
     members = load_networks(
-        weights, architecture, network=network, padding=padding, bn_eps=bn_eps, resolution=resolution
+        weights,
+        architecture,
+        network=network,
+        padding=padding,
+        bn_eps=bn_eps,
+        resolution=resolution,
+        in_channels=in_channels,
     )
     pictures, classes = find_pictures(images, data, part)
     with folder_lock(output, "cam"):

@@ -74,6 +74,7 @@ def load_networks(
     padding: str | None = None,
     bn_eps: float | None = None,
     resolution: int | None = None,
+    in_channels: int | None = None,
 ) -> list[LoadedNetwork]:
     """Build the networks and load their weights; arguments as :func:`~effnas.evaluate.cam.job.run_cam`.
 
@@ -90,7 +91,15 @@ def load_networks(
         )
     members: list[LoadedNetwork] = []
     for file, named in zip(files, given or [None] * len(files), strict=True):
-        start = read_pretrained(named, file, network, padding=padding, bn_eps=bn_eps, resolution=resolution)
+        start = read_pretrained(
+            named,
+            file,
+            network,
+            padding=padding,
+            bn_eps=bn_eps,
+            resolution=resolution,
+            in_channels=in_channels,
+        )
         one = start.architecture
         name, same = one.name or "network", [m for m in members if m.architecture.name == one.name]
         if same:  # another training of it

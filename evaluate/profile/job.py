@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ def run_profile(
     *,
     network: BuiltNetwork | None = None,
     resolution: int | None = None,
+    in_channels: int | None = None,
     fvcore: bool = True,
     batch_size: int = 1,
     threads: int | None = None,
@@ -52,6 +53,7 @@ def run_profile(
         networks: a network, a name of the zoo, an architecture file, or a list of these; empty: ``network``.
         network: of the user's own builder; files of its networks need it.
         resolution: of the input in pixels; None: each network's.
+        in_channels: of the images; None: each network's.
         fvcore: count with fvcore too.
         batch_size: images per pass when measuring.
         threads: of the CPU; None: PyTorch's default.
@@ -82,7 +84,8 @@ def run_profile(
     if repeats is not None:
         check_int("repeats", repeats, 2, 1_000_000)
     find_device(device)
-    found = _load(networks, network, resolution)
+    changes = {"resolution": resolution, "in_channels": in_channels}
+    found = _load(networks, network, {name: value for name, value in changes.items() if value is not None})
     how = {"batch_size": batch_size, "threads": threads, "device": device, "precision": precision}
     output = Path(output)
     rows = []
@@ -94,7 +97,7 @@ def run_profile(
         return write_profile(rows, output, command)
 
 
-def _load(given: Any, network: BuiltNetwork | None, resolution: int | None) -> list[NetworkSpec]:
+def _load(given: Any, network: BuiltNetwork | None, changes: Mapping[str, int]) -> list[NetworkSpec]:
     check_network(network)
     wanted = as_list(given) if isinstance(given, str | Sequence) else [given]
     if not wanted and network is None:
@@ -104,7 +107,7 @@ def _load(given: Any, network: BuiltNetwork | None, resolution: int | None) -> l
         loaded = load_architecture(one, network) if isinstance(one, str | Path) else one
         if not hasattr(loaded, "digest"):
             raise UserError(f"networks: each must be a name of the zoo, a YAML file or a network, got {one!r:.100}")
-        found.append(loaded if resolution is None else loaded.with_(resolution=resolution))
+        found.append(loaded.with_(**changes) if changes else loaded)
     return found
 
 

@@ -50,6 +50,7 @@ def run_transfer(
     data: Mapping[str, Any] | None = None,
     network: BuiltNetwork | None = None,
     resolution: int | None = None,
+    in_channels: int | None = None,
     seeds: int = 1,
     seed: int = 0,
     device: str = "auto",
@@ -74,6 +75,8 @@ def run_transfer(
             (:func:`~effnas.evaluate.transfer.datasets.make_named_data`).
         network: a network of the user's own builder; files of its networks need it.
         resolution: of the input in pixels; None: each network's own.
+        in_channels: of the images; None: each network's. Weights for colour images are
+            adapted, as timm does it.
         seeds: trainings of each network on each data set.
         seed: the first of them.
         device, threads, restart: as :func:`~effnas.evaluate.train.job.run_train`.
@@ -96,8 +99,9 @@ def run_transfer(
     if not isinstance(datasets, Mapping):
         datasets = make_named_data([str(name) for name in as_list(datasets)], data or {})
     starts, output = _starts(architecture, weights, network), Path(output)
-    if resolution is not None:
-        starts = [replace(start, network=start.network.with_(resolution=resolution)) for start in starts]
+    asked = {"resolution": resolution, "in_channels": in_channels}
+    changes = {name: value for name, value in asked.items() if value is not None}
+    starts = [replace(start, network=start.network.with_(**changes)) for start in starts]
     tasks = [
         _Task(name, data, start, first, output / "runs" / _safe(name) / _safe(start.name) / f"seed{first}")
         for name, data in datasets.items()

@@ -40,6 +40,7 @@ def run_ablation(
     evaluator: Evaluator,
     *,
     network: BuiltNetwork | None = None,
+    in_channels: int | None = None,
     factors: Sequence[float] = (2, 4),
     rules: Sequence[str] = ("compound", "depth", "width", "resolution"),
     reference: str | None = None,
@@ -70,6 +71,7 @@ def run_ablation(
             ``outputs/search/baseline.yaml``.
         evaluator: trains the networks.
         network: a network of the user's own builder; files of its networks need it.
+        in_channels: of the images; None: the baseline's own.
         factors: budgets, as multiples of the base's MACs.
         rules: at least two of :data:`~effnas.scaling.rules.RULES`.
         reference: the rule to test the others against; None: ``compound`` if it is among the rules, else the first.
@@ -108,7 +110,7 @@ def run_ablation(
         check_int("latency_rounds", latency_rounds, 2, 1000)
         check_int("latency_batch", latency_batch, 1, 1_000_000)
     output, how = Path(output), complete_options(options)
-    base = base_network(baseline, network, SEARCHED)
+    base = base_network(baseline, network, SEARCHED, in_channels)
     members = make_members(base, names, budgets, coefficients, load_shares(shares), tolerance, depth_rounding)
     problem = make_ablation_problem(members, seed, seeds)
 

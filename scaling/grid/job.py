@@ -37,6 +37,7 @@ def run_grid_search(
     evaluator: Evaluator,
     *,
     network: BuiltNetwork | None = None,
+    in_channels: int | None = None,
     alpha: Sequence[float] = (1.0, 1.4),
     beta: Sequence[float] = (1.0, 1.2),
     gamma: Sequence[float] = (1.0, 1.3),
@@ -65,6 +66,7 @@ def run_grid_search(
             what a search wrote, ``outputs/search/baseline.yaml``.
         evaluator: trains the scaled networks.
         network: a network of the user's own builder; files of its networks need it.
+        in_channels: of the images; None: the baseline's own.
         alpha, beta, gamma, step, ratio, solve, tolerance: the grid (:class:`~effnas.scaling.grid.points.Grid`).
         choose: what the coefficients are: the ``surface``'s highest point (:mod:`~effnas.scaling.grid.response`), or
             the ``point`` of the highest mean accuracy, also used where there are too few points for a surface.
@@ -93,7 +95,7 @@ def run_grid_search(
     check_int("refine", refine, 0, 10)
     check_seeds(seed, seeds, confirm)
     output, how = Path(output), complete_options(options)
-    architecture = base_network(baseline, network, SEARCHED)
+    architecture = base_network(baseline, network, SEARCHED, in_channels)
     scaled = Scaled(architecture)
     grid = Grid(alpha, beta, gamma, step, ratio, solve, tolerance)
     facts = {**grid.settings(), "baseline": architecture.digest, "seed": seed}

@@ -17,7 +17,6 @@ from ...space.cost import cost
 from ...space.errors import UserError, check_number, unknown
 from ...space.network_spec import NetworkSpec
 from ...space.quantity import parse_quantity
-from ...space.zoo import zoo
 from ..coefficients import PAPER, PRESETS, load_coefficients
 from ..compound import BASELINE, base_network, scale_by
 from ..rules import Multipliers, Rule, load_shares, make_rule
@@ -35,6 +34,7 @@ def run_scale(
     *,
     baseline: NetworkSpec | str | None = None,
     network: BuiltNetwork | None = None,
+    in_channels: int | None = None,
     rule: str = "compound",
     coefficients: Any = None,
     shares: Sequence[float] | str | None = None,
@@ -59,6 +59,7 @@ def run_scale(
     Args:
         baseline: a network; a string is a zoo name or an architecture file; None: ``network``, or else efficientnet_b0.
         network: a network of the user's own builder; files of its networks need it, too.
+        in_channels: of the images; None: the baseline's own.
         rule: how depth, width and resolution grow with φ: of :data:`~effnas.scaling.rules.RULES`.
         coefficients: of compound and lacs: "paper", three numbers ("1.2,1.1,1.15" or a list) or a coefficients file;
             None: the rule's own.
@@ -107,9 +108,9 @@ def run_scale(
                 f"preset {preset} has its own baseline and multipliers: leave baseline, network, rule and "
                 "coefficients out, or use phi"
             )
-        made, row = _preset(preset)
+        made, row = _preset(preset, in_channels)
         return write_scale([made], [row], Path(output))
-    base = base_network(baseline, network)
+    base = base_network(baseline, network, in_channels=in_channels)
     given = None if coefficients is None else load_coefficients(coefficients)
     by = make_rule(rule, coefficients=given, shares=load_shares(shares), lite=base.fixed_ends)
     base.check_scalable(depth_rounding)
@@ -192,10 +193,10 @@ def _latency(batch: int, device: str, threads: int | None) -> Latency:
     return measure
 
 
-def _preset(name: str) -> tuple[NetworkSpec, dict[str, Any]]:
+def _preset(name: str, in_channels: int | None) -> tuple[NetworkSpec, dict[str, Any]]:
     published = PRESETS[name]
-    base = zoo("efficientnet_lite0" if "lite" in name else BASELINE)
-    network = zoo(f"efficientnet_{name}")
+    base = base_network("efficientnet_lite0" if "lite" in name else BASELINE, None, in_channels=in_channels)
+    network = base_network(f"efficientnet_{name}", None, in_channels=in_channels)
     multipliers = Multipliers(published.depth, published.width, published.resolution / base.resolution)
     return network, _describe(network, None, None, multipliers, cost(base).macs)
 

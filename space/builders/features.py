@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
-from ..network import build
 from ..network_spec import NetworkSpec
 from .module import make_on_meta
 
@@ -62,7 +61,9 @@ class FeatureNetwork(nn.Module):
 def build_features(
     network: NetworkSpec, module: nn.Module | None = None, *, out_indices: Sequence[int] | None = None
 ) -> FeatureNetwork:
-    """The last map of each size that a network makes: for EfficientNet-B0 those at strides 2, 4, 8, 16 and 32.
+    """What :func:`effnas.build` returns with ``features_only=True``: the last map of each size that a network makes.
+
+    For EfficientNet-B0 those are at strides 2, 4, 8, 16 and 32.
 
     Args:
         network: an Architecture, or a builder's network whose module has the parts ``stem`` and ``stages``.
@@ -87,7 +88,7 @@ def build_features(
     if not chosen:
         raise UserError("out_indices: no map is asked for")
     names, channels, reductions = zip(*(every[index] for index in chosen), strict=True)
-    own = module if module is not None else build(network)
+    own = module if module is not None else network.module()
     last = 0 if names[-1] == "stem" else int(names[-1].rpartition(".")[2]) + 1
     info = FeatureInfo(channels, reductions, names, tuple(chosen))
     return FeatureNetwork(own.get_submodule("stem"), list(own.get_submodule("stages").children())[:last], info)

@@ -10,7 +10,6 @@ from own_networks import plain
 
 from effnas import UserError, build, load_architecture
 from effnas.space.architecture import Architecture
-from effnas.space.builders.features import build_features
 from effnas.space.built import BuiltNetwork
 from effnas.space.stage import Stage
 
@@ -29,7 +28,7 @@ from effnas.space.stage import Stage
 )
 def test_channels_and_strides(name: str, channels: tuple[int, ...], reduction: tuple[int, ...]) -> None:
     with torch.device("meta"):
-        features = build_features(load_architecture(name))
+        features = build(load_architecture(name), features_only=True)
         maps = features(torch.zeros(2, 3, 128, 96))
     info = features.feature_info
     assert (info.channels, info.reduction) == (channels, reduction)
@@ -43,7 +42,7 @@ NET = Architecture((Stage("mbconv", 8, 2), Stage("conv", 12, 1, 3, 2), Stage("co
 
 def test_the_weights_are_the_modules_own() -> None:
     module = build(NET, 1).eval()
-    features = build_features(NET, module).eval()
+    features = build(NET, features_only=True, module=module).eval()
     x = torch.randn(1, 3, 36, 36)
     with torch.no_grad():
         maps = features(x)
@@ -54,7 +53,7 @@ def test_the_weights_are_the_modules_own() -> None:
 
 
 def test_some_of_the_maps() -> None:
-    features = build_features(NET, out_indices=(1, -3))
+    features = build(NET, features_only=True, out_indices=(1, -3))
     info = features.feature_info
     assert (info.out_indices, info.channels, len(features.stages)) == ((0, 1), (8, 12), 2)
     assert [x.shape[-1] for x in features(torch.zeros(1, 3, 24, 24))] == [12, 6]
@@ -65,18 +64,36 @@ def test_a_later_part_in_place_changes_no_map() -> None:
     module = build(resnet, 1).eval()
     x = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
-        maps = build_features(resnet, module)(x)
+        maps = build(resnet, features_only=True, module=module)(x)
         assert torch.equal(maps[0], module.stages[0](module.stem(x)))  # type: ignore[index, operator]
 
 
 @pytest.mark.parametrize("index", [3, -4, True, 1.0])
 def test_no_such_map(index: object) -> None:
     with pytest.raises(UserError, match=r"out_indices: .* is none of the 3 maps of the network"):
-        build_features(NET, out_indices=[index])  # type: ignore[list-item]
+        build(NET, features_only=True, out_indices=[index])  # type: ignore[list-item]
     with pytest.raises(UserError, match="out_indices: no map is asked for"):
-        build_features(NET, out_indices=[])
+        build(NET, features_only=True, out_indices=[])
 
 
 def test_a_builder_without_stages() -> None:
     with pytest.raises(UserError, match=r"builder own_networks.plain has no parts stem and stages"):
-        build_features(BuiltNetwork(partial(plain), in_channels=1, num_classes=10))
+        build(BuiltNetwork(partial(plain), in_channels=1, num_classes=10), features_only=True)
+
+
+def test_the_same_seed_the_same_weights() -> None:
+    x = torch.randn(1, 3, 32, 32)
+    first, again, whole = (
+        build(NET, 3, features_only=True).eval(),
+        build(NET, 3, features_only=True).eval(),
+        build(NET, 3),
+    )
+    with torch.no_grad():
+        assert all(torch.equal(a, b) for a, b in zip(first(x), again(x), strict=True))
+        assert torch.equal(first(x)[0], whole.eval().stages[0](whole.stem(x)))
+
+
+@pytest.mark.parametrize(("name", "value"), [("out_indices", (0,)), ("module", torch.nn.Identity())])
+def test_what_belongs_to_features_alone(name: str, value: object) -> None:
+    with pytest.raises(UserError, match=rf"^{name} belongs to features_only=True$"):
+        build(NET, **{name: value})  # type: ignore[call-overload]
