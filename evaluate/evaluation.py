@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -14,8 +15,41 @@ from ..space.network_spec import NetworkSpec
 
 #: Characters of a metric's name.
 MAX_NAME = 100
-#: ``report(step, accuracy)`` after each epoch; it raises :class:`Stopped` where the study has seen enough.
-Report = Callable[[int, float], None]
+
+
+class Report(Protocol):
+    """What an evaluator calls after each epoch, from the first one on, so that hopeless candidates can be stopped."""
+
+    def __call__(self, step: int, accuracy: float, train_accuracy: float | None = None) -> None:
+        """Report one epoch.
+
+        Args:
+            step: epochs done, from 1.
+            accuracy: on held-out images, a fraction.
+            train_accuracy: on the training images, a fraction; None: not known. Early on it tells more about the end
+                than the accuracy does.
+
+        Raises:
+            Stopped: the study has seen enough for now.
+        """
+        ...
+
+
+#: A report of a caller who does not ask for the accuracy on training images.
+SimpleReport = Callable[[int, float], None]
+
+
+def widen_report(report: Report | SimpleReport) -> Report:
+    """The same for one that takes the two numbers alone, which is then not told the third."""
+    given: Any = report
+    wide: Report = given
+    try:
+        inspect.signature(report).bind(1, 0.0, 0.0)
+    except TypeError:
+        return lambda step, accuracy, train_accuracy=None: given(step, accuracy)
+    except ValueError:  # it is not written in Python, and does not say what it takes
+        pass
+    return wide
 
 
 class EvaluationError(RuntimeError):
@@ -178,6 +212,11 @@ class Evaluator(Protocol):
     (:func:`~effnas.evaluate.identity.describe_content`). Where that is not what decides its results, a method
     ``identity()`` returns what does, as plain data, and an attribute ``input_files`` has the paths of the files that it
     reads, whose content then counts too.
+
+    For early stopping there are two more. ``reported_steps()`` says after which steps ``report`` is called, the last
+    one being the end. ``checkpointing(folder)`` returns an evaluator that leaves there, under
+    :func:`~effnas.evaluate.kept_weights.name_checkpoint`, where a candidate stood that was stopped; called again for
+    the same network and seed it goes on from there, after it has reported the epochs before once more.
     """
 
     def __call__(self, architecture: NetworkSpec, *, seed: int, report: Report) -> Evaluation:

@@ -18,6 +18,11 @@ def name_weights(digest: str, seed: int | str) -> str:
     return f".{digest}-{seed}.safetensors"
 
 
+def name_checkpoint(digest: str, seed: int | str) -> str:
+    """The name of the file in which a training stands that was stopped."""
+    return f"{digest}-{seed}.pt"
+
+
 class KeptWeights:
     """The files of trials, ``trial-N.safetensors``, in the folder ``weights`` of a search's.
 

@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar
 
+import torch
 from torch import nn
 
 from ..space.architecture import Architecture
@@ -27,9 +28,11 @@ from .data.load import load_split
 from .data.sources import check_data
 from .data.split import Split
 from .evaluation import Evaluation, Report
-from .kept_weights import name_weights
+from .kept_weights import name_checkpoint, name_weights
 from .machine.device import find_device
 from .machine.profile import profile
+from .train.checkpoint import Checkpoint, CheckpointError
+from .train.history import TrainingResult
 from .train.recipe import Training
 from .train.train import train
 
@@ -66,6 +69,7 @@ class Proxy:
     threads: int | None = None
     initial: str | None = None
     _folder: ClassVar[str | None] = None
+    _checkpoints: ClassVar[str | None] = None
 
     def __post_init__(self) -> None:
         check_data(self.data)
@@ -89,6 +93,17 @@ class Proxy:
     def input_files(self) -> tuple[str, ...]:
         """Of the images, and the weights to start from: :func:`~effnas.evaluate.identity.describe_files`."""
         return (*getattr(self.data, "input_files", ()), *([] if self.initial is None else [self.initial]))
+
+    def checkpointing(self, folder: str) -> Proxy:
+        """The same, leaving a checkpoint of each candidate that is stopped in ``folder``, and going on from it."""
+        other = copy.copy(self)
+        object.__setattr__(other, "_checkpoints", folder)  # no field, for the same reason
+        return other
+
+    def reported_steps(self) -> tuple[int, ...]:
+        """The epochs after which a candidate is measured."""
+        epochs, every = self.training.epochs, self.training.eval_every
+        return (*range(every, epochs, every), epochs)
 
     def prepare(self) -> None:
         """Read the file that candidates start from, where there is one, and say what the recipe changes by itself.
@@ -117,20 +132,7 @@ class Proxy:
         split.check(architecture)
         if initial is not None:
             initial.check_classes(split)
-            model: nn.Module = initial.grow_into(architecture, seed).network
-        else:
-            model = build(architecture, seed)
-        result = train(
-            model,
-            split.train,
-            split.heldout,
-            self.training,
-            resolution=architecture.resolution,
-            seed=seed,
-            report=report,
-            device=device,
-            threads=self.threads,
-        )
+        model, result = self._train(architecture, initial, split, device, seed, report)
         if self._folder is not None:
             self._leave_weights(
                 Path(self._folder) / name_weights(architecture.digest, seed), model, architecture, split
@@ -160,6 +162,43 @@ class Proxy:
                 "heldout_images": len(split.heldout),
             },
         )
+
+    def _train(
+        self,
+        architecture: NetworkSpec,
+        initial: Initial | None,
+        split: Split,
+        device: torch.device,
+        seed: int,
+        report: Report,
+    ) -> tuple[nn.Module, TrainingResult]:
+        """The network and its training, from where that was stopped, or from the beginning."""
+        checkpoint = None
+        if self._checkpoints is not None:
+            # no more than the folder's own search says: that is refused where its settings have changed
+            identity = {"network": architecture.digest, "training": self.training.to_dict(), "seed": seed}
+            file = Path(self._checkpoints) / name_checkpoint(architecture.digest, seed)
+            checkpoint = Checkpoint(file, identity, every=self.training.epochs)
+        while True:
+            model: nn.Module
+            model = build(architecture, seed) if initial is None else initial.grow_into(architecture, seed).network
+            try:
+                return model, train(
+                    model,
+                    split.train,
+                    split.heldout,
+                    self.training,
+                    resolution=architecture.resolution,
+                    seed=seed,
+                    report=report,
+                    device=device,
+                    threads=self.threads,
+                    checkpoint=checkpoint,
+                )
+            except CheckpointError as error:
+                log.warning("%s: the candidate is trained from the beginning", error)
+                assert checkpoint is not None
+                checkpoint.path.unlink(missing_ok=True)
 
     def _leave_weights(self, file: Path, model: nn.Module, architecture: NetworkSpec, split: Split) -> None:
         pixels = split.train.pixels

@@ -13,6 +13,14 @@ from datetime import datetime
 from typing import Any
 
 from optuna.distributions import BaseDistribution, distribution_to_json
+from optuna.pruners import (
+    BasePruner,
+    HyperbandPruner,
+    PatientPruner,
+    PercentilePruner,
+    SuccessiveHalvingPruner,
+    ThresholdPruner,
+)
 from optuna.samplers import GPSampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, _CachedStorage
 from optuna.storages.journal import BaseJournalBackend
@@ -22,6 +30,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 #: System attribute of a trial: who runs it (:mod:`effnas.search.ownership`).
 OWNER = "effnas:owner"
+#: System attribute of a trial: the standard deviation of the accuracy behind its values, where that is an estimate.
+SPREAD = "effnas:spread"
 #: Releases of Optuna that all of this was tested with.
 TESTED_VERSIONS = ("5.0.0",)
 
@@ -66,6 +76,30 @@ def set_system_attr(study: Study, trial: Trial | FrozenTrial, key: str, value: A
     get_storage(study).set_trial_system_attr(get_trial_id(trial), key, value)
 
 
+def report_value(study: Study, trial: Trial, step: int, value: float) -> None:
+    """``Trial.report`` for studies with several objectives too: an intermediate value of a trial that runs.
+
+    Raises:
+        UpdateFinishedTrialError: it has been finished.
+    """
+    get_storage(study).set_trial_intermediate_value(get_trial_id(trial), step, value)
+
+
+def find_first_step(pruner: BasePruner) -> int | None:
+    """The first step at which the pruner may stop a trial; None: that is not known."""
+    if isinstance(pruner, PatientPruner) and pruner._wrapped_pruner is not None:
+        return find_first_step(pruner._wrapped_pruner)
+    if isinstance(pruner, SuccessiveHalvingPruner):
+        first = pruner._min_resource
+        return None if first is None else int(first * pruner._reduction_factor**pruner._min_early_stopping_rate)
+    if isinstance(pruner, HyperbandPruner):
+        return int(pruner._min_resource)
+    if isinstance(pruner, PercentilePruner | ThresholdPruner):
+        return int(max(pruner._n_warmup_steps, 1))
+    first = getattr(pruner, "min_epochs", None)  # ours
+    return first if isinstance(first, int) else None
+
+
 def get_enqueued_params(trial: FrozenTrial) -> dict[str, Any] | None:
     """The parameters that the trial was enqueued with; None: its sampler was asked for them."""
     params: dict[str, Any] | None = trial.system_attrs.get("fixed_params")
@@ -75,6 +109,11 @@ def get_enqueued_params(trial: FrozenTrial) -> dict[str, Any] | None:
 def add_constraints(trial: FrozenTrial, constraints: Mapping[str, float]) -> None:
     """Add to ``trial.constraints``, in memory only."""
     trial.system_attrs = {**trial.system_attrs, **{f"constraints:{name}": v for name, v in constraints.items()}}
+
+
+def add_spread(trial: FrozenTrial, spread: float) -> None:
+    """Say, in memory only, that the accuracy behind the trial's values is an estimate, and its standard deviation."""
+    trial.system_attrs = {**trial.system_attrs, SPREAD: spread}
 
 
 def draw_seed(sampler: GPSampler) -> int:

@@ -11,14 +11,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from ..evaluate.contain import contain
-from ..evaluate.evaluation import Evaluator, Stopped
+from ..evaluate.evaluation import Evaluator, Report, Stopped
 from ..evaluate.interrupt import Interrupts
 from ..evaluate.machine.assignment import assign_gpu
 from ..evaluate.machine.start import main_module, threads_in_environment, without_ctrl_c
@@ -252,8 +251,8 @@ def _serve_tasks(connection: Connection, pickled: bytes, threads: int | None, pl
         sys.modules["torch"].set_num_threads(threads)
     connection.send(("ready", None))
 
-    def report(step: int, value: float) -> None:
-        connection.send(("report", check_report(step, value)))
+    def report(step: int, accuracy: float, train_accuracy: float | None = None) -> None:
+        connection.send(("report", check_report(step, accuracy, train_accuracy)))
         if connection.recv():
             raise Stopped
 
@@ -271,7 +270,7 @@ def _serve_tasks(connection: Connection, pickled: bytes, threads: int | None, pl
             return
 
 
-def _answer_task(evaluator: Evaluator, task: Task, report: Callable[[int, float], None]) -> tuple[str, Any]:
+def _answer_task(evaluator: Evaluator, task: Task, report: Report) -> tuple[str, Any]:
     try:
         with contain():
             outcome = evaluate_task(evaluator, task, report)

@@ -22,7 +22,7 @@ from ..evaluate.non_dominated import non_dominated
 from ..space.quantity import format_duration
 from .objective import Objective
 from .problem import Candidate
-from .record import is_counted, is_usable, kind_of, reason_of, result_of, worth_of
+from .record import is_counted, is_usable, kind_of, reason_of, result_of, trace_first, worth_of
 
 #: Rows of the running front that fit a small terminal.
 FRONT_ROWS = 8
@@ -187,8 +187,10 @@ class Progress:
         """A trial has its final state."""
         self._running.pop(trial.number, None)
         if not is_counted(trial):
-            self._skipped += 1
-            return
+            if trace_first(trial) == trial.number:
+                self._skipped += 1
+                return
+            self._update_best(trial)  # it was counted when it was stopped
         self.found(trial)
         self._trained += "duplicate_of" not in result_of(trial)
         left = self._estimate_left()
@@ -201,7 +203,7 @@ class Progress:
         seconds = time.monotonic() - self._start
         if self._enumerated:
             return seconds / max(1, self._trained) * (len(self._wanted) + self._later)
-        return seconds / (self._finished - self._before) * max(0, self._trials - self._finished)
+        return seconds / max(1, self._finished - self._before) * max(0, self._trials - self._finished)
 
     def _update_best(self, trial: FrozenTrial) -> None:
         """See whether the trial is the best, or of the front, until now."""

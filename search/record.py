@@ -13,7 +13,6 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ..evaluate.folder import versions, write_csv
 from ..evaluate.reasons import escape_reason
-from ..space.errors import AGAIN, UserError
 from .optuna_private import get_enqueued_params, read_trial, set_user_attr, set_user_attrs
 from .seeded import INTERRUPTED
 
@@ -22,9 +21,10 @@ RESULT = "result"
 #: What a row of ``trials.csv`` says of a network beside its score.
 MEASURES = ("accuracy", "params", "macs", "activations", "peak_memory", "latency", "seconds")
 #: What else is recorded of a trial under its own name.
-FACTS = ("digest", "feasible", "duplicate_of", "reason")
-#: Different reasons that a message shows.
-REASONS = 5
+FACTS = ("digest", "feasible", "duplicate_of", "epochs", "reason")
+#: Attribute of a trial that goes on with a candidate that was stopped: ``of``, the number of the candidate's first
+#: trial, and ``epochs``, those that it had.
+CONTINUES = "continues"
 #: Study attribute: wall-clock seconds of all runs.
 SECONDS = "seconds"
 
@@ -61,14 +61,22 @@ def record_result(trial: Trial, result: Mapping[str, Any]) -> None:
     if known.get("reason"):
         known["reason"] = escape_reason(known["reason"])
     flat = {name: known.get(name) for name in (*MEASURES, "merit", *FACTS)}
-    taken = (RESULT, INTERRUPTED, "repeat", *flat)
+    taken = (RESULT, INTERRUPTED, CONTINUES, "repeat", *flat)
     flat |= {name: value for name, value in known.get("metrics", {}).items() if name not in taken}
     set_user_attrs(trial, {RESULT: known, **{name: value for name, value in flat.items() if value is not None}})
 
 
+def trace_first(trial: FrozenTrial | Trial) -> int:
+    """The number of the first trial of the candidate that this one evaluates: its own, unless it continues another."""
+    return int(trial.user_attrs.get(CONTINUES, {}).get("of", trial.number))
+
+
 def is_counted(trial: FrozenTrial) -> bool:
-    """Whether the trial is one of the finished ones that were asked for: not interrupted, not infeasible."""
-    aside = trial.user_attrs.get(INTERRUPTED) or result_of(trial).get("infeasible")
+    """Whether the trial is one of the finished ones that were asked for.
+
+    Not interrupted, not infeasible, no continuation of another one: a candidate counts once.
+    """
+    aside = trial.user_attrs.get(INTERRUPTED) or result_of(trial).get("infeasible") or CONTINUES in trial.user_attrs
     return trial.state.is_finished() and not aside
 
 
@@ -87,6 +95,7 @@ def trial_row(trial: FrozenTrial, names: Sequence[str]) -> dict[str, Any]:
     if len(names) > 1:
         row |= {f"score.{name}": values[i] if values else None for i, name in enumerate(names)}
     row |= {measure: result.get(measure) for measure in MEASURES}
+    row |= {"epochs": result["epochs"]} if "epochs" in result else {}
     if result.get("merit") is not None:
         row |= {"merit": result["merit"], **{f"metric.{name}": value for name, value in result["metrics"].items()}}
     row |= {f"decision.{name}": value for name, value in trial.params.items()}
@@ -96,8 +105,15 @@ def trial_row(trial: FrozenTrial, names: Sequence[str]) -> dict[str, Any]:
 
 
 def shown_trials(study: Study) -> list[FrozenTrial]:
-    """Finished trials but those that a kill cut short: their places were taken by others."""
-    return [t for t in study.get_trials(deepcopy=False) if t.state.is_finished() and not t.user_attrs.get(INTERRUPTED)]
+    """Finished trials, the last one of each candidate: one that a kill cut short or that was continued has a successor.
+
+    In the order in which the candidates were begun.
+    """
+    last: dict[int, FrozenTrial] = {}
+    for trial in study.get_trials(deepcopy=False):
+        if trial.state.is_finished() and not trial.user_attrs.get(INTERRUPTED):
+            last[trace_first(trial)] = trial
+    return list(last.values())
 
 
 def breaks_limit(trial: FrozenTrial) -> bool:
@@ -134,7 +150,7 @@ def job_facts(
     study.set_user_attr(SECONDS, seconds)
     states = [state_name(t) for t in trials]
     return {
-        "trials": sum(is_counted(t) for t in trials),
+        "trials": sum(state_name(t) != "infeasible" for t in trials),
         **{state: states.count(state) for state in ("complete", "failed", "pruned", "infeasible")},
         "duplicates": sum(result_of(t).get("duplicate_of") is not None for t in trials),
         "seconds": round(seconds, 3),
@@ -204,45 +220,6 @@ def close_interrupted(study: Study, trial: FrozenTrial | Trial, killed: int = 0,
     return True
 
 
-class Streak:
-    """Trials that failed one after the other, in this run.
-
-    Args:
-        limit: so many are too many; None: never.
-    """
-
-    def __init__(self, limit: int | None) -> None:
-        self._limit = limit
-        self._reasons: list[str] = []
-
-    @property
-    def is_too_long(self) -> bool:
-        """Whether to stop."""
-        return self._limit is not None and len(self._reasons) >= self._limit
-
-    def add(self, trial: FrozenTrial) -> None:
-        """A trial has finished: one that was evaluated ends the streak, an infeasible one does not."""
-        if trial.state == TrialState.FAIL:
-            self._reasons.append(reason_of(trial))
-        elif is_counted(trial):
-            self._reasons = []
-
-    def explain(self) -> UserError:
-        """The error to stop with: which reasons there were, and how to go on."""
-        return UserError(
-            f"stopped after {len(self._reasons)} failed trials in a row (max_failures={self._limit}): "
-            f"{count_reasons(self._reasons)}. All that was found is written; {AGAIN} to go on with other "
-            "candidates; max_failures=null never stops"
-        )
-
-
-def count_reasons(reasons: Sequence[str]) -> str:
-    """The different reasons, the most frequent first, with their numbers."""
-    found = Counter(reasons).most_common()
-    texts = [f"{number} × {reason}" for reason, number in found[:REASONS]]
-    return "; ".join(texts) + (f"; and {len(found) - REASONS} other reasons" if len(found) > REASONS else "")
-
-
 class Tally:
     """What has been finished in a study, by whichever process.
 
@@ -259,6 +236,8 @@ class Tally:
         self.closed = self.counted = self.infeasible = 0
         #: The first complete trial of each network and seed, by their key.
         self.evaluated: dict[str, FrozenTrial] = {}
+        #: The last trial of each that a pruner has stopped.
+        self._stopped: dict[str, FrozenTrial] = {}
         #: How often a process ended without a word during each of them.
         self.killed: Counter[str] = Counter()
 
@@ -284,5 +263,13 @@ class Tally:
             self.counted += 1
             if self._distinct:
                 self._points.add(point_of(trial))
-        if trial.state == TrialState.COMPLETE and "duplicate_of" not in result and "key" in result:
-            self.evaluated[result["key"]] = trial
+        if "duplicate_of" not in result and "key" in result:
+            if trial.state == TrialState.COMPLETE:
+                self.evaluated[result["key"]] = trial
+            elif trial.state == TrialState.PRUNED and not result.get("infeasible"):
+                self._stopped[result["key"]] = trial
+
+    def find_earlier(self, key: str, trial: Trial) -> FrozenTrial | None:
+        """The trial that has evaluated the network already, to its end or, unless this one continues it, to a stop."""
+        stopped = None if CONTINUES in trial.user_attrs else self._stopped.get(key)
+        return self.evaluated.get(key) or stopped

@@ -103,6 +103,7 @@ def write_search(
             for row in front_rows
         ],
         "weights": keeper.conclude(study, best),
+        "epochs": _sum_epochs(rows),
         "reasons": [
             row["reason"] for t, row in zip(trials, rows, strict=True) if row["state"] == "failed" or breaks_limit(t)
         ],
@@ -115,6 +116,12 @@ def write_search(
     write_json(output / "summary.json", summary)
     search_figure(rows, front_rows, summary, objective, output)
     return StudyResult(summary, trials=rows, front=front_rows)
+
+
+def _sum_epochs(rows: Sequence[Mapping[str, Any]]) -> int | None:
+    """Epochs that were trained; None: no candidate has reported."""
+    found = [row["epochs"] for row in rows if "epochs" in row and row["duplicate_of"] is None]
+    return sum(found) if found else None
 
 
 def _judge_noise(
@@ -224,7 +231,8 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     )
     lines = [
         f"{summary['space']}: {summary['trials']} trials ({counts}) in {summary['seconds']:.0f} s, "
-        f"{summary['algorithm']}, seed {summary['seed']}",
+        f"{summary['algorithm']}, seed {summary['seed']}"
+        + (f"; {summary['epochs']:,} epochs" if summary["pruned"] and summary.get("epochs") else ""),
         "",
         f"{kind} {meaning} against MACs, the front:",
         text_table(header, rows),

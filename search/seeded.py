@@ -151,6 +151,8 @@ class Seeded(BaseSampler):
     def __init__(self, factory: Callable[..., BaseSampler], seed: int) -> None:
         self._factory = factory
         self._seed = choose_seed(seed)
+        #: The study as the samplers are to see it, of the study.
+        self.look: Callable[[Study], Study] = lambda study: study
         # Several trials may be open at once, and be told in any order: each keeps its sampler until it is told.
         self._open: dict[int, BaseSampler] = {}
         # What does not depend on the seed is handed on, by the attribute's name: Optuna's own cache of the space that
@@ -182,23 +184,24 @@ class Seeded(BaseSampler):
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Rank the trial and make its sampler."""
-        self._sampler(study, trial).before_trial(study, trial)
+        self._sampler(study, trial).before_trial(self.look(study), trial)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """As the trial's sampler does."""
-        return self._sampler(study, trial).infer_relative_search_space(study, trial)
+        return self._sampler(study, trial).infer_relative_search_space(self.look(study), trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """As the trial's sampler does."""
-        return self._sampler(study, trial).sample_relative(study, trial, search_space)
+        return self._sampler(study, trial).sample_relative(self.look(study), trial, search_space)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         """As the trial's sampler does."""
-        return self._sampler(study, trial).sample_independent(study, trial, param_name, param_distribution)
+        sampler = self._sampler(study, trial)
+        return sampler.sample_independent(self.look(study), trial, param_name, param_distribution)
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
         """Hand the result to the trial's sampler (a new one where another process asked for the trial) and drop it."""

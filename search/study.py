@@ -11,7 +11,6 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -26,8 +25,10 @@ from .optuna_private import read_trial
 from .ownership import Company, Heart, Owner, describe_owners, enqueue_again
 from .problem import Candidate, Problem
 from .progress import TrialWatcher
-from .record import RESULT, Streak, Tally, close_interrupted, record_result, result_of
+from .record import RESULT, Tally, close_interrupted, record_result, result_of
 from .seeded import derive_seed
+from .stopping.referee import Referee, count_open
+from .stopping.streak import Streak
 from .workers import Outcome, Task, Workers
 
 #: Infeasible proposals in a row after which a feasible member is drawn instead.
@@ -39,13 +40,14 @@ class Loop:
     """Ask, evaluate, tell, until enough trials have finished.
 
     Args:
-        study: with its sampler and pruner; its trials of earlier runs count.
+        study: with its sampler; its trials of earlier runs count.
         owner: who runs the loop, recorded with each trial.
         problem: what is searched.
         objective: turns evaluations into values and knows the limits.
         workers: evaluate candidates.
         watcher: sees the events.
         interrupts: say when to stop.
+        referee: says which candidates end early, and with which to go on.
         shared: whether other processes add trials to the study; theirs count too.
         confirm: how many of the trials, the last ones, evaluate the best networks again (:mod:`effnas.search.confirm`).
         max_failures: failed trials in a row after which it ends; None: it never does.
@@ -61,6 +63,7 @@ class Loop:
         workers: Workers,
         watcher: TrialWatcher,
         interrupts: Interrupts,
+        referee: Referee,
         *,
         shared: bool = False,
         confirm: int = 0,
@@ -74,6 +77,7 @@ class Loop:
         self._workers = workers
         self._watcher = watcher
         self._interrupts = interrupts
+        self._referee = referee
         self._shared = shared
         self._confirm = confirm
         self._streak, self._most = Streak(max_failures), max_interruptions
@@ -82,7 +86,6 @@ class Loop:
         self._running: dict[int, tuple[Trial, Candidate]] = {}
         #: Trials whose network another running trial is evaluating, by that network's key.
         self._waiting: dict[str, list[Trial]] = {}
-        self._last_report: dict[int, tuple[int, float]] = {}
         self._tally = Tally(study, distinct=problem.enumerated)
         self._company = Company(study, owner, problem.enumerated)
         self._count_all()
@@ -100,11 +103,8 @@ class Loop:
         try:
             with Heart(self._study, lambda: list(self._open.values())):
                 while True:
-                    while self._may_start(trials, deadline):
+                    while self._may_start(deadline) and (self._referee.promote() or self._may_add(trials)):
                         self._interrupts.check()
-                        late = self._tally.counted + len(self._open) >= trials - self._confirm
-                        if late and not enqueue_repeat(self._study, self._open.values(), self._confirm):
-                            break
                         self._start()
                     if self._running:
                         self._finish(self._workers.wait(self._report))
@@ -119,13 +119,20 @@ class Loop:
                     close_interrupted(self._study, trial)
             raise
 
-    def _may_start(self, trials: int, deadline: float | None) -> bool:
+    def _may_start(self, deadline: float | None) -> bool:
         if len(self._running) >= self._workers.places or self._streak.is_too_long:
             return False
         if self._shared:
             self._company.sweep()
             self._count_all()
-        if self._tally.counted + len(self._open) >= trials or (deadline is not None and time.monotonic() >= deadline):
+        return deadline is None or time.monotonic() < deadline
+
+    def _may_add(self, trials: int) -> bool:
+        """Whether a new candidate is wanted, or a repetition, which is then enqueued."""
+        known = self._tally.counted + count_open(self._open.values())
+        if known >= trials:
+            return False
+        if known >= trials - self._confirm and not enqueue_repeat(self._study, self._open.values(), self._confirm):
             return False
         return not self._problem.enumerated or self._is_any_waiting()
 
@@ -170,13 +177,14 @@ class Loop:
         known |= {metric: getattr(costs, metric) for metric in COSTS}
         if self._reject(trial, costs, known):
             return
-        if (earlier := self._tally.evaluated.get(candidate.key)) is not None:
+        if (earlier := self._tally.find_earlier(candidate.key, trial)) is not None:
             self._tell_duplicate(trial, earlier)
         elif any(candidate.key == other.key for _, other in self._running.values()):
             self._waiting.setdefault(candidate.key, []).append(trial)
         else:
             trial.set_user_attr(RESULT, known)
             self._running[trial.number] = (trial, candidate)
+            self._referee.start(trial)
             apart = known["inline"] and self._tally.killed[candidate.key] > 0
             self._workers.submit(Task(trial.number, candidate.architecture, candidate.seed, apart))
             self._watcher.started(trial, candidate)
@@ -193,24 +201,15 @@ class Loop:
         broken = [metric for metric, violation in violations.items() if violation > 0]
         if not broken:
             return False
-        limits = ", ".join(
-            f"{m} {getattr(costs, m):,} > {getattr(self._objective, f'max_{m}', 0):,.0f}" for m in broken
-        )
+        most = {m: getattr(self._objective, f"max_{m}", 0) for m in broken}
+        limits = ", ".join(f"{m} {getattr(costs, m):,} > {limit:,.0f}" for m, limit in most.items())
         record_result(trial, {**known, "infeasible": True, "reason": f"infeasible: {limits}"})
         self._tell(trial, None, TrialState.PRUNED)
         return True
 
-    def _report(self, number: int, step: int, accuracy: float) -> bool:
-        trial, _ = self._running[number]
-        self._last_report[number] = (step, accuracy)
+    def _report(self, number: int, step: int, accuracy: float, train_accuracy: float | None = None) -> bool:
         self._watcher.reported(number, step, accuracy)
-        if len(self._study.directions) > 1:  # Optuna's pruners know one objective
-            return False
-        try:
-            trial.report(accuracy, step)
-        except UpdateFinishedTrialError:  # see _finish
-            return True
-        return trial.should_prune()
+        return self._referee.report(self._running[number][0], step, accuracy, train_accuracy)
 
     def _finish(self, outcome: Outcome) -> None:
         trial, candidate = self._running[outcome.number]
@@ -222,11 +221,9 @@ class Loop:
         known = trial.user_attrs[RESULT]
         evaluation = outcome.evaluation
         if evaluation is not None:
-            self._tell_evaluated(trial, evaluation, known)
-        elif outcome.stopped and trial.number in self._last_report:
-            step, accuracy = self._last_report[trial.number]
-            reason = f"stopped by the pruner after step {step}"
-            record_result(trial, {**known, "accuracy": accuracy, "reason": reason})
+            self._tell_evaluated(trial, evaluation, known | self._referee.count_epochs(trial))
+        elif outcome.stopped and (stop := self._referee.describe_stop(trial)) is not None:
+            record_result(trial, known | stop)
             self._tell(trial, None, TrialState.PRUNED)
         elif outcome.foreign and not self._tally.evaluated:  # no candidate can have a value
             raise UserError(outcome.reason)
@@ -234,7 +231,7 @@ class Loop:
             self._tell_failed(trial, outcome.reason or "it was stopped before its first report", known)
         del self._running[outcome.number]
         for other in self._waiting.pop(candidate.key, []):
-            if (earlier := self._tally.evaluated.get(candidate.key)) is not None:
+            if (earlier := self._tally.find_earlier(candidate.key, other)) is not None:
                 self._tell_duplicate(other, earlier)
             else:
                 reason = f"the same network failed as trial {trial.number}"
@@ -275,12 +272,14 @@ class Loop:
 
     def _tell_duplicate(self, trial: Trial, earlier: FrozenTrial) -> None:
         known = {**result_of(earlier), "duplicate_of": earlier.number, "seconds": 0.0}
-        known["reason"] = f"the same network as trial {earlier.number}: its value is reused"
+        done = earlier.state == TrialState.COMPLETE
+        end = ": its value is reused" if done else ", which was stopped"
+        known["reason"] = f"the same network as trial {earlier.number}{end}"
         for metric, violation in earlier.constraints.items():
             if metric not in COSTS:  # those are set already
                 trial.set_constraint(metric, violation)
         record_result(trial, known)
-        self._tell(trial, earlier.values, TrialState.COMPLETE)
+        self._tell(trial, earlier.values if done else None, earlier.state)
 
     def _tell_failed(self, trial: Trial, reason: str, known: dict[str, Any]) -> None:
         record_result(trial, {**known, "reason": reason})
@@ -293,6 +292,7 @@ class Loop:
         self._streak.add(told)
         if self._shared:
             self._count_all()
+        self._referee.finish(told)
         self._watcher.finished(told)
 
     def _count_all(self) -> None:

@@ -34,6 +34,8 @@ from .problem import Enqueued, Problem, list_waiting
 from .processes import make_workers
 from .progress import Progress
 from .record import is_counted
+from .stopping.checkpoints import CHECKPOINTS
+from .stopping.referee import Referee
 from .storage import JOURNAL, close_study, open_study, set_study_aside
 from .study import Loop
 from .winner.keeper import Keeper
@@ -42,7 +44,7 @@ from .workers import count_workers
 #: What searches, grids and ablations write to their folders; the names of figures are without an ending.
 RESULTS = (
     *(JOURNAL, "summary.json", "trials.csv", "pareto.csv", "points.csv", "ablation.csv", "comparisons.csv"),
-    *("baseline.yaml", "coefficients.yaml", "latency.json", "networks", WEIGHTS_FOLDER),
+    *("baseline.yaml", "coefficients.yaml", "latency.json", "networks", WEIGHTS_FOLDER, CHECKPOINTS),
     *(f"{name}.{kind}" for name in ("search", "grid", "ablation") for kind in ("png", "svg")),
 )
 
@@ -65,7 +67,8 @@ class StudyOptions(TypedDict, total=False):
         study: its name there; None: the command's.
         restart: begin anew: what the folder holds of an earlier run, or the storage under this name, is kept under
             another name, with a number.
-        pruner: Optuna's; None: every candidate is evaluated to its end.
+        pruner: Optuna's, for one objective, or :class:`~effnas.search.stopping.halving.AsynchronousHalving`; None:
+            every candidate is evaluated to its end.
         quiet: no progress on standard error.
     """
 
@@ -168,15 +171,11 @@ def run_trials(
     if not callable(trials):
         check_int("trials", trials, 1, MOST_TRIALS)
         check_int("confirm (less than trials)", confirm, 0, trials - 1)
-    if len(objective.directions) > 1 and not isinstance(options["pruner"], NopPruner | None):
-        raise UserError(
-            f"pruner must be none with several objectives ({', '.join(objective.names)}), got "
-            f"{type(options['pruner']).__name__}: Optuna's pruners compare one value"
-        )
+    referee = Referee(options["pruner"] or NopPruner(), evaluator, objective, output)
     places, note = count_workers(options["workers"], options["workers_per_device"], evaluator)
     contained(getattr(evaluator, "prepare", lambda: None))
     identity = _identify(evaluator, facts, job or {})
-    storage, pruner = options["storage"], options["pruner"] or NopPruner()
+    storage = options["storage"]
     owner = make_owner(output)
     start = time.perf_counter()
     with _explained(storage), folder_lock(output, by), Interrupts() as interrupts, ExitStack() as stack:
@@ -186,16 +185,17 @@ def run_trials(
             set_aside(output, RESULTS)
             stack.enter_context(advise_without_restart())
             stack.enter_context(_explained(storage))
-        study = open_study(
-            storage, options["study"] or name, output, objective.directions, identity, sampler=sampler, pruner=pruner
-        )
+        how = {"sampler": sampler, "pruner": referee.pruner}
+        study = open_study(storage, options["study"] or name, output, objective.directions, identity, **how)
         stack.callback(close_study, study)
         if study.metric_names != list(objective.names):
             study.set_metric_names(list(objective.names))
         close_orphans(study, owner, fresh=True, limit=options["max_interruptions"])
+        evaluator = referee.evaluator
         if keeper is not None:
             keeper.open(study)
-            evaluator = keeper.evaluator
+            evaluator = keeper.equip(evaluator)
+        referee.open(study)
         prepare(study, interrupts)
         wanted = trials() if callable(trials) else trials
         progress = Progress(
@@ -211,6 +211,7 @@ def run_trials(
                     pool,
                     shown if keeper is None else keeper.watch(shown, study),
                     interrupts,
+                    referee,
                     shared=storage is not None,
                     confirm=confirm,
                     max_failures=options["max_failures"],

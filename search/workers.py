@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..evaluate.contain import at_home, contain
-from ..evaluate.evaluation import Evaluation, EvaluationError, Evaluator, Stopped, find_kind
+from ..evaluate.evaluation import Evaluation, EvaluationError, Evaluator, Report, Stopped, find_kind
 from ..evaluate.interrupt import Interrupts
 from ..evaluate.reasons import describe_exception, escape_reason
 from ..space.errors import UserError, check_int
@@ -19,8 +19,8 @@ from ..space.network_spec import NetworkSpec
 
 #: Steps that every storage can hold.
 MAX_STEP = 2**31
-#: ``on_report(number, step, accuracy) -> stop?``
-OnReport = Callable[[int, int, float], bool]
+#: ``on_report(number, step, accuracy) -> stop?``, with the accuracy on training images behind it where that is known.
+OnReport = Callable[..., bool]
 
 
 #: Bytes a worker on the CPU is reckoned to need: a candidate of mobile_cifar takes 1.1e9 at its peak (batch size 128).
@@ -101,7 +101,7 @@ def count_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def evaluate_task(evaluator: Evaluator, task: Task, report: Callable[[int, float], None]) -> Outcome:
+def evaluate_task(evaluator: Evaluator, task: Task, report: Report) -> Outcome:
     """Call the evaluator; whatever a candidate does to it becomes an outcome.
 
     Raises:
@@ -111,10 +111,10 @@ def evaluate_task(evaluator: Evaluator, task: Task, report: Callable[[int, float
     start = time.perf_counter()
     ended = False
 
-    def report_meanwhile(step: int, value: float) -> None:
+    def report_meanwhile(step: int, accuracy: float, train_accuracy: float | None = None) -> None:
         if ended:  # a thread that was left behind
             raise Stopped
-        report(step, value)
+        report(step, accuracy, train_accuracy)
 
     try:
         result: Any = evaluator(task.architecture, seed=task.seed, report=report_meanwhile)
@@ -141,18 +141,24 @@ def evaluate_task(evaluator: Evaluator, task: Task, report: Callable[[int, float
         ended = True
 
 
-def check_report(step: Any, value: Any) -> tuple[int, float]:
-    """What an evaluator reports, as the study takes it.
+def check_report(step: Any, accuracy: Any, train_accuracy: Any = None) -> tuple[int, float, *tuple[float, ...]]:
+    """What an evaluator reports, as the study takes it; without the accuracy on training images where there is none.
 
     Raises:
-        EvaluationError: the step is not a whole number from 0, or the accuracy is not a number.
+        EvaluationError: the step is not a whole number from 0, or an accuracy is not a number.
     """
     if not hasattr(step, "__index__") or not 0 <= int(step) < MAX_STEP:
         raise EvaluationError(f"report(step, accuracy): the step must be a whole number from 0, got {step!r:.60}")
     try:
-        return int(step), float(value)
+        measured = float(accuracy)
     except (TypeError, ValueError):
-        raise EvaluationError(f"report(step, accuracy): the accuracy must be a number, got {value!r:.60}") from None
+        raise EvaluationError(f"report(step, accuracy): the accuracy must be a number, got {accuracy!r:.60}") from None
+    try:
+        return (int(step), measured) if train_accuracy is None else (int(step), measured, float(train_accuracy))
+    except (TypeError, ValueError):
+        raise EvaluationError(
+            f"report(step, accuracy, train_accuracy): the latter must be a number or None, got {train_accuracy!r:.60}"
+        ) from None
 
 
 class Inline(Workers):
@@ -189,8 +195,8 @@ class Inline(Workers):
                 pass
         home, troubles = os.getcwd(), []
 
-        def report(step: int, value: float) -> None:
-            measured = check_report(step, value)
+        def report(step: int, accuracy: float, train_accuracy: float | None = None) -> None:
+            measured = check_report(step, accuracy, train_accuracy)
             with self._interrupts.deferred(), at_home(home):
                 try:
                     stop = on_report(task.number, *measured)

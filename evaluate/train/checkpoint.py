@@ -26,6 +26,10 @@ log = logging.getLogger(__name__)
 FORMAT = 1
 
 
+class CheckpointError(UserError):
+    """The file cannot be gone on from."""
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """The file of one training.
@@ -69,7 +73,7 @@ class Checkpoint:
         """What :meth:`save` was given, on the CPU; None where there is no file.
 
         Raises:
-            UserError: the file is not a checkpoint, is damaged, or belongs to another training.
+            CheckpointError: the file is not a checkpoint, is damaged, or belongs to another training.
         """
         if not self.path.exists():
             return None
@@ -85,26 +89,26 @@ class Checkpoint:
             zipfile.BadZipFile,
         ) as error:
             more = isinstance(error, pickle.UnpicklingError) and "nsupported" in str(error)
-            raise UserError(
+            raise CheckpointError(
                 f"{self.path}: this checkpoint cannot be read: it "
                 + ("holds more than data, which is never loaded" if more else "is truncated or damaged")
                 + ". Delete it to start again"
             ) from None
         if not isinstance(found, dict) or found.get("effnas_checkpoint") != FORMAT:
-            raise UserError(
+            raise CheckpointError(
                 f"{self.path}: not a checkpoint of effnas train (format {FORMAT}); delete it to start again"
             )
         if not isinstance(found.get("identity"), dict) or not isinstance(found.get("state"), dict):
             raise self.damaged("it does not say which training it is of, or where that stands")
         if changes := describe_changes(found["identity"], self.identity):
-            raise UserError(f"{self.path.parent}: another training is in this folder ({changes}); {self.advice}")
+            raise CheckpointError(f"{self.path.parent}: another training is in this folder ({changes}); {self.advice}")
         state: dict[str, Any] = found["state"]
         return state
 
-    def damaged(self, what: object) -> UserError:
+    def damaged(self, what: object) -> CheckpointError:
         """The error of a file whose content is not what :meth:`save` was given."""
         text = " ".join(str(what).split())[:200]
-        return UserError(f"{self.path}: this checkpoint is damaged: {text}. Delete it to start again")
+        return CheckpointError(f"{self.path}: this checkpoint is damaged: {text}. Delete it to start again")
 
 
 @dataclass(frozen=True)
@@ -115,14 +119,14 @@ class Position:
         epoch: in progress, from 1; one more than there are where all are done.
         done: its steps that are done.
         seconds: of earlier runs.
-        losses: sum and number of the epoch's training losses.
+        losses: sum and number of the epoch's training losses, hits and number of its images.
         history: one row per finished epoch.
     """
 
     epoch: int
     done: int
     seconds: float
-    losses: tuple[float, int]
+    losses: tuple[float, int, int, int]
     history: tuple[EpochRow, ...]
 
 
@@ -139,7 +143,7 @@ def restore_training(
     """Put what :meth:`Checkpoint.load` gave into the model, its optimizer and its average, and say where they stand.
 
     Raises:
-        UserError: the file is of another structure than such a training writes.
+        CheckpointError: the file is of another structure than such a training writes.
     """
     try:
         position = _read_position(state, epochs, steps_per_epoch)
@@ -162,7 +166,8 @@ def restore_training(
 
 def _read_position(state: Mapping[str, Any], epochs: int, steps_per_epoch: int) -> Position:
     epoch = _check_whole("epoch", state["epoch"], 1, epochs + 1)
-    total, steps = state["losses"]
+    total, steps, *counted = state["losses"]
+    hits, images = counted or (0, 0)  # an older effnas counted none
     rows = tuple(EpochRow(**row) for row in state["history"])
     if len(rows) != epoch - 1:
         raise ValueError(f"history: {len(rows)} epochs, where {epoch - 1} are done")
@@ -170,14 +175,19 @@ def _read_position(state: Mapping[str, Any], epochs: int, steps_per_epoch: int) 
         _check_whole("history: step", row.step, 0)
         for name in ("lr", "train_loss", "images_per_second", "seconds"):
             _check_real(f"history: {name}", getattr(row, name))
-        for name in ("loss", "accuracy"):
+        for name in ("loss", "accuracy", "train_accuracy"):
             if getattr(row, name) is not None:
                 _check_real(f"history: {name}", getattr(row, name))
     return Position(
         epoch,
         _check_whole("done", state["done"], 0, steps_per_epoch),
         _check_real("seconds", state["seconds"]),
-        (_check_real("losses", total), _check_whole("losses", steps, 0, steps_per_epoch)),
+        (
+            _check_real("losses", total),
+            _check_whole("losses", steps, 0, steps_per_epoch),
+            _check_whole("losses: hits", hits, 0),
+            _check_whole("losses: images", images, 0),
+        ),
         rows,
     )
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from torch import nn
 
 from ...space.errors import UserError
 
 
-@contextlib.contextmanager
+@contextmanager
 def freeze_parts(model: nn.Module, freeze: str | int) -> Iterator[None]:
     """Some of the weights without gradients for a while.
 
@@ -50,7 +50,7 @@ def _parts(model: nn.Module, freeze: str | int) -> list[nn.Module]:
     return [parts["stem"], *list(stages)[:freeze]]
 
 
-@contextlib.contextmanager
+@contextmanager
 def bn_momentum_of(model: nn.Module, momentum: float | None) -> Iterator[None]:
     """Every BatchNorm with this momentum for a while."""
     layers = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)] if momentum is not None else []

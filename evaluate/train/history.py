@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from ..evaluation import Report, Stopped
+
 
 @dataclass(frozen=True)
 class EpochRow:
@@ -21,6 +23,8 @@ class EpochRow:
         accuracy: held-out top-1, a fraction; None where it was not measured.
         images_per_second: of training alone.
         seconds: wall clock since the beginning, earlier runs included.
+        train_accuracy: top-1 of the epoch's training images, a fraction, each as it was trained on: augmented, before
+            the step that learned from it; of mixed labels the likeliest counts.
     """
 
     epoch: int
@@ -32,6 +36,7 @@ class EpochRow:
     accuracy: float | None
     images_per_second: float
     seconds: float
+    train_accuracy: float | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,16 @@ class Watcher(Protocol):
     def epoch(self, row: EpochRow) -> None:
         """After each epoch."""
         ...
+
+
+def report_epoch(report: Report, row: EpochRow) -> Stopped | None:
+    """Report an epoch, where it was measured; what was raised to end the training there."""
+    try:
+        if row.accuracy is not None:
+            report(row.epoch, row.accuracy, row.train_accuracy)
+    except Stopped as stop:
+        return stop
+    return None
 
 
 class Unwatched:

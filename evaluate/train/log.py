@@ -125,6 +125,7 @@ class TrainingLog:
         self._write()
         points = {
             "train/loss": row.train_loss,
+            "train/accuracy": row.train_accuracy,
             "heldout/loss": row.loss,
             "heldout/accuracy": row.accuracy,
             "lr": row.lr,

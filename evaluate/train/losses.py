@@ -1,4 +1,4 @@
-"""The training losses of an epoch, read from the device now and then."""
+"""The training losses and hits of an epoch, read from the device now and then."""
 
 from __future__ import annotations
 
@@ -16,25 +16,32 @@ CHECK_EVERY = 20
 
 
 class Losses:
-    """Their sum and number; they stay on the device a while.
+    """Their sums and numbers; they stay on the device a while.
 
     Args:
         group: whose mean loss is kept, so that all of its processes see the same and stop together.
         total, steps: of the part of the epoch that an earlier run has done.
+        hits, images: of that part: how many images were classified rightly while they were trained on, and of how many.
     """
 
-    def __init__(self, group: Group, total: float = 0.0, steps: int = 0) -> None:
+    def __init__(self, group: Group, total: float = 0.0, steps: int = 0, hits: int = 0, images: int = 0) -> None:
         self._group, self._sum, self._steps = group, total, steps
-        self._waiting: list[tuple[Tensor, float]] = []
+        self._hits, self._images = hits, images
+        self._waiting: list[tuple[Tensor, Tensor, float]] = []
         self._where = "", ""
 
     def begin(self, epoch: int, steps_per_epoch: int) -> None:
         """Say which epoch it is, for messages."""
         self._where = f"epoch {epoch}", f"of {steps_per_epoch}"
 
-    def add(self, loss: Tensor, lr: float) -> float | None:
-        """One more step's loss, and the learning rate of the step; the last loss where it was read."""
-        self._waiting.append((loss, lr))
+    def add(self, loss: Tensor, hits: Tensor | None, images: int, lr: float) -> float | None:
+        """One more step: its loss, its hits among its images (None: they are not counted), the learning rate.
+
+        Returns:
+            The last loss, where it was read.
+        """
+        self._waiting.append((loss, torch.zeros_like(loss) if hits is None else hits, lr))
+        self._images += 0 if hits is None else images
         return self.read() if len(self._waiting) == CHECK_EVERY else None
 
     def read(self) -> float | None:
@@ -45,8 +52,9 @@ class Losses:
         """
         if not self._waiting:
             return None
-        values = (self._group.sum(torch.stack([loss for loss, _ in self._waiting])) / self._group.size).tolist()
-        for value, (_, lr) in zip(values, self._waiting, strict=True):
+        values = (self._group.sum(torch.stack([loss for loss, *_ in self._waiting])) / self._group.size).tolist()
+        self._hits += round(float(self._group.sum(torch.stack([hits for _, hits, _ in self._waiting]).sum())))
+        for value, (*_, lr) in zip(values, self._waiting, strict=True):
             self._steps += 1
             if not math.isfinite(value):
                 epoch, of = self._where
@@ -66,10 +74,15 @@ class Losses:
             raise UserError("training: none of the training images can be read")
         return self._sum / self._steps
 
-    def state(self) -> tuple[float, int]:
-        """What a checkpoint keeps: the two numbers of the constructor."""
+    def accuracy(self) -> float | None:
+        """The share of the epoch's images that were classified rightly while they were trained on; None: not known."""
         self.read()
-        return self._sum, self._steps
+        return self._hits / self._images if self._images else None
+
+    def state(self) -> tuple[float, int, int, int]:
+        """What a checkpoint keeps: the numbers of the constructor."""
+        self.read()
+        return self._sum, self._steps, self._hits, self._images
 
 
 def weigh_classes(labels: Tensor, num_classes: int) -> Tensor:

@@ -51,6 +51,9 @@ class Stepper:
             torch.compile(self._parallel) if settings.compile else self._parallel
         )
         self._parts = training.accumulate
+        #: Images of the last step that were classified rightly, () of float32 on the device; of mixed labels the
+        #: likeliest counts. None: they are not counted.
+        self.hits: Tensor | None = None
 
     def _make_parallel(self) -> nn.Module:
         """What to call instead of the model, where several processes train it."""
@@ -97,16 +100,18 @@ class Stepper:
             RuntimeError, MemoryError: out of memory.
         """
         self._optimizer.zero_grad(set_to_none=True)
-        total = torch.zeros((), device=images.device)
+        total, hits = torch.zeros((), device=images.device), torch.zeros((), device=images.device)
         parts = list(self._split(images, targets))
-        for i, (x, _, loss_of) in enumerate(parts):
+        for i, (x, y, loss_of) in enumerate(parts):
             with self._local(last=i == len(parts) - 1):
                 with autocast(self._settings.precision, self._device):
                     logits = self._forward(x)
                 loss = loss_of(logits.float())
                 loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
+            hits += (logits.detach().argmax(1) == (y if y.ndim == 1 else y.argmax(1))).sum()
         self._apply()
+        self.hits = hits
         return total
 
     def _split(self, images: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]]:

@@ -20,7 +20,7 @@ from torch import nn
 
 from ...space.errors import UserError
 from ..data.sets import ImageSet
-from ..evaluation import EvaluationError, Report
+from ..evaluation import EvaluationError, Report, SimpleReport, widen_report
 from ..machine.device import fork_random_state, keep_memory, out_of_memory, torch_threads
 from ..machine.fast_layers import fast_layers
 from ..machine.settings import Settings
@@ -30,7 +30,7 @@ from .checkpoint import Checkpoint, restore_training
 from .choosing import choose_settings
 from .distributed import ALONE, Group, synchronise_batch_norms
 from .freeze import bn_momentum_of, freeze_parts
-from .history import EpochRow, Plan, TrainingResult, Unwatched, Watcher
+from .history import EpochRow, Plan, TrainingResult, Unwatched, Watcher, report_epoch
 from .losses import Losses, weigh_classes
 from .optimizers import MovingAverage, make_optimizer
 from .recipe import Training
@@ -45,7 +45,7 @@ def train(
     *,
     resolution: int,
     seed: int,
-    report: Report,
+    report: Report | SimpleReport,
     device: str | torch.device = "cpu",
     threads: int | None = None,
     watcher: Watcher | None = None,
@@ -65,7 +65,8 @@ def train(
         training: the recipe.
         resolution: side of the square input in pixels, in the last epochs.
         seed: of everything random here.
-        report: called with (epochs done, held-out accuracy) after each measurement; may raise :class:`Stopped`.
+        report: called with (epochs done, held-out accuracy, training accuracy) after each measurement, those of earlier
+            runs first; may raise :class:`Stopped`, which leaves a checkpoint of that epoch's end.
         device: where to train.
         threads: of the CPU; None: chosen by timed steps, at most those torch has.
         watcher: called at every step and epoch.
@@ -105,7 +106,7 @@ def train(
             synchronise_batch_norms(model, device, on=training.sync_bn and group.size > 1),
             fast_layers(model, device),
         ):
-            return run.go(watcher or Unwatched(), report, "; ".join(filter(None, (note, training.note))))
+            return run.go(watcher or Unwatched(), widen_report(report), "; ".join(filter(None, (note, training.note))))
 
 
 def seed_of(*numbers: int) -> int:
@@ -154,15 +155,19 @@ class _Run:
         weights = weigh_classes(self.train.labels, self.train.num_classes) if recipe.balance == "weights" else None
         how = recipe, self.settings, self.device, self.group
         self.step = self.make_stepper(self.model, self.optimizer, *how, weights)
+        if (stop := next(filter(None, (report_epoch(report, row) for row in self.history)), None)) is not None:
+            raise stop
         while self.epoch <= recipe.epochs:
             self._run_steps(watcher)
             row = self._measure_epoch()
             self.history.append(row)
             watcher.epoch(row)
-            if row.accuracy is not None:
-                report(self.epoch, row.accuracy)
+            stop = report_epoch(report, row)
             self.epoch, self.done = self.epoch + 1, 0
             self.losses = Losses(self.group)
+            if stop is not None:
+                self._save()
+                raise stop
             if self.checkpoint and (self.epoch > recipe.epochs or self.checkpoint.due(row.step, spe)):
                 self._save()
         if self.average is not None:
@@ -208,7 +213,7 @@ class _Run:
                 self.average.update()
             self.done += 1
             self.seen += len(labels) * self.group.size
-            shown = self.losses.add(loss, lr)
+            shown = self.losses.add(loss, self.step.hits, len(labels) * self.group.size, lr)
             with self._kept_when_interrupted(begin):
                 watcher.step(step + 1, len(labels) * self.group.size, lr, shown)
             if self.checkpoint and self.done < spe and self.checkpoint.due(step + 1, spe):
@@ -243,6 +248,7 @@ class _Run:
             accuracy=accuracy,
             images_per_second=self.seen / self.trained if self.trained else 0.0,
             seconds=self.earlier + time.perf_counter() - self.begin,
+            train_accuracy=self.losses.accuracy(),
         )
 
     # -- checkpoints --------------------------------------------------------------------------------

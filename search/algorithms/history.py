@@ -82,6 +82,12 @@ def make_sort_keys(trials: list[FrozenTrial], directions: Sequence[StudyDirectio
     losses = np.array([t.values for t in trials]).reshape(len(trials), len(signs)) * signs
     if losses.shape[1] == 1:
         return [(v, float(loss)) for v, loss in zip(violations, losses[:, 0], strict=True)]
+    fronts, spacing = sort_fronts(losses)
+    return [(v, float(f), -float(c)) for v, f, c in zip(violations, fronts, spacing, strict=True)]
+
+
+def sort_fronts(losses: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of each row, shape (n, m): how many fronts are before its own, and its crowding distance there, each (n,)."""
     fronts, spacing = np.zeros(len(losses)), np.zeros(len(losses))
     rows = np.arange(len(losses))
     while len(rows):
@@ -89,7 +95,7 @@ def make_sort_keys(trials: list[FrozenTrial], directions: Sequence[StudyDirectio
         fronts[rows[~front]] += 1
         spacing[rows[front]] = measure_crowding(losses[rows[front]])
         rows = rows[~front]
-    return [(v, float(f), -float(c)) for v, f, c in zip(violations, fronts, spacing, strict=True)]
+    return fronts, spacing
 
 
 def measure_crowding(losses: NDArray[np.float64]) -> NDArray[np.float64]:

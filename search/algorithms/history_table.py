@@ -14,6 +14,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from ..encoding import Encoding, Rows
+from ..optuna_private import SPREAD
 from .history import loss_signs, sum_violations
 
 _START = datetime(1970, 1, 1)
@@ -30,6 +31,7 @@ class HistoryColumns:
         constraints: of each trial, by name, shape (n,).
         violations: of constraints, summed, shape (n,).
         states: of the trials, as Optuna numbers them, shape (n,).
+        spreads: standard deviation of the accuracy behind the values where that is an estimate, else 0, shape (n,).
         ended: seconds, by the clock of the machine that told the trial, shape (n,); infinite where none has.
     """
 
@@ -39,6 +41,7 @@ class HistoryColumns:
     constraints: NDArray[np.object_]
     violations: NDArray[np.float64]
     states: NDArray[np.int64]
+    spreads: NDArray[np.float64]
     ended: NDArray[np.float64]
 
     @property
@@ -110,6 +113,7 @@ class HistoryTable:
         constraints = np.array([trial.constraints for trial in trials], np.object_)
         violations = np.array([sum_violations(trial) for trial in trials], np.float64)
         states = np.array([trial.state.value for trial in trials], np.int64)
+        spreads = np.array([trial.system_attrs.get(SPREAD, 0.0) for trial in trials], np.float64)
         times = [trial.datetime_complete for trial in trials]
         ended = np.array([np.inf if time is None else (time - _START).total_seconds() for time in times])
-        return HistoryColumns(rows, losses, numbers, constraints, violations, states, ended)
+        return HistoryColumns(rows, losses, numbers, constraints, violations, states, spreads, ended)

@@ -144,7 +144,9 @@ class Predictor(SharedSpaceSampler):
             return np.arange(max(0, count - active), count)
 
         processes = {
-            j: self._fit_process(study, members, ("objective", j), past.numbers, view.features, values, keep)
+            j: self._fit_process(
+                study, members, ("objective", j), past.numbers, view.features, values, keep, past.spreads
+            )
             for j, values in learned
         }
         limits = {
@@ -167,6 +169,7 @@ class Predictor(SharedSpaceSampler):
         features: Array,
         values: Array,
         keep: NDArray[np.int64],
+        spreads: Array | None = None,
     ) -> GaussianProcess:
         from .predicting.gaussian import GaussianProcess, learn_kernel
 
@@ -174,13 +177,17 @@ class Predictor(SharedSpaceSampler):
         bends = np.zeros(features.shape[1], np.bool_)
         bends[: len(members.encoding.bends)] = members.encoding.bends
 
+        spreads = np.zeros(len(values)) if spreads is None else spreads
+        estimated = values[:count].tobytes() if spreads.any() else b""  # estimates may change while numbers stay
+
         def learn() -> Kernel:
             young = slice(max(0, count - LEARN), count)
             target = values[young] - values[young].mean()
-            return learn_kernel(features[young], target / (target.std() or 1.0), bends)
+            width = target.std() or 1.0
+            return learn_kernel(features[young], target / width, bends, spreads=spreads[young] / width)
 
-        kernel = self._cache.get((study.study_name, *what, numbers[:count]), learn)
-        return GaussianProcess(kernel, features[keep], values[keep])
+        kernel = self._cache.get((study.study_name, *what, numbers[:count], estimated), learn)
+        return GaussianProcess(kernel, features[keep], values[keep], spreads[keep])
 
 
 def _find_milestone(count: int, startup: int) -> int:

@@ -42,11 +42,14 @@ class Keeper:
     ) -> None:
         check_int("keep", count, 0, 1_000_000)
         self._files, self._count, self._rank, self._seeds = KeptWeights(output), count, rank, seeds
-        keeping = getattr(evaluator, "keeping", None)
-        if keeping is None and count > 1:
+        if getattr(evaluator, "keeping", None) is None and count > 1:
             raise UserError(f"keep must be 0 or 1, because {type(evaluator).__name__} trains no network, got {count}")
-        #: What to evaluate with instead.
-        self.evaluator: Evaluator = keeping(str(self._files.folder.absolute())) if keeping and count else evaluator
+
+    def equip(self, evaluator: Evaluator) -> Evaluator:
+        """What to evaluate with instead: the same, leaving the weights of each candidate."""
+        keeping = getattr(evaluator, "keeping", None)
+        equipped: Evaluator = keeping(str(self._files.folder.absolute())) if keeping and self._count else evaluator
+        return equipped
 
     def open(self, study: Study) -> None:
         """Make good what a kill left, when the folder is held and nothing is running."""

@@ -43,9 +43,9 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("search data.pth=images", ["option: unknown 'data.pth'. Did you mean 'data.path'", "see --help"]),
     ("search hydra.run.dri=out", ["unknown 'hydra.run.dri'. Did you mean 'hydra.run.dir'?"]),
     # -- groups and keys -------------------------------------------------------------------------------
-    ("search pruner=0.5", ["pruner: unknown '0.5'. Choose one of: hyperband, median, none"]),
+    ("search pruner=0.5", ["pruner: unknown '0.5'. Choose one of: curve, hyperband, median, mo_asha, none"]),
     ("search pruner=true", ["pruner: unknown 'true'"]),
-    ("search pruner=[1,1]", ["pruner takes the name of one choice: hyperband, median, none"]),
+    ("search pruner=[1,1]", ["pruner takes the name of one choice: curve, hyperband, median, mo_asha, none"]),
     ("search pruner={a:1}", ["pruner takes the name of one choice", "its options are pruner.KEY"]),
     ("search space=5", ["space: unknown '5'. Choose one of: accel_nasbench, mnasnet"]),
     ("search space=null", ["space cannot be null; choose one of: accel_nasbench"]),

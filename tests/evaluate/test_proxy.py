@@ -262,3 +262,68 @@ def test_weights_that_candidates_cannot_start_from(smaller: Path, tmp_path: Path
     )
     with pytest.raises(UserError, match=f"^{re.escape(text)}$"):
         call(letters)
+
+
+# -- stopped early, and gone on with -------------------------------------------------------------------
+
+FOUR = Training(epochs=4, batch_size=64, ema_decay=0.9, precision="fp32", memory_format="contiguous")
+FEW = ImageData(source="digits", limit=300)
+
+
+class Judge:
+    """Keeps what is reported, and stops after some epochs, each once."""
+
+    def __init__(self, *stops: int) -> None:
+        self.stops, self.reports = list(stops), []
+
+    def __call__(self, step: int, accuracy: float, train_accuracy: float | None = None) -> None:
+        self.reports.append((step, accuracy, train_accuracy))
+        if step in self.stops:
+            self.stops.remove(step)
+            raise Stopped
+
+
+def leave(proxy: Proxy, folder: Path) -> Proxy:
+    return proxy.keeping(str(folder / "weights")).checkpointing(str(folder / "checkpoints"))
+
+
+@pytest.mark.parametrize("stops", [(1,), (1, 3), (2, 3)])
+def test_a_stopped_candidate_goes_on_as_if_it_had_not_been(stops: tuple[int, ...], tmp_path: Path) -> None:
+    proxy, whole, parts = Proxy(FEW, FOUR, device="cpu", threads=1), Judge(), Judge(*stops)
+    once = leave(proxy, tmp_path / "once")(NET, seed=3, report=whole)
+    again = leave(proxy, tmp_path / "parts")
+    for _ in stops:
+        with pytest.raises(Stopped, match=r"^$"):
+            again(NET, seed=3, report=parts)
+    del parts.reports[:]
+    gone_on = again(NET, seed=3, report=parts)
+    assert gone_on.accuracy == once.accuracy
+    assert gone_on.metrics["loss"] == once.metrics["loss"]
+    assert parts.reports == whole.reports  # those before the stop once more
+    assert [step for step, _, _ in whole.reports] == list(proxy.reported_steps()) == [1, 2, 3, 4]
+    assert all(0 <= train <= 1 for _, _, train in whole.reports)
+    (first,), (second,) = ((tmp_path / name / "weights").glob(".*.safetensors") for name in ("once", "parts"))
+    assert read_weights(str(first)).tensors.keys() == read_weights(str(second)).tensors.keys()
+    for name, tensor in read_weights(str(first)).tensors.items():
+        assert torch.equal(tensor, read_weights(str(second)).tensors[name]), name
+
+
+@pytest.mark.parametrize("damage", [b"", b"no checkpoint", None])
+def test_a_damaged_checkpoint_is_trained_again(
+    damage: bytes | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    proxy = leave(Proxy(FEW, FOUR, device="cpu", threads=1), tmp_path)
+    with pytest.raises(Stopped, match=r"^$"):
+        proxy(NET, seed=0, report=Judge(2))
+    (file,) = (tmp_path / "checkpoints").glob("*")
+    file.write_bytes(file.read_bytes()[:5000] if damage is None else damage)
+    judge = Judge()
+    assert proxy(NET, seed=0, report=judge).accuracy == judge.reports[-1][1]
+    assert [step for step, _, _ in judge.reports] == [1, 2, 3, 4]
+    assert "the candidate is trained from the beginning" in caplog.text
+
+
+@pytest.mark.parametrize(("epochs", "every", "steps"), [(5, 1, (1, 2, 3, 4, 5)), (5, 2, (2, 4, 5)), (3, 9, (3,))])
+def test_says_after_which_epochs_it_measures(epochs: int, every: int, steps: tuple[int, ...]) -> None:
+    training = replace(SHORT, epochs=epochs, eval_every=every)
+    assert Proxy(DIGITS, training, device="cpu").reported_steps() == steps

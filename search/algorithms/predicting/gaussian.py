@@ -48,7 +48,13 @@ class Kernel:
         return np.asarray(self.amplitude + rows**2 @ self.slopes)
 
 
-def learn_kernel(rows: Array, values: Array, bends: NDArray[np.bool_] | None = None, steps: int = 40) -> Kernel:
+def learn_kernel(
+    rows: Array,
+    values: Array,
+    bends: NDArray[np.bool_] | None = None,
+    steps: int = 40,
+    spreads: Array | None = None,
+) -> Kernel:
     """The kernel that makes the values likeliest, under broad log-normal priors (maximum a posteriori, by L-BFGS).
 
     Args:
@@ -56,6 +62,7 @@ def learn_kernel(rows: Array, values: Array, bends: NDArray[np.bool_] | None = N
         values: standardised, shape (n,).
         bends: features that are expected to matter less than the others, by one factor that is learned, shape (f,).
         steps: of the optimiser.
+        spreads: standard deviation of each value beside the noise that all have, shape (n,); None: there is none.
     """
     count = rows.shape[1]
     table, target = torch.from_numpy(rows), torch.from_numpy(values)
@@ -67,6 +74,7 @@ def learn_kernel(rows: Array, values: Array, bends: NDArray[np.bool_] | None = N
     point[:5] = center
     point.requires_grad_(True)
     identity = torch.eye(len(rows), dtype=torch.float64)
+    known = torch.diag(torch.from_numpy(np.zeros(len(rows)) if spreads is None else spreads**2))
 
     def loss() -> torch.Tensor:
         common, amplitude, linear, noise, bend = point[:5]
@@ -76,7 +84,7 @@ def learn_kernel(rows: Array, values: Array, bends: NDArray[np.bool_] | None = N
         distance = torch.sqrt(5 * squares)
         near = (1 + distance + distance**2 / 3) * torch.exp(-distance)
         covariance = torch.exp(amplitude) * near + torch.exp(linear) * gram
-        factor = torch.linalg.cholesky(covariance + (torch.exp(noise) + JITTER) * identity)
+        factor = torch.linalg.cholesky(covariance + (torch.exp(noise) + JITTER) * identity + known)
         solved = torch.cholesky_solve(target[:, None], factor)[:, 0]
         fit = 0.5 * target @ solved + torch.log(torch.diagonal(factor)).sum()
         return fit + 0.5 * (((point[:5] - center) / width) ** 2).sum() + 0.3 * (point[5:] ** 2).sum()
@@ -108,15 +116,18 @@ class GaussianProcess:
         kernel: for standardised values.
         rows: standardised features, shape (n, f).
         values: shape (n,).
+        spreads: standard deviation of each value beside the noise that all have, shape (n,); None: there is none.
     """
 
-    def __init__(self, kernel: Kernel, rows: Array, values: Array) -> None:
+    def __init__(self, kernel: Kernel, rows: Array, values: Array, spreads: Array | None = None) -> None:
         self.kernel = kernel
         self._rows = rows
         self._values = values
+        self._spreads = np.zeros(len(values)) if spreads is None else spreads
         self._offset = float(values.mean())
         self._scale = float(values.std()) or 1.0
-        covariance = kernel.between(rows, rows) + (kernel.noise + JITTER) * np.eye(len(rows))
+        noise = kernel.noise + JITTER + (self._spreads / self._scale) ** 2
+        covariance = kernel.between(rows, rows) + np.diag(noise)
         factor = cho_factor(covariance, lower=True)
         self._weights = cho_solve(factor, (values - self._offset) / self._scale)
         self._precision = cho_solve(factor, np.eye(len(rows)))
@@ -124,7 +135,12 @@ class GaussianProcess:
     def believe(self, rows: Array) -> GaussianProcess:
         """As if each row had been evaluated with its mean (the kriging believer, Ginsbourger et al. 2010)."""
         mean, _ = self.predict(rows)
-        return GaussianProcess(self.kernel, np.concatenate([self._rows, rows]), np.concatenate([self._values, mean]))
+        return GaussianProcess(
+            self.kernel,
+            np.concatenate([self._rows, rows]),
+            np.concatenate([self._values, mean]),
+            np.concatenate([self._spreads, np.zeros(len(rows))]),
+        )
 
     def predict(self, rows: Array) -> tuple[Array, Array]:
         """Mean and standard deviation, each of shape (m,)."""

@@ -40,6 +40,7 @@ class PastTrials:
     Args:
         rows, values, numbers: of the evaluations, shapes (n, d) and (n, m), oldest first; a result that was taken over
             from an equal trial is not an evaluation of its own.
+        spreads: standard deviation of the accuracy behind the values where that is an estimate, else 0, shape (n,).
         feasible: whether no limit was broken, shape (n,).
         limits: excess over each limit that evaluations check: numbers of trials, rows, ``cost / limit - 1``.
         pending: rows of running trials.
@@ -49,6 +50,7 @@ class PastTrials:
     rows: Rows
     values: Array
     numbers: tuple[int, ...]
+    spreads: Array
     feasible: NDArray[np.bool_]
     limits: dict[str, tuple[tuple[int, ...], Rows, Array]]
     pending: Rows
@@ -76,6 +78,7 @@ class PastTrials:
             rows=rows[chosen],
             values=-columns.losses[chosen],
             numbers=tuple(columns.numbers[chosen].tolist()),
+            spreads=columns.spreads[chosen],
             feasible=columns.violations[chosen] <= 0,
             limits={
                 name: (

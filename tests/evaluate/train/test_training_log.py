@@ -133,7 +133,8 @@ def test_tensorboard_has_it_by_step(whole: tuple[Path, TrainingResult]) -> None:
     folder, result = whole
     found = points(folder)
     history = result.history
-    names = {"train/loss": "train_loss", "heldout/loss": "loss", "heldout/accuracy": "accuracy"}
+    names = {"train/loss": "train_loss", "train/accuracy": "train_accuracy"}
+    names |= {"heldout/loss": "loss", "heldout/accuracy": "accuracy"}
     for tag, name in {**names, "resolution": "resolution", "images_per_second": "images_per_second"}.items():
         expected = [(row.step, getattr(row, name)) for row in history if getattr(row, name) is not None]
         assert found.pop(tag) == [(step, pytest.approx(value, rel=1e-6)) for step, value in expected]

@@ -1,0 +1,135 @@
+"""What stopped candidates are taken to be worth: the curve model, learned again as the study grows, and its errors."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from ..optuna_private import add_spread
+from ..record import result_of
+from .curves import Curve, CurveModel, fit_curves
+from .entrants import Entrant, EntrantReader, list_trials
+from .values import ValueReader
+
+Array = NDArray[np.float64]
+
+#: Trials after which curves are first learned from, and by which factor there are more at the next time.
+FIRST, GROWTH = 10, 1.25
+#: How many finished candidates the model's own standard deviation weighs as much as.
+PRIOR = 3.0
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What the curves until a trial have taught.
+
+    Args:
+        before: how many trials there were before it.
+        model: of the curves.
+        end: epochs of a candidate that is not stopped.
+        finished: curves of those that were.
+    """
+
+    before: int
+    model: CurveModel
+    end: float
+    finished: tuple[Curve, ...]
+
+    def predict(self, curves: Sequence[Curve], step: float) -> tuple[Array, Array]:
+        """Errors at the end, of curves until ``step``, and their standard deviations, each of shape (n,).
+
+        How far the finished candidates have ended from what their curves until then promise corrects both: a learning
+        rate that falls to zero makes the last epochs better than any power law.
+        """
+        mean, deviation = self.model.predict(curves, self.end)
+        if not self.finished:
+            return mean, deviation
+        promised, _ = self.model.predict([curve.cut(step) for curve in self.finished], self.end)
+        missed = np.array([curve.heldout[-1] for curve in self.finished]) - promised
+        shift = missed.sum() / (len(missed) + PRIOR)
+        square = (PRIOR * deviation**2 + ((missed - shift) ** 2).sum()) / (len(missed) + PRIOR)
+        return mean + shift, np.sqrt(square)
+
+
+class Estimates:
+    """Learns from a study's curves, and shows samplers stopped candidates with what they promise.
+
+    All of it follows from the trials before a milestone and the curves now, so that a search stopped and resumed is the
+    search that was never stopped.
+
+    Args:
+        reader: of the candidates.
+        values: the objective's, from an accuracy.
+        epochs: of a candidate that is not stopped; None: the most that there were.
+    """
+
+    def __init__(self, reader: EntrantReader, values: ValueReader | None, epochs: int | None) -> None:
+        self._reader, self._values, self._epochs = reader, values, epochs
+        self._lesson: Lesson | None = None
+        self._shown: dict[tuple[object, ...], FrozenTrial] = {}
+
+    def learn(self, study: Study) -> Lesson | None:
+        """The last lesson; None: there are too few trials yet."""
+        count, before = sum(trial.state.is_finished() for trial in list_trials(study)), FIRST
+        if count < before:
+            return None
+        while (following := int(np.ceil(before * GROWTH))) <= count:
+            before = following
+        if self._lesson is None or self._lesson.before != before:
+            self._lesson = self._learn(study, before) or self._lesson
+            self._shown = {}
+        return self._lesson
+
+    def _learn(self, study: Study, before: int) -> Lesson | None:
+        entrants = [entrant for entrant in self._reader.read(study, before) if entrant.step and not entrant.open]
+        if not entrants:
+            return None
+        finished = tuple(entrant.curve for entrant in entrants if entrant.trial.state == TrialState.COMPLETE)
+        end = float(self._epochs or max(entrant.step for entrant in entrants))
+        return Lesson(before, fit_curves([entrant.curve for entrant in entrants]), end, finished)
+
+    def show(self, study: Study, trials: list[FrozenTrial]) -> list[FrozenTrial]:
+        """The trials with stopped candidates as complete ones that have the values which their curves promise.
+
+        A candidate in several trials is the first of them. The standard deviation of its accuracy is told with it. They
+        are copies for a sampler's model: the study's own trials stay what they are.
+        """
+        lesson = self.learn(study)
+        instead: dict[int, FrozenTrial | None] = {}
+        promising: dict[float, list[Entrant]] = {}
+        for entrant in self._reader.read(study):
+            if entrant.step and entrant.stopped:
+                promising.setdefault(entrant.step, []).append(entrant)
+            if entrant.trial.number != entrant.number and not entrant.open:
+                instead[entrant.trial.number] = None
+                instead[entrant.number] = self._copy(entrant)
+        if lesson is not None and self._values is not None:
+            for step, group in sorted(promising.items()):
+                instead |= self._complete(lesson, group, step)
+        return [shown for trial in trials if (shown := instead.get(trial.number, trial)) is not None]
+
+    def _copy(self, entrant: Entrant, state: TrialState | None = None, values: Sequence[float] = ()) -> FrozenTrial:
+        """The last trial of a candidate under the number of the first; always the same for the same, as trials are."""
+        key = entrant.number, entrant.trial.number, entrant.step, entrant.trial.state, state
+        if key not in self._shown:
+            self._shown[key] = shown = copy.copy(entrant.trial)
+            shown.number = entrant.number
+            if state is not None:
+                shown.state, shown.values = state, list(values)
+        return self._shown[key]
+
+    def _complete(self, lesson: Lesson, entrants: Sequence[Entrant], step: float) -> dict[int, FrozenTrial | None]:
+        errors, deviations = lesson.predict([entrant.curve for entrant in entrants], step)
+        assert self._values is not None
+        values = self._values([result_of(entrant.trial) for entrant in entrants], (1 - errors).tolist())
+        found: dict[int, FrozenTrial | None] = {}
+        for entrant, value, deviation in zip(entrants, values or [], deviations, strict=False):
+            found[entrant.number] = shown = self._copy(entrant, TrialState.COMPLETE, value)
+            add_spread(shown, float(deviation))
+        return found
