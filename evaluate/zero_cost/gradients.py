@@ -50,6 +50,15 @@ def score_gradients(architecture: NetworkSpec, batches: int = BATCHES) -> dict[s
     return scores
 
 
+def score_first_batch(architecture: NetworkSpec) -> dict[str, float]:
+    """``grad_norm`` and ``snip``, in half the time.
+
+    Raises:
+        EvaluationError: as :func:`score_gradients`.
+    """
+    return score_gradients(architecture, batches=1)
+
+
 def sum_ratios(gradients: list[dict[str, Tensor]]) -> float:
     """ZiCo's score of the gradients of each batch, by layer.
 

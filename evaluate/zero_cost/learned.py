@@ -49,15 +49,15 @@ class ProxyFeatures:
         batch = self.space.batch(indices)
         costs = cost_batch(batch)
         counts = count_batch(batch, costs)
-        table = self._describe(indices)
+        table = self.describe(indices)
         columns = [
             counts[name] if name in COUNTS else self._learned[name].predict(table)[0]
             for name in expand_parts(self.names)
         ]
         return np.stack(columns, axis=1)
 
-    def _describe(self, indices: NDArray[np.int64]) -> Array:
-        """What the scores are learned from: decisions one-hot, and the counts."""
+    def describe(self, indices: NDArray[np.int64]) -> Array:
+        """What the scores are learned from, (n, decisions) to (n, f): decisions one-hot, and the counts."""
         batch = self.space.batch(indices)
         counts = count_batch(batch, cost_batch(batch))
         sizes = [len(labels) for labels in self.space.choices.values()]
@@ -75,7 +75,7 @@ class ProxyFeatures:
                 f"algorithm.features: {2 * FOLDS} or more scored members are needed to learn {', '.join(measured)}, "
                 f"but the space {self.space.name} has {reference.size}; the counts need none: {', '.join(COUNTS)}"
             )
-        table = self._describe(self.space.indices([self.space.canonical(d) for d in decisions]))
+        table = self.describe(self.space.indices([self.space.canonical(d) for d in decisions]))
         found = {}
         for name in measured:
             scores = np.array(reference.scores[name])

@@ -17,7 +17,8 @@ PARTS = ("az_expressivity", "az_progressivity", "az_trainability", "log_macs")
 _FAMILIES: tuple[tuple[tuple[str, ...], str], ...] = (
     (("synflow",), "synflow.score_synflow"),
     (("naswot",), "naswot.score_naswot"),
-    (("grad_norm", "snip", "zico"), "gradients.score_gradients"),
+    (("zico",), "gradients.score_gradients"),  # two batches, of which the first gives the next two as well
+    (("grad_norm", "snip"), "gradients.score_first_batch"),
     (("zen_score",), "zen_score.score_zen"),
     (PARTS[:3], "az_nas.score_az_nas"),
 )
@@ -61,12 +62,13 @@ def score_network(architecture: NetworkSpec, names: Sequence[str]) -> dict[str, 
     counts = tuple(name for name in wanted if name in COUNTS)
     scores = count_network(architecture, counts) if counts else {}
     for family, place in _FAMILIES:
-        if not set(family) & set(wanted):
+        missing = [name for name in family if name in wanted and name not in scores]
+        if not missing:
             continue
         score = _find(place)
         from .conditions import explain_failures  # torch
 
-        with explain_failures(", ".join(name for name in family if name in wanted)):
+        with explain_failures(", ".join(missing)):
             scores |= score(architecture)
     for name in wanted:
         if not math.isfinite(scores[name]):

@@ -36,7 +36,7 @@ class ZeroCost:
     """
 
     space: ReferenceSpace | str = field(repr=False)
-    proxies: Sequence[str] | str = ("expansion_layers",)
+    proxies: Sequence[str] | str = ("snip",)
     reference: int = 64
     #: What evaluations have.
     gives: ClassVar[str] = "merit"

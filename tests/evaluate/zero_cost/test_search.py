@@ -60,7 +60,7 @@ def test_what_is_printed_calls_nothing_an_accuracy(tmp_path: Path, capsys: pytes
     words = ["search", "space=tiny", "evaluator=zero_cost", "evaluator.reference=8", "trials=6", "objective=pareto"]
     assert main([*words, f"hydra.run.dir={tmp_path}"]) == 0
     out, err = capsys.readouterr()
-    assert "merit (share of 8 random networks of the space outscored by expansion_layers) against MACs" in out
+    assert "merit (share of 8 random networks of the space outscored by snip) against MACs" in out
     assert "nothing was trained, and a merit is no accuracy" in out
     assert "accuracy" not in out.replace("a merit is no accuracy", "")
     assert "merit" in err

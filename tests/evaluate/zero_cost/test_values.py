@@ -98,6 +98,7 @@ def test_gradients_of_one_layer_by_the_formula() -> None:
     scores = score_network(network(single), ["grad_norm", "snip", "zico"])
     assert scores["grad_norm"] == pytest.approx(np.sqrt((first**2).sum()), rel=1e-5)
     assert scores["snip"] == pytest.approx(np.abs(weight * first).sum(), rel=1e-5)
+    assert score_network(network(single), ["snip"]) == {"snip": scores["snip"]}  # of the first batch, alone too
     ratios = (np.abs(first) + np.abs(second)) / np.abs(first - second)  # mean over deviation, of two
     assert scores["zico"] == pytest.approx(np.log(ratios.sum()), rel=1e-3)
 
