@@ -59,6 +59,8 @@ class Supernet:
             training has gathered of all members.
         path: folder in which the supernet is trained, or is found; or the file of a trained one, which is used as it
             is; None: a folder in the cache.
+        weights: file of a network that is the largest member, from which the shared training starts; None: from random
+            weights.
         seed: of the shared training.
         device: ``auto`` (the first GPU, else the CPU), ``cpu``, ``cuda``, ``cuda:1``, …
         threads: of the CPU; None: in training chosen by timed steps, and those torch has.
@@ -76,6 +78,7 @@ class Supernet:
     rule: str = "sandwich"
     recalibration: int = 512
     path: str | None = None
+    weights: str | None = None
     seed: int = 0
     device: str = "auto"
     threads: int | None = None
@@ -98,6 +101,8 @@ class Supernet:
         check_int("evaluator.recalibration", self.recalibration, 0)
         if self.path is not None and (not isinstance(self.path, str) or not self.path):
             raise UserError(f"evaluator.path must be a folder, a file or null, got {self.path!r}")
+        if self.weights is not None and (not isinstance(self.weights, str) or not self.weights):
+            raise UserError(f"evaluator.weights must be a file of weights or null, got {self.weights!r}")
         check_int("evaluator.seed", self.seed, 0, 2**32 - 1)
         find_device(self.device)
         check_threads(self.threads)
@@ -151,13 +156,14 @@ class Supernet:
             folder=path,
             device=self.device,
             threads=self.threads,
+            weights=self.weights,
             quiet=self.quiet,
         ).ensure()
 
     @property
     def input_files(self) -> tuple[str, ...]:
-        """Of the images, and the supernet that is given: :func:`~effnas.evaluate.identity.describe_files`."""
-        return (*getattr(self.data, "input_files", ()), *([] if self.path is None else [self.path]))
+        """Of the images, and files that are given: :func:`~effnas.evaluate.identity.describe_files`."""
+        return (*getattr(self.data, "input_files", ()), *(file for file in (self.path, self.weights) if file))
 
     def keeping(self, folder: str) -> Supernet:
         """The same, leaving the weights of each candidate in ``folder``, which is made where there is none."""

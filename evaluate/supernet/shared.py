@@ -125,6 +125,14 @@ class SharedNetwork(nn.Module):
                 own[name].copy_(tensor)
         return network.eval()
 
+    def parts_of(self, architecture: Architecture) -> dict[str, Tensor]:
+        """Views of the shared tensors that are a member's, by its own names.
+
+        Raises:
+            UserError: it is no part of these weights.
+        """
+        return self._take(self._find_part(architecture, True))
+
     def _take(self, part: _Part) -> dict[str, Tensor]:
         shared: dict[str, Tensor] = {**dict(self.named_parameters()), **dict(self.named_buffers())}
         return {own: take_part(shared[name], shape) for own, name, shape in part.places}

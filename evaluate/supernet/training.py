@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from ...space.errors import UserError, explain_os_error
 from ...space.files import remove_leftovers
 from ...space.network_spec import hash_plain
+from ...space.weights.weights import read_weights
 from ..data.labelled_images import LabelledImages
 from ..data.load import load_split
 from ..evaluation import EvaluationError
@@ -34,6 +35,7 @@ from ..train.report import CHECKPOINT
 from ..train.train import train
 from .files import FORMAT, NAME, TrainedSupernet, read_identity, save_supernet
 from .members import Members
+from .pretrained import begin_with, find_start
 from .rules import Sampler
 from .shared import SharedNetwork
 from .stepper import make_stepper
@@ -54,6 +56,7 @@ class SupernetTraining:
         folder: where it is; None: in the cache, by its digest.
         device: as :func:`~effnas.evaluate.machine.device.find_device`.
         threads: of the CPU; None: chosen by timed steps.
+        weights: file that the largest member begins with; None: random weights.
         quiet: no progress on standard error.
     """
 
@@ -65,6 +68,7 @@ class SupernetTraining:
     folder: Path | None = None
     device: str = "auto"
     threads: int | None = None
+    weights: str | None = None
     quiet: bool = False
 
     @cached_property
@@ -78,6 +82,7 @@ class SupernetTraining:
             "files": describe_files(self.data),
             "rule": self.rule,
             "seed": self.seed,
+            "weights": None if self.weights is None else read_weights(self.weights).digest,
         }
         return dict(json.loads(json.dumps(found)))  # as it comes back from a file
 
@@ -129,18 +134,21 @@ class SupernetTraining:
 
     def _train(self, group: Group) -> None:
         members, largest = self.members, self.members.largest
-        split = load_split(self.data, largest.in_channels)
+        start = None if self.weights is None else find_start(members, self.data, self.weights)
+        split = load_split(self.data, largest.in_channels) if start is None else start.split
         split.check(largest)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.seed)
             network = SharedNetwork(members.sizes, largest)
+        if start is not None:
+            begin_with(network, members, start, self.seed)
         identity = {**self.identity, "processes": group.size}
         advice = f"choose another with evaluator.path=DIR, or delete {CHECKPOINT} there"
         checkpoint = Checkpoint(self.place / CHECKPOINT, identity, advice=advice)
         checkpoint.load()  # another training in the folder is refused before anything is written
         note = (
             f"training a supernet of the space {members.space.name} ({self.rule}, {self.training.epochs} epochs, "
-            f"{len(split.train):,} images) in {self.place}"
+            f"{len(split.train):,} images{'' if start is None else f', from {start.note}'}) in {self.place}"
         )
         device = self.device if group.size == 1 or not torch.cuda.is_available() else f"cuda:{group.local_rank}"
         with contextlib.ExitStack() as stack:

@@ -17,8 +17,8 @@ GRID = "grid-alpha-beta-gamma --baseline efficientnet_b0"
 #: What is typed, split at spaces, and fragments of the message, in order; FOLDER is ``--config-dir`` with a few files.
 MISTAKES: list[tuple[str, list[str]]] = [
     # -- the command -----------------------------------------------------------------------------------
-    ("", ["a command is needed: search, grid-alpha-beta-gamma, train, scale, predict, evaluate"]),
-    ("serch", ["unknown 'serch'. Did you mean 'search'?", "search, grid-alpha-beta-gamma, train, scale, predict, evaluate"]),
+    ("", ["a command is needed: search, grid-alpha-beta-gamma, train, scale, evaluate"]),
+    ("serch", ["unknown 'serch'. Did you mean 'search'?", "search, grid-alpha-beta-gamma, train, scale, evaluate"]),
     ("--phi 3 scale", ["the command comes first, then --phi"]),
     ("-sc install=tcsh", ["install=SHELL", "bash, zsh, fish"]),
     # -- flags and overrides ---------------------------------------------------------------------------

@@ -351,7 +351,10 @@ def test_a_users_own_space_end_to_end(small, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("mnasnets", r"space: unknown 'mnasnets'\. Did you mean 'mnasnet'\? Choose one of: accel_nasbench, mnasnet, "),
+        (
+            "mnasnets",
+            r"space: unknown 'mnasnets'\. Did you mean 'mnasnet'\? Choose one of: accel_nasbench, lite0_sub, mnasnet, ",
+        ),
         ("nowhere.yaml", r"space: no such file: nowhere\.yaml"),
         ("a\0b", r"space: unknown"),
         ("x" * 5000, r"space: unknown"),

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -295,6 +298,41 @@ def first(space: SearchSpace) -> dict[str, Any]:
 def test_a_training_that_fails_says_so(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"the training of the supernet failed: loss is nan .* a lower training.lr"):
         make(path=str(tmp_path), training=replace(RECIPE, lr=1e20, clip_norm=None)).prepare()
+
+
+PROCESSES = """
+import hashlib, os, sys
+from pathlib import Path
+from effnas.evaluate.data import ImageData
+from effnas.evaluate.supernet import training as supernet_training
+from effnas.evaluate.supernet.evaluator import Supernet
+from effnas.evaluate.train.recipe import Training
+
+folder, engine = Path(sys.argv[1]), supernet_training.train
+
+def watched(network, *arguments, **options):
+    result = engine(network, *arguments, **options)
+    weights = b"".join(p.detach().numpy().tobytes() for p in network.parameters())
+    (folder / f"rank-{os.environ['RANK']}").write_text(hashlib.sha256(weights).hexdigest())
+    return result
+
+supernet_training.train = watched
+recipe = Training(epochs=1, batch_size=64, lr=0.8, precision="fp32", memory_format="channels_last", compile=False)
+Supernet("tiny", ImageData(limit=300), recipe, path=str(folder / "shared"), threads=1, quiet=True).prepare()
+"""
+
+
+@pytest.mark.slow
+def test_processes_of_torchrun_train_the_same_weights(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(PROCESSES)
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(tmp_path / "script.py")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *words, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, second = (tmp_path / f"rank-{i}" for i in range(2))
+    assert first.read_text() == second.read_text()
+    assert (tmp_path / "shared" / "supernet.safetensors").is_file()
 
 
 # -- files ----------------------------------------------------------------------------------------------

@@ -1,1 +1,0 @@
-"""``effnas predict``: how accurate the larger members of a family will be."""
