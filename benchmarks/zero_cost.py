@@ -7,18 +7,20 @@ Claims checked, on 300 random networks of Accel-NASBench (measured ImageNet accu
 - τ, on the other networks, of a ridge regression and of the predictor's Gaussian process on 20, 50 and 100 trained
   networks, with and without proxies and counts among their features (40 random draws; 10 for the Gaussian process).
   "learned" are scores that a model of the decisions predicts (10 folds), as ``algorithm.features`` does;
-- what ``predictor`` finds with and without ``algorithm.features`` (10 seeds): the reward of ``benchmarks/search.py``,
-  with accuracies as ``accel_nasbench`` predicts them, the proxies learned from the 300 networks.
+- what ``predictor`` finds with and without ``algorithm.features``, and a random search with a pre-screen by ``snip``
+  (10 seeds): the reward of ``benchmarks/search.py``, with accuracies as ``accel_nasbench`` predicts them, the proxies
+  learned from the 300 networks.
 
 The proxies are measured at 112 px, a quarter of the work of the benchmark's 224 px; ``--check`` networks are measured
 at both, and the report says how well the ranks agree. ``--variants`` networks are also scored with weights of other
 seeds and with photos and their labels in the place of noise. Each network is appended to the CSV as it is done, and
 what is there is not measured again: an interrupted run goes on.
 
-    python benchmarks/zero_cost.py [--archive PATH] [--networks 300] [--check 40] [--variants 100] [--csv FILE]
+    python benchmarks/zero_cost.py [--archive PATH] [--networks 300] [--check 40] [--variants 40] [--csv FILE]
     python benchmarks/zero_cost.py --report
 
-One thread. Measuring takes about half an hour on a core of an AMD EPYC, the tables (``--report``) five minutes.
+One thread. On a core of an AMD EPYC measuring takes about half an hour, the searches
+(``zero_cost_search.csv``, beside the other file) ten minutes, the tables (``--report``) five.
 """
 
 # ruff: noqa: E402
@@ -59,7 +61,7 @@ from effnas.evaluate.surrogate import fit
 from effnas.evaluate.zero_cost import conditions, gradients, learned
 from effnas.evaluate.zero_cost.counts import COUNTS
 from effnas.evaluate.zero_cost.proxies import PARTS, score_network
-from effnas.evaluate.zero_cost.reference import Reference
+from effnas.evaluate.zero_cost.reference import Reference, find_share
 from effnas.search.algorithms.member_facts import SpaceKnown
 from effnas.search.algorithms.predicting.gaussian import GaussianProcess, learn_kernel
 from effnas.search.algorithms.predictor import Predictor
@@ -96,6 +98,9 @@ VARIANTS = ("seed 1", "seed 2", "photos")
 #: Of the table of τ; what has no seconds of its own is measured with another.
 ROWS = (*COUNTS, "synflow", "naswot", "grad_norm", "snip", "zico", "zen_score", *PARTS[:3], "az_nas")
 RESAMPLES, DRAWS, PROCESS_DRAWS, SEEDS = 2000, 40, 10, 10
+#: Of the searches: ``predictor`` with these features, or random networks, of so many the best by ``snip``.
+METHODS = ("none", "expansion_layers, depth", "snip", "snip, grad_norm", "random, 1", "random, 10", "random, 100")
+EVALUATIONS, COUNTED = 100, (10, 15, 20, 30, 50, 100)
 #: Features of the models, beside the costs.
 SETS: dict[str, tuple[str, ...]] = {
     "none": (),
@@ -351,8 +356,16 @@ def report_models(archive: str, rows: Sequence[dict[str, str]]) -> None:
             print(f"| {label} | {' | '.join(cells)} |", flush=True)
 
 
-def report_search(archive: str, rows: Sequence[dict[str, str]]) -> None:
-    """The reward that ``predictor`` has found, with and without features."""
+def find_rewards(archive: str, rows: Sequence[dict[str, str]], method: str, seed: int) -> list[float]:
+    """The best reward after each of 100 evaluations.
+
+    Args:
+        archive: of Accel-NASBench, whose predicted accuracies count.
+        rows: the measurements, from which scores are learned.
+        method: features of ``predictor``; or ``random, N``: of N random networks for each evaluation, the one with the
+            best share × factor of the reward by ``snip`` (a pre-screen), or the first.
+        seed: of the search.
+    """
     main, space = select(rows, SIDE), benchmark_space()
     indices = read_archive(archive).indices[list(main)]
     found = columns_of(list(main.values()))
@@ -361,27 +374,62 @@ def report_search(archive: str, rows: Sequence[dict[str, str]]) -> None:
     def measured(_: Any, names: Sequence[str], __: int) -> tuple[list[Any], Reference]:
         return [space.decisions(row) for row in indices], Reference({name: found[name].tolist() for name in names})
 
-    print(f"\nbest reward so far, median (quartiles) of {SEEDS} seeds\n")
-    print("| features | 15 | 20 | 30 | 50 | 100 |\n|---|---|---|---|---|---|")
+    def factor(row: NDArray[np.int64]) -> Array:
+        return objective.factor(cost_batch(space.batch(row)).macs)
+
+    best: list[float] = []
+    with mock.patch.object(learned, "measure_members", measured):
+        if method.startswith("random"):
+            scores = learned.ProxyFeatures(space, ("snip",))
+            known = scores.look(indices)[:, 0]
+            rng, count = np.random.default_rng(seed), int(method.partition(", ")[2])
+            while len(best) < EVALUATIONS:
+                row = space.sample_indices(count, rng)
+                shares = np.array([find_share(known, score) for score in scores.look(row)[:, 0]])
+                row = row[[int(np.argmax(shares * factor(row)))]]
+                best.append(float(oracle.predict(row)[0][0] * factor(row)[0]))
+            return np.maximum.accumulate(best).tolist()
+        names = tuple(name for name in method.split(", ") if name != "none")
+        algorithm = partial(Predictor, known=SpaceKnown(space, objective), features=names)
+        study = optuna.create_study(direction="maximize", sampler=Seeded(algorithm, seed))
+        while len(best) < EVALUATIONS:
+            trial = study.ask(dict(space.distributions))
+            row = space.indices([space.canonical(trial.params)])
+            study.tell(trial, float(oracle.predict(row)[0][0] * factor(row)[0]))
+            best.append(study.best_value)
+    return best
+
+
+def search(args: argparse.Namespace, rows: Sequence[dict[str, str]]) -> None:
+    """Append the searches that are missing to the CSV beside the measurements', for ``--seconds`` at most."""
+    file = args.csv.with_name("zero_cost_search.csv")
+    done = {(row["method"], int(row["seed"])) for row in read(file)}
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    for names in ((), ("expansion_layers", "depth"), ("snip",), ("snip", "grad_norm")):
-        runs = []
-        with mock.patch.object(learned, "measure_members", measured):
-            for seed in range(SEEDS):
-                algorithm = partial(Predictor, known=SpaceKnown(space, objective), features=names)
-                study = optuna.create_study(direction="maximize", sampler=Seeded(algorithm, seed))
-                best = []
-                for _ in range(100):
-                    trial = study.ask(dict(space.distributions))
-                    row = space.indices([space.canonical(trial.params)])
-                    accuracy = float(oracle.predict(row)[0][0])
-                    macs = cost_batch(space.batch(row)).macs
-                    study.tell(trial, accuracy * float(objective.factor(macs)[0]))
-                    best.append(study.best_value)
-                runs.append(best)
-        cells = [np.percentile([run[count - 1] for run in runs], [50, 25, 75]) for count in (15, 20, 30, 50, 100)]
-        texts = (f"{middle:.4f} ({low:.4f}–{high:.4f})".replace("0.", ".") for middle, low, high in cells)
-        print(f"| {', '.join(names) or 'none'} | {' | '.join(texts)} |", flush=True)
+    start = time.monotonic()
+    with open(file, "a", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        if not done:
+            writer.writerow(["method", "seed", *(str(count) for count in COUNTED)])
+        for seed in range(SEEDS):
+            for method in METHODS:
+                if (method, seed) in done or time.monotonic() - start > args.seconds:
+                    continue
+                best = find_rewards(args.archive, rows, method, seed)
+                writer.writerow([method, seed, *(f"{best[count - 1]:.6f}" for count in COUNTED)])
+                stream.flush()
+
+
+def report_search(file: Path) -> None:
+    """The reward that was found, with and without features."""
+    rows = read(file)
+    print("\nbest reward so far, median (quartiles) over the seeds\n")
+    print(f"| | seeds | {' | '.join(map(str, COUNTED))} |\n|{'---|' * (len(COUNTED) + 2)}")
+    for method in METHODS:
+        mine = [row for row in rows if row["method"] == method]
+        if mine:
+            cells = [np.percentile([float(row[str(count)]) for row in mine], [50, 25, 75]) for count in COUNTED]
+            texts = (f"{middle:.4f} ({low:.4f}–{high:.4f})".replace("0.", ".") for middle, low, high in cells)
+            print(f"| {method} | {len(mine)} | {' | '.join(texts)} |", flush=True)
 
 
 def main() -> None:
@@ -390,17 +438,20 @@ def main() -> None:
     parser.add_argument("--archive", default=DATA / "accel_nasbench", help="of Accel-NASBench, or its folder")
     parser.add_argument("--networks", type=int, default=300)
     parser.add_argument("--check", type=int, default=40, help="of them, measured at 224 px too")
-    parser.add_argument("--variants", type=int, default=100, help="of them, scored under other conditions too")
+    parser.add_argument("--variants", type=int, default=40, help="of them, scored under other conditions too")
     parser.add_argument("--csv", type=Path, default=FILE, help="where the measurements are kept")
+    parser.add_argument("--seconds", type=float, default=3600.0, help="after which no further search begins")
     parser.add_argument("--report", action="store_true", help="only the tables of what is there")
     args = parser.parse_args()
     torch.set_num_threads(1)
     if not args.report:
         measure(args)
     rows = read(args.csv)
+    if not args.report:
+        search(args, rows)
     report_ranks(rows)
     report_models(args.archive, rows)
-    report_search(args.archive, rows)
+    report_search(args.csv.with_name("zero_cost_search.csv"))
 
 
 if __name__ == "__main__":
