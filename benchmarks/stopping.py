@@ -412,6 +412,8 @@ def perform(options: argparse.Namespace, file: Path) -> None:
         budget = options.epochs * (3 if method in LONG else 1)
         ledger, start = Ledger(budget), time.perf_counter()
         methods[method](task, seed, ledger)
+        if ledger.spent < budget:
+            raise SystemExit("interrupted: the same command goes on")
         seconds = round(time.perf_counter() - start, 1)
         records = measure_run(task, ledger, max(1, options.epochs // 50))
         last = next(r for r in records if r["spent"] >= options.epochs // 50 * 50)
@@ -503,7 +505,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--epochs", type=int, default=2500, help="to spend in each run")
-    parser.add_argument("--startup", type=int, default=5, help="candidates that curve never stops: its default")
+    parser.add_argument("--startup", type=int, default=0, help="candidates that curve never stops")
     parser.add_argument("--first", type=int, help="epoch of the first rung")
     parser.add_argument("--archive", type=Path, default=DATA / "accel_nasbench")
     parser.add_argument("--neps", metavar="PYTHON", help="of an environment with neural-pipeline-search")

@@ -2,10 +2,10 @@
 
 The error of candidate i after epoch t is taken to be ``c_i + a_i · t^−b`` with normal noise, on held-out images and,
 with a floor, an amplitude and an exponent of its own, on training images. The exponents and the noise are shared; the
-four numbers of a candidate are drawn from one normal distribution, which is learned from all candidates (expectation
+two numbers of a candidate are drawn from a normal distribution, which is learned from all candidates (expectation
 maximisation for a linear mixed model: Laird and Ware 1982), those that were stopped among them, so that it does not
-matter that only good ones were finished. What is correlated across candidates, as the training error after a few
-epochs is with the floor of the held-out error, is thereby used to the extent that it was seen to be.
+matter that only good ones were finished. What either law says of the end of the other is left to
+:mod:`effnas.search.stopping.estimates`: the laws fit too badly for a joint distribution to find that out.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class CurveModel:
     Args:
         exponents: on held-out and on training images.
         mean: of a candidate's (floor, amplitude) on held-out and on training images, shape (4,).
-        covariance: of these, shape (4, 4).
+        covariance: of these, shape (4, 4); nothing between the two kinds of images.
         noise: variance of one measurement, on held-out and on training images, shape (2,).
     """
 
@@ -77,10 +77,17 @@ class CurveModel:
     noise: Array
 
     def predict(self, curves: Sequence[Curve], step: float) -> tuple[Array, Array]:
-        """The expected held-out error after ``step`` epochs, and its standard deviation, each of shape (n,)."""
+        """The expected errors after ``step`` epochs and their standard deviations, each of shape (n, 2).
+
+        On held-out and on training images.
+        """
         means, spread = _infer(_sum_curves(curves, self.exponents), self.mean, self.covariance, self.noise)
-        power = np.array([1.0, step ** -self.exponents[0]])
-        return means[:, :2] @ power, np.sqrt(np.einsum("i,nij,j->n", power, spread[:, :2, :2], power))
+        errors, deviations = np.empty((len(curves), 2)), np.empty((len(curves), 2))
+        for kind, at in enumerate((slice(0, 2), slice(2, 4))):
+            power = np.array([1.0, step ** -self.exponents[kind]])
+            errors[:, kind] = means[:, at] @ power
+            deviations[:, kind] = np.sqrt(np.einsum("i,nij,j->n", power, spread[:, at, at], power))
+        return errors, deviations
 
 
 def fit_curves(curves: Sequence[Curve]) -> CurveModel:
@@ -144,11 +151,9 @@ def _maximise(curves: Sequence[Curve], exponents: tuple[float, float], rounds: i
     width = np.array([np.nanvar(column) if np.isfinite(column).sum() > 1 else 0.0 for column in last.T])
     width = np.maximum(width, 1e-6)
     middle = np.array([np.nanmean(column) if np.isfinite(column).any() else 0.0 for column in last.T])
-    # floors and amplitudes as different as the last errors are; those on the two kinds of images go together
+    # floors and amplitudes are as different as the last errors
     root = np.sqrt(np.array([width[0], width[0], width[1], width[1]]))
-    scale = np.outer(root, root) * np.array(
-        [[1.0, 0.0, 0.6, 0.3], [0.0, 1.0, 0.3, 0.6], [0.6, 0.3, 1.0, 0.0], [0.3, 0.6, 0.0, 1.0]]
-    )
+    scale = np.diag(root**2)
     mean, covariance, noise = np.array([middle[0], 0.0, middle[1], 0.0]), scale.copy(), 0.1 * width
     vague = np.diag(1 / (100 * root**2))
     likelihood = -np.inf
@@ -160,6 +165,7 @@ def _maximise(curves: Sequence[Curve], exponents: tuple[float, float], rounds: i
         mean = np.linalg.solve(len(means) * prior + vague, prior @ means.sum(axis=0) + vague @ first)
         apart = means - mean
         covariance = (PRIOR * scale + spread.sum(axis=0) + apart.T @ apart) / (PRIOR + len(means))
+        covariance[:2, 2:] = covariance[2:, :2] = 0.0
         noise = _update_noise(sums, means, spread, width)
     return CurveModel(exponents, mean, covariance, noise), likelihood
 

@@ -21,7 +21,11 @@ Array = NDArray[np.float64]
 
 #: Trials after which curves are first learned from, and by which factor there are more at the next time.
 FIRST, GROWTH = 10, 1.25
-#: How many finished candidates the model's own standard deviation weighs as much as.
+#: What the end is taken to be before candidates were finished, in standard deviations of what the laws promise on
+#: held-out and on training images: the latter ranks better early on (Kendall's tau .77 and .65 after a fifth of the
+#: epochs in public data).
+WEIGHTS = {1: (1.0,), 2: (0.3, 0.7)}
+#: How many finished candidates the noise that is taken before that weighs as much as.
 PRIOR = 3.0
 
 
@@ -33,28 +37,46 @@ class Lesson:
         before: how many trials there were before it.
         model: of the curves.
         end: epochs of a candidate that is not stopped.
-        finished: curves of those that were.
+        curves: all of them, which say what is usual.
+        finished: those of candidates that were not stopped.
     """
 
     before: int
     model: CurveModel
     end: float
+    curves: tuple[Curve, ...]
     finished: tuple[Curve, ...]
 
     def predict(self, curves: Sequence[Curve], step: float) -> tuple[Array, Array]:
         """Errors at the end, of curves until ``step``, and their standard deviations, each of shape (n,).
 
-        How far the finished candidates have ended from what their curves until then promise corrects both: a learning
-        rate that falls to zero makes the last epochs better than any power law.
+        What the two power laws promise is regressed on how the finished candidates ended, whose curves until then are
+        known too: Bayesian linear regression that begins with :data:`WEIGHTS`. It also corrects what no power law
+        knows, such as a learning rate that falls to zero.
         """
-        mean, deviation = self.model.predict(curves, self.end)
-        if not self.finished:
-            return mean, deviation
-        promised, _ = self.model.predict([curve.cut(step) for curve in self.finished], self.end)
-        missed = np.array([curve.heldout[-1] for curve in self.finished]) - promised
-        shift = missed.sum() / (len(missed) + PRIOR)
-        square = (PRIOR * deviation**2 + ((missed - shift) ** 2).sum()) / (len(missed) + PRIOR)
-        return mean + shift, np.sqrt(square)
+        ahead = float(np.sqrt(step * self.end))  # half of the way: beyond, two points of a curve say too much
+        promised, _ = self.model.predict(curves, ahead)
+        kinds = 2 if all(np.isfinite(curve.train).any() for curve in (*curves, *self.finished)) else 1
+        promised = promised[:, :kinds]
+        known = np.empty((0, kinds))
+        if self.finished:
+            known = self.model.predict([curve.cut(step) for curve in self.finished], ahead)[0][:, :kinds]
+        ends = np.array([curve.heldout[-1] for curve in self.finished])
+        there = [curve.cut(step) for curve in self.curves if curve.steps[-1] >= step] or list(self.curves)
+        usual, deviations = self.model.predict(there, ahead)
+        together = usual[:, :kinds]
+        center, width = together.mean(axis=0), np.maximum(together.std(axis=0), 1e-9)
+        scale = float(width[0])
+        first = np.array([center[0], *(np.array(WEIGHTS[kinds]) * scale)])
+        trust = np.diag([0.01, *[4.0] * kinds]) / scale**2
+        rows = np.column_stack([np.ones(len(known)), (known - center) / width])
+        asked = np.column_stack([np.ones(len(promised)), (promised - center) / width])
+        begin = noise = float((0.5 * scale) ** 2 + 0.1 * (deviations[:, 0] ** 2).mean())
+        for _ in range(4):
+            spread = np.linalg.inv(rows.T @ rows / noise + trust)
+            weights = spread @ (rows.T @ ends / noise + trust @ first)
+            noise = float((PRIOR * begin + ((ends - rows @ weights) ** 2).sum()) / (PRIOR + len(ends)))
+        return asked @ weights, np.sqrt(noise + np.einsum("ni,ij,nj->n", asked, spread, asked))
 
 
 class Estimates:
@@ -92,7 +114,8 @@ class Estimates:
             return None
         finished = tuple(entrant.curve for entrant in entrants if entrant.trial.state == TrialState.COMPLETE)
         end = float(self._epochs or max(entrant.step for entrant in entrants))
-        return Lesson(before, fit_curves([entrant.curve for entrant in entrants]), end, finished)
+        curves = tuple(entrant.curve for entrant in entrants)
+        return Lesson(before, fit_curves(curves), end, curves, finished)
 
     def show(self, study: Study, trials: list[FrozenTrial]) -> list[FrozenTrial]:
         """The trials with stopped candidates as complete ones that have the values which their curves promise.

@@ -152,7 +152,7 @@ class AsynchronousHalving(BasePruner):
         cut = [entrant.curve.cut(step) for entrant, step in there]
         lesson = self.estimates.learn(study) if self.measure == "curve" else None
         if lesson is not None:
-            errors = lesson.model.predict(cut, lesson.end)[0]
+            errors = lesson.predict(cut, rung)[0]
         else:
             errors = np.array([curve.heldout[-1] for curve in cut])
         losses = self._read_losses(study, [entrant for entrant, _ in there], errors)
