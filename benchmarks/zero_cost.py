@@ -126,7 +126,7 @@ def measure(args: argparse.Namespace) -> None:
     for i, row in enumerate(rows[: args.check]):  # spread among the others, so that a run cut short has both
         wanted.insert(4 * i, (int(row), REAL_SIDE, ""))
     wanted += [(int(row), SIDE, variant) for row in rows[: args.variants] for variant in VARIANTS]
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
+    commit = find_commit()
     new = not args.csv.exists()
     with open(args.csv, "a", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
@@ -137,7 +137,7 @@ def measure(args: argparse.Namespace) -> None:
                 continue
             network = space.build(space.decisions(archive.indices[row])).with_(resolution=side)
             record = {"row": row, "digest": network.digest, "accuracy": archive.accuracy[row], "side": side}
-            record |= {"variant": variant, "commit": commit.strip()}
+            record |= {"variant": variant, "commit": commit}
             record |= score_network(network.with_(resolution=REAL_SIDE), COUNTS)
             for group, names in GROUPS.items():
                 if variant and group != "gradients":
@@ -152,6 +152,12 @@ def measure(args: argparse.Namespace) -> None:
             writer.writerow(record)
             file.flush()
             print(f"{number + 1}/{len(wanted)}: network {row} at {side} px {variant}", flush=True)
+
+
+def find_commit() -> str:
+    """Of the code that measures."""
+    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    return done.stdout.strip()
 
 
 @contextmanager
@@ -405,17 +411,17 @@ def search(args: argparse.Namespace, rows: Sequence[dict[str, str]]) -> None:
     file = args.csv.with_name("zero_cost_search.csv")
     done = {(row["method"], int(row["seed"])) for row in read(file)}
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    start = time.monotonic()
+    start, commit = time.monotonic(), find_commit()
     with open(file, "a", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         if not done:
-            writer.writerow(["method", "seed", *(str(count) for count in COUNTED)])
+            writer.writerow(["method", "seed", *(str(count) for count in COUNTED), "commit"])
         for seed in range(SEEDS):
             for method in METHODS:
                 if (method, seed) in done or time.monotonic() - start > args.seconds:
                     continue
                 best = find_rewards(args.archive, rows, method, seed)
-                writer.writerow([method, seed, *(f"{best[count - 1]:.6f}" for count in COUNTED)])
+                writer.writerow([method, seed, *(f"{best[count - 1]:.6f}" for count in COUNTED), commit])
                 stream.flush()
 
 
