@@ -16,7 +16,7 @@ import itertools
 import math
 from functools import cache
 
-from effnas.scaling.reproduce.job import interval, scaled
+from effnas.scaling.reproduce.job import find_interval, scale_zoo_network
 from effnas.scaling.reproduce.tables import TABLES
 from effnas.space.cost import cost
 
@@ -32,7 +32,7 @@ Triple = tuple[float, float, float]
 @cache
 def macs(network: str, depth: float, width: float, ratio: float) -> int:
     """Of the network of that name, scaled."""
-    return cost(scaled(network, depth, width, ratio)).macs
+    return cost(scale_zoo_network(network, depth, width, ratio)).macs
 
 
 def fits(network: str, low: float, high: float) -> list[Triple]:
@@ -61,7 +61,7 @@ def main() -> None:
     rows = {row.network: row for row in TABLES["table3"] if row.origin == "fitted"}
     parser.add_argument("networks", nargs="*", default=list(rows), help=f"of {', '.join(rows)}")
     for network in parser.parse_args().networks:
-        low, high = interval(rows[network].macs)
+        low, high = find_interval(rows[network].macs)
         near = nearest(network, low, high)
         print(f"{network}, {rows[network].macs}: nearest to {PRINTED} is {near}", flush=True)
         found = fits(network, low, high)
