@@ -83,13 +83,14 @@ def _main(words: list[str]) -> None:
 
 def _main_command(name: str, words: list[str]) -> None:
     from .commandline.commands import COMMANDS
-    from .commandline.help import write_command_help
+    from .commandline.help import check_chosen, write_command_help
     from .commandline.run import find_options, run_command
 
     if any(word in _COMPLETION for word in words):
         return _complete([word for word in words if "=" in word])
     command, options = COMMANDS[name], find_options(name, words)
     if "-h" in words or "--help" in words:
+        check_chosen(options)
         print(write_command_help(name, options, command.examples, f"default outputs/{command.config}"))
     else:
         run_command(name, words, options)

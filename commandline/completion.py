@@ -119,5 +119,6 @@ def answer_shell(words: Sequence[str]) -> None:
         return answer.getvalue().split()
 
     line = os.environ.get("COMP_LINE", "")
-    line = line[: int(os.environ.get("COMP_POINT") or len(line))]
+    point = os.environ.get("COMP_POINT", "")
+    line = line[: int(point)] if point.isdecimal() and len(point) < 10 else line
     print(*list_candidates(line, COMMANDS, find_options, query), sep="\n" if shell == "fish" else " ")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 
+from ..space.errors import unknown
 from .arguments import HYDRA_FLAGS
-from .options import Option, Options
+from .options import Option, Options, has_choice
 
 _LEFT = 30
 _HYDRA_HELP = (
@@ -47,6 +49,16 @@ def write_overview(commands: Mapping[str, str]) -> str:
             'Shell completion: eval "$(effnas -sc install=bash)" (or zsh, fish).',
         ]
     )
+
+
+def check_chosen(options: Options) -> None:
+    """Raise :class:`~effnas.space.errors.UserError` for a choice of a group that is none: its options are unknown."""
+    for group in options.groups:
+        for choice in (group.choice or "").split(","):  # several: of a sweep
+            plain = choice.removesuffix(".yaml")
+            named = re.fullmatch(r"[\w./-]+", plain) and plain not in ("null", "None")
+            if named and not has_choice(group.name, plain, options.folders):
+                raise unknown(group.name, choice, group.choices)
 
 
 def write_command_help(name: str, options: Options, examples: Iterable[str], output: str) -> str:

@@ -83,11 +83,12 @@ def _read_csv(file: Path) -> Columns:
     for number, row in enumerate(rows[1:], start=1):
         if len(row) != len(header):
             raise UserError(f"{file}: row {number} has {len(row)} cells; the header has {len(header)}")
-    _check_names(file, header)
+    check_names(file, header)
     return dict(zip(header, map(list, zip(*rows[1:], strict=True)), strict=False))  # no rows: no columns either
 
 
-def _check_names(file: Path, names: Sequence[str]) -> None:
+def check_names(file: str | Path, names: Sequence[str]) -> None:
+    """Raise :class:`~effnas.space.errors.UserError` unless all columns have names of their own."""
     twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
     if twice:
         raise UserError(f"{file}: two columns have the name {', '.join(map(repr, twice))}")
@@ -124,7 +125,7 @@ def _read_parquet(file: Path) -> Columns:
     from pyarrow import parquet
 
     with open(file, "rb") as data:  # not by its name: a folder called a=b would be taken for a column
-        _check_names(file, parquet.read_schema(data).names)
+        check_names(file, parquet.read_schema(data).names)
         data.seek(0)
         try:  # whole numbers with gaps stay whole
             frame = pd.read_parquet(data, engine="pyarrow", dtype_backend="pyarrow")

@@ -24,7 +24,7 @@ MAX_SCALAR = 250
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML without aliases: a file of kilobytes must not unfold to gigabytes."""
+    """Safe YAML without aliases: a file of kilobytes must not unfold to gigabytes. A name stands once in a mapping."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
@@ -32,6 +32,10 @@ class _Loader(yaml.SafeLoader):
         node = super().compose_node(parent, index)
         if isinstance(node, yaml.ScalarNode) and len(node.value) > MAX_SCALAR:
             raise yaml.YAMLError(f"a value of more than {MAX_SCALAR} characters")
+        if isinstance(node, yaml.MappingNode):
+            names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            if len(names) > len(set(names)):
+                raise yaml.YAMLError(f"{next(name for name in names if names.count(name) > 1)!r} is given twice")
         return node
 
 

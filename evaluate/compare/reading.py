@@ -17,7 +17,7 @@ from ...space.paths import is_folder
 from ...space.quantity import parse_quantity
 from ...space.zoo import load_architecture
 from ..arguments import describe_device
-from ..table_files import read_cells
+from ..table_files import check_names, read_cells
 from .points import Point
 
 #: Columns of a CSV file that mean something; the others are the reader's own.
@@ -67,6 +67,7 @@ def read_rows(file: str | Path) -> list[tuple[dict[str, str], str]]:
                 f"{file}: column {name!r} is missing; there are: {', '.join(header) or 'none'}. "
                 f"Needed: {', '.join(REQUIRED)}; understood: {', '.join(OPTIONAL)}"
             )
+    check_names(file, header)
     if len(lines) == 1:
         raise UserError(f"{file}: no rows below the header")
     rows = []

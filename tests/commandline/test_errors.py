@@ -19,6 +19,8 @@ MISTAKES: list[tuple[str, list[str]]] = [
     # -- the command -----------------------------------------------------------------------------------
     ("", ["a command is needed: search, grid-alpha-beta-gamma, train, scale, evaluate"]),
     ("serch", ["unknown 'serch'. Did you mean 'search'?", "search, grid-alpha-beta-gamma, train, scale, evaluate"]),
+    ("train --help training=moden", ["training: unknown 'moden'. Did you mean 'modern'? Choose one of: finetune, "]),
+    ("search --space tyni --help", ["space: unknown 'tyni'.", "Choose one of: accel_nasbench, "]),
     ("--phi 3 scale", ["the command comes first, then --phi"]),
     ("-sc install=tcsh", ["install=SHELL", "bash, zsh, fish"]),
     # -- flags and overrides ---------------------------------------------------------------------------
@@ -47,7 +49,7 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("search pruner=true", ["pruner: unknown 'true'"]),
     ("search pruner=[1,1]", ["pruner takes the name of one choice: curve, hyperband, median, mo_asha, none"]),
     ("search pruner={a:1}", ["pruner takes the name of one choice", "its options are pruner.KEY"]),
-    ("search space=5", ["space: unknown '5'. Choose one of: accel_nasbench, mnasnet"]),
+    ("search space=5", ["space: unknown '5'. Choose one of: accel_nasbench, lite0_sub, mnasnet"]),
     ("search space=null", ["space cannot be null; choose one of: accel_nasbench"]),
     ("search space=../search", ["space: unknown '../search'"]),
     ("search FOLDER space=list", ["list.yaml: a configuration is a mapping of settings, KEY: VALUE, got a list"]),
@@ -108,7 +110,7 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("search --trials 0", ["trials must be between 1 and 100000000, got 0"]),
     ("search --workers 0", ["workers must be", "got 0"]),
     ("search --timeout -1", ["timeout", "got -1"]),
-    ("search --space tini", ["space: unknown 'tini'. Did you mean 'tiny'?", "accel_nasbench, mnasnet"]),
+    ("search --space tini", ["space: unknown 'tini'. Did you mean 'tiny'?", "accel_nasbench, lite0_sub, mnasnet"]),
     ("search --algorithm evolve", ["algorithm: unknown 'evolve'", "evolution", "predictor, random"]),
     ("search --pruner hyperbnd", ["Did you mean 'hyperband'?"]),
     ("search algorithm=evolution algorithm.population=ten", ["population must be a whole number, got 'ten'"]),

@@ -31,6 +31,7 @@ BASES = {
     "transfer": ["--weights a --datasets digits +data.digits.limit=100", "+data@data.pets=folder"],
     "ablate": ["factors=[2,4] rules=[compound,depth]"],
     "profile": ["efficientnet_b0"],
+    "predict": ["--from a.csv --at-macs 4.5G,9.9G"],
 }
 VALUES = [
     *("", "null", "true", "-1", "0", "5", "0.5", "nan", "inf", "1e400", "9" * 400, "9" * 5000, "1_000", "x" * 300),
