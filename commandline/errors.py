@@ -87,7 +87,8 @@ def _omegaconf(error: OmegaConfBaseException, in_job: bool) -> str | None:
     key = error.full_key or error.key
     text = _one_line(error.msg or str(error))
     if isinstance(error, ConfigAttributeError | ConfigKeyError):
-        return None if in_job else str(unknown("option", key, _siblings(error.parent_node, key)))
+        hint = "; predictor, evolution and local take a prior" if key == "algorithm.prior" else ""
+        return None if in_job else str(unknown("option", key, _siblings(error.parent_node, key))) + hint
     if isinstance(error, MissingMandatoryValue):
         return f"{key} is missing: give it with {key}=VALUE"
     if isinstance(error, InterpolationResolutionError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from ..evaluate.study_result import StudyResult
 from ..space.errors import UserError, check_int
 from ..space.network_spec import hash_plain
 from ..space.space import load_space
+from .algorithms.known_network import begin_around
 from .algorithms.member_facts import inform_algorithm
 from .algorithms.predictor import Predictor
 from .feasible import Space, find_feasible_member
@@ -52,7 +54,8 @@ def run_search(
         space: where to search: anything with a name, distributions and build; a string names a shipped one or a file.
         evaluator: trains or looks up candidates; with several workers it must pickle.
         objective: score or scores of an evaluation, and hard limits; None: the MnasNet reward, T = 400 M, w = −0.07.
-        algorithm: called as ``algorithm(seed=…)``, returns an Optuna sampler: the class itself, or a partial of it.
+        algorithm: called as ``algorithm(seed=…)``, returns an Optuna sampler: the class itself, or a partial of it. A
+            partial's ``prior`` may be the name of a network, a file or a network: the nearest member is looked up.
         trials: finished trials to reach, those of earlier runs included.
         confirm: how many of them, the last ones, evaluate the best networks so far again, with other seeds, for
             evaluations that are noisy (:mod:`effnas.search.confirm`). The first of them, whole rounds of the three
@@ -82,9 +85,12 @@ def run_search(
     members = load_space(space) if isinstance(space, str) else space
     objective = name_worth(MnasNetReward() if objective is None else objective, evaluator)
     find_feasible_member(members, objective, np.random.default_rng(seed))  # limits out of reach are found out now
+    algorithm, start = begin_around(algorithm, members)
     algorithm = inform_algorithm(algorithm, members, objective)
     _rehearse(algorithm, members, objective)
     sampler = Seeded(algorithm, seed)
+    if start is not None and not how["quiet"]:
+        print(start.explain(), file=sys.stderr)
     keeper = Keeper(output, keep, lambda study: rank_by_objective(study, objective), evaluator)
 
     def write(optuna_study: Study, seconds: float) -> StudyResult:
@@ -100,6 +106,7 @@ def run_search(
             details=details,
             estimate=sampler.estimates,
             keeper=keeper,
+            prior=start,
             **facts,
         )
 
@@ -113,7 +120,12 @@ def run_search(
         name="search",
         by="search",
         job=job,
-        facts={"space": _describe_space(members), "objective": describe_content(objective), "seed": seed},
+        facts={
+            "space": _describe_space(members),
+            "objective": describe_content(objective),
+            "seed": seed,
+            "prior": None if start is None else start.decisions,
+        },
         trials=trials,
         confirm=confirm,
         keeper=keeper,

@@ -12,6 +12,9 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from optuna._hypervolume import get_non_dominated_box_bounds
 from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.pruners import (
     BasePruner,
@@ -119,6 +122,17 @@ def add_spread(trial: FrozenTrial, spread: float) -> None:
 def draw_seed(sampler: GPSampler) -> int:
     """A seed below 2³¹ from the sampler's own generator."""
     return int(sampler._rng.rng.randint(2**31))
+
+
+def divide_non_dominated(
+    losses: NDArray[np.float64], reference: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Boxes that fill what no row of losses, shape (n, m), dominates below the reference: corners, shape (k, m) each.
+
+    By Lacour et al. (2017, *A box decomposition algorithm to compute the hypervolume indicator*); m is 2 or more.
+    """
+    lower, upper = get_non_dominated_box_bounds(losses, reference)
+    return lower, upper
 
 
 class ListedAsStudy:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from optuna.trial import FrozenTrial
 from ..evaluate.folder import write_json
 from ..evaluate.study_result import StudyResult
 from ..space.tables import text_table
+from .algorithms.known_network import KnownNetwork
 from .confirm import choice_trials, find_front
 from .feasible import Space
 from .figure import search_figure
@@ -59,12 +61,13 @@ def write_search(
     details: Mapping[str, Any],
     keeper: Keeper,
     estimate: Callable[[Study], Mapping[int, float]],
+    prior: KnownNetwork | None,
     command: str,
 ) -> StudyResult:
     """Write everything and return the content of ``summary.json``.
 
     ``keeper``: of the candidates' weights. ``estimate``: what the sampler's model takes each trial's noise-free score
-    to be.
+    to be. ``prior``: what the search began around.
     """
     trials = shown_trials(study)
     several = len(objective.names) > 1
@@ -110,6 +113,7 @@ def write_search(
         "algorithm": algorithm,
         "space": space.name,
         "objective": repr(objective),
+        "prior": None if prior is None else asdict(prior),
         "evaluator_details": dict(details),
         **job_facts(study, trials, seconds, seed=seed, evaluator=evaluator, command=command, output=output),
     }

@@ -149,10 +149,10 @@ def open_study(
         # without its cause, in which the driver may name the password
         raise UserError(f"storage {place}: cannot be opened as an Optuna storage: {reason}") from None
     stored: dict[str, Any] = study.user_attrs[JOB]
-    if stored != job:
+    if changes := describe_changes(stored, job):
         close_study(study)
         raise UserError(
-            f"{folder if storage is None else place}: holds another search ({describe_changes(stored, job)}). "
+            f"{folder if storage is None else place}: holds another search ({changes}). "
             "Continue it with its original settings, or choose another folder with -o DIR"
         )
     return study

@@ -34,7 +34,8 @@ def unknown(what: str, value: object, choices: Iterable[object]) -> UserError:
     names = [str(choice) for choice in choices]
     near = difflib.get_close_matches(str(value), names, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return UserError(f"{what}: unknown {str(value)!r}.{hint} Choose one of: {', '.join(names)}")
+    choose = f"Choose one of: {', '.join(names)}" if names else "There is none"
+    return UserError(f"{what}: unknown {str(value)!r}.{hint} {choose}")
 
 
 def check_choice(what: str, value: object, choices: Iterable[object]) -> None:

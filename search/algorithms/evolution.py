@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from ...space.errors import check_int, check_number
+from ..encoding import Encoding
 from .history import draw_value, find_parents, find_shared_space, make_sort_keys, read_history, was_proposed
 from .ranked_sampler import RankedSampler
 
@@ -31,6 +33,8 @@ class Evolution(RankedSampler):
         startup: trials drawn at random first; None: ``population``.
         repeat_prob: a mutation changes one decision, and with this probability one more, and so on; the paper's is 0.
         attempts: at most this many other mutations where a child was proposed before, of growing distance.
+        prior: parameters by name of what is known to be good: the first trial, and most of the random ones are around
+            it (:class:`effnas.search.algorithms.prior.Prior`).
         seed: None: another search each time.
 
     Raises:
@@ -44,6 +48,7 @@ class Evolution(RankedSampler):
         startup: int | None = None,
         repeat_prob: float = 0.0,
         attempts: int = 100,
+        prior: Mapping[str, Any] | None = None,
         seed: int | None = None,
     ) -> None:
         check_int("population", population, 1)
@@ -52,7 +57,7 @@ class Evolution(RankedSampler):
             check_int("startup", startup, 1)
         check_number("repeat_prob", repeat_prob, 0, 1, open_high=True)
         check_int("attempts", attempts, 0)
-        super().__init__(seed)
+        super().__init__(seed, prior)
         self._population = population
         self._tournament = tournament
         self._startup = population if startup is None else startup
@@ -73,7 +78,7 @@ class Evolution(RankedSampler):
         trials = read_history(study, trial)
         living = self._find_living(trials)
         if not living or sum(t.state.is_finished() for t in trials) < self._startup:
-            base = child = {name: draw_value(study, trial, name, space, rng) for name, space in search_space.items()}
+            base = child = self._draw_first(study, trial, search_space, rng)
         else:
             keys = make_sort_keys(living, study.directions)
             drawn = rng.choice(len(living), size=min(self._tournament, len(living)), replace=False)
@@ -87,6 +92,16 @@ class Evolution(RankedSampler):
                 base = child
             child = self._mutate(study, trial, base, search_space, rng)
         return child
+
+    def _draw_first(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution], rng: np.random.Generator
+    ) -> dict[str, Any]:
+        """At random; or, of a prior, a vector around it."""
+        encoding = Encoding(search_space)
+        prior = self.make_prior(encoding)
+        if prior is not None and prior.is_noticed(rng):
+            return encoding.params(prior.draw(2, rng)[1])
+        return {name: draw_value(study, trial, name, space, rng) for name, space in search_space.items()}
 
     def _find_living(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
         return find_parents(trials)[-self._population :]

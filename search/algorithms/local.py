@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -37,15 +38,17 @@ class LocalSearch(SharedSpaceSampler):
 
     Args:
         startup: trials drawn at random first.
+        prior: parameters by name of what is known to be good: the first trial, and most of the random ones are around
+            it (:class:`effnas.search.algorithms.prior.Prior`).
         seed: None: another search each time.
 
     Raises:
         UserError: a setting is outside its range.
     """
 
-    def __init__(self, startup: int = 10, seed: int | None = None) -> None:
+    def __init__(self, startup: int = 10, prior: Mapping[str, Any] | None = None, seed: int | None = None) -> None:
         check_int("startup", startup, 1)
-        super().__init__(seed, youngest=startup)
+        super().__init__(seed, youngest=startup, prior=prior)
         self._startup = startup
 
     def propose(
@@ -66,7 +69,9 @@ class LocalSearch(SharedSpaceSampler):
                 moves = encoding.list_neighbours(best)
                 new = moves[~_mark_taken(moves, past.rows[(past.rows != best).sum(axis=1) == 1])]
                 return encoding.params(new[rng.integers(len(new))])
-        draws = encoding.random(ATTEMPTS, rng)
+        prior = None if len(parents) and past.finished.sum() >= self._startup else self.make_prior(encoding)
+        near = prior is not None and prior.is_noticed(rng)
+        draws = prior.draw(ATTEMPTS, rng) if prior is not None and near else encoding.random(ATTEMPTS, rng)
         return encoding.params(draws[_mark_taken(draws, past.rows).argmin()])
 
 

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ...space.errors import check_int, check_number
 from .history import read_history
 from .member_facts import Known, add_features
-from .predicting.acquisition import Model, propose_best, propose_spread
+from .predicting.acquisition import DEFAULT_EXPLORATION, Model, propose_best, propose_near, propose_spread
 from .predicting.members import Members, PastTrials
 from .ranked_sampler import SharedSpaceSampler
 
@@ -29,22 +29,27 @@ GROWTH = 1.15
 LEARN = 256
 #: Evaluations that a model is conditioned on: the better half and the younger half of more. Their cube is time.
 ACTIVE = 320
+#: How far below the median of the initial design values of several objectives are told apart (:func:`_fence_values`).
+FRONT_DEPTH = 4.0
 #: As long as nothing was evaluated, so many of the youngest trials say what the space is.
 YOUNGEST = 256
 
 
 class Predictor(SharedSpaceSampler):
-    """Randomised upper confidence bounds of Gaussian processes, maximised by local search, as an Optuna sampler.
+    """What Gaussian processes expect to gain, maximised by local search, as an Optuna sampler.
 
     A Gaussian process (:mod:`effnas.search.algorithms.predicting.gaussian`) learns each objective from the decisions
     and from what is ``known`` of a network before it is trained: the logarithms of its costs are features, a known
-    factor (the reward's ``(MACs / T)^w``) is divided out, an objective that is a cost is not learned at all. Each trial
-    draws how far it trusts the model (Berk et al. 2020, *Randomised Gaussian process upper confidence bound*): it
-    maximises ``mean + κ × standard deviation``, κ = ``exploration`` × abs(normal), by climbing from the best networks
-    so far, their crossings and random ones. With several objectives it maximises the least of them over a random
-    direction, whose mean over directions is the hypervolume (Golovin and Zhang 2020, *Random hypervolume
-    scalarizations*). Members beyond a known limit are never proposed; for limits that only an evaluation checks, what
-    is to be gained is multiplied by the probability of meeting them.
+    factor (the reward's ``(MACs / T)^w``) is divided out, an objective that is a cost is not learned at all. Members
+    beyond a known limit are never proposed; for limits that only an evaluation checks, what is to be gained is
+    multiplied by the probability of meeting them.
+
+    With one objective, each trial draws how far it trusts the model (Berk et al. 2020, *Randomised Gaussian process
+    upper confidence bound*): it maximises ``mean + κ × standard deviation``, κ = ``exploration`` × abs(normal), by
+    climbing from the best networks so far, their crossings and random ones. With two or three, it maximises the
+    hypervolume that a network is expected to add to the front (:mod:`effnas.search.algorithms.predicting.improvement`),
+    by climbing from the front. With more, it maximises the least of the bounds over a random direction, whose mean over
+    directions is the hypervolume (Golovin and Zhang 2020, *Random hypervolume scalarizations*).
 
     The first trials are spread out: each is, of random members, the farthest from those before. Running trials count as
     evaluated with the model's mean, so that parallel ones differ, and no network is proposed twice. Numeric parameters
@@ -54,8 +59,11 @@ class Predictor(SharedSpaceSampler):
 
     Args:
         startup: trials of the initial design.
-        exploration: how large κ may be; 0: what the model takes to be best.
+        exploration: how large κ may be; 0: what the model takes to be best. With two or three objectives
+            the model's deviation counts ``exploration`` / 3 times.
         known: facts about members; None: the decisions are all there is to learn from.
+        prior: parameters by name of what is known to be good: the first trial, and most of the initial design is around
+            it; then it fades (:class:`effnas.search.algorithms.prior.Prior`).
         seed: None: another search each time.
         features: proxies and counts (:data:`~effnas.evaluate.zero_cost.proxies.PROXIES`) that the model sees too; they
             need ``known``.
@@ -67,14 +75,15 @@ class Predictor(SharedSpaceSampler):
     def __init__(
         self,
         startup: int = 10,
-        exploration: float = 3.0,
+        exploration: float = DEFAULT_EXPLORATION,
         known: Known | None = None,
+        prior: Mapping[str, Any] | None = None,
         seed: int | None = None,
         features: Sequence[str] = (),
     ) -> None:
         check_int("startup", startup, 1)
         check_number("exploration", exploration, 0, 100)
-        super().__init__(seed, youngest=YOUNGEST, include_pruned=False)
+        super().__init__(seed, youngest=YOUNGEST, include_pruned=False, prior=prior)
         self._startup = startup
         self._exploration = exploration
         self._known = add_features(known, features)
@@ -84,7 +93,7 @@ class Predictor(SharedSpaceSampler):
         shared = super().infer_relative_search_space(study, trial)
         if not shared and self._known is not None:  # the first trial: no limit should be broken by it either
             space = {name: d for name, d in sorted(self._known.distributions.items()) if not d.single()}
-            if self._make_members(space, study).limited:
+            if self._known_good is not None or self._make_members(space, study).limited:
                 return dict(space)
         return shared
 
@@ -94,13 +103,21 @@ class Predictor(SharedSpaceSampler):
         """The member that maximises the acquisition; at first, one far from the others."""
         members = self._make_members(search_space, study)
         past = members.past(read_history(study, trial))
+        prior = self.make_prior(members.encoding)
+        if prior is not None and prior.is_refuted(past.rows, past.values):
+            prior = None
         if len(past.values) < self._startup:
+            if prior is not None and (not past.keys or prior.is_noticed(rng)):
+                return members.encoding.params(propose_near(members, past, prior, rng))
             return members.encoding.params(propose_spread(members, past, rng))
+        if prior is not None and not prior.is_noticed(rng):
+            prior = None
         from ...evaluate.machine.device import torch_threads  # a search starts without torch
 
+        since = len(past.values) - self._startup
         with torch_threads(1):
             model = self._fit_model(study, past, members)
-            return members.encoding.params(propose_best(members, past, model, self._exploration, rng))
+            return members.encoding.params(propose_best(members, past, model, self._exploration, rng, prior, since))
 
     def estimates(self, study: Study) -> dict[int, float]:
         """The model's mean of the first objective's noise-free value, for each trial with values, by its number.
@@ -133,8 +150,9 @@ class Predictor(SharedSpaceSampler):
 
     def _fit_model(self, study: Study, past: PastTrials, members: Members, active: int = ACTIVE) -> Model:
         view = members.look(past.rows)
+        depth = 1.0 if past.values.shape[1] == 1 else FRONT_DEPTH
         learned = [
-            (j, _fence_values(past.values[:, j], self._startup) / view.facts.factors[:, j])
+            (j, _fence_values(past.values[:, j], self._startup, depth) / view.facts.factors[:, j])
             for j in range(past.values.shape[1])
             if not (np.isfinite(view.facts.exact[:, j])).all()
         ]
@@ -198,14 +216,14 @@ def _find_milestone(count: int, startup: int) -> int:
     return min(last, count)
 
 
-def _fence_values(values: Array, startup: int) -> Array:
-    """Without the depth of failures: of the initial design, as far below the median as the best is above it.
+def _fence_values(values: Array, startup: int, depth: float) -> Array:
+    """Without the depth of failures: of the initial design, ``depth`` times as far below the median as the best above.
 
     What is as bad as that need not be told apart, and one diverged network must not make all differences between the
-    others look like noise.
+    others look like noise. But a front of accuracy and cost has its cheap end below the median.
     """
     middle, best = float(np.median(values[:startup])), float(values[:startup].max())
-    return np.maximum(values, 2 * middle - best) if best > middle else values
+    return np.maximum(values, middle - depth * (best - middle)) if best > middle else values
 
 
 def _choose_active(past: PastTrials, count: int) -> NDArray[np.int64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,10 @@ from optuna.search_space import IntersectionSearchSpace
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from ..encoding import Encoding
 from ..seeded import HistoryCache, choose_seed, derive_seed, trial_rank
 from .history import find_shared_space, read_history
+from .prior import Prior, check_prior, holds_value
 
 
 class RankedSampler(BaseSampler):
@@ -22,13 +25,15 @@ class RankedSampler(BaseSampler):
 
     Args:
         seed: None: another search each time.
+        prior: parameters by name of what is known to be good; None: nothing is.
 
     Raises:
-        UserError: the seed is not one.
+        UserError: the seed is not one, or the prior is none.
     """
 
-    def __init__(self, seed: int | None) -> None:
+    def __init__(self, seed: int | None, prior: Mapping[str, Any] | None = None) -> None:
         self._seed = choose_seed(seed)
+        self._known_good = check_prior(prior)
 
     @abstractmethod
     def propose(
@@ -59,9 +64,18 @@ class RankedSampler(BaseSampler):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """A random value: the parameter is new, or not one that the trials share."""
+        """A random value: the parameter is new, or not one that the trials share; of the first trial, the prior's."""
+        if self._known_good is not None and trial_rank(study, trial) == 0:
+            value = self._known_good.get(param_name)
+            if holds_value(param_distribution, value):
+                return value
         seed = derive_seed(self._seed, trial_rank(study, trial), zlib.crc32(param_name.encode()))
         return RandomSampler(seed).sample_independent(study, trial, param_name, param_distribution)
+
+    def make_prior(self, encoding: Encoding) -> Prior | None:
+        """The prior over these parameters; None: nothing is known of them."""
+        known = self._known_good
+        return None if known is None or not set(known) & set(encoding.names) else Prior(encoding, known)
 
     def reseed_rng(self) -> None:
         """Nothing to do: Optuna asks for it so that parallel trials differ, and ranks already do."""
@@ -74,10 +88,17 @@ class SharedSpaceSampler(RankedSampler):
         seed: as :class:`RankedSampler` takes it.
         youngest: as long as no trial was evaluated, so many of the youngest of any state say what the space is.
         include_pruned: whether trials without a value were evaluated too.
+        prior: as :class:`RankedSampler` takes it.
     """
 
-    def __init__(self, seed: int | None, youngest: int = 20, include_pruned: bool = True) -> None:
-        super().__init__(seed)
+    def __init__(
+        self,
+        seed: int | None,
+        youngest: int = 20,
+        include_pruned: bool = True,
+        prior: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(seed, prior)
         self._youngest = youngest
         self._space = IntersectionSearchSpace(include_pruned=include_pruned)
         self._cache = HistoryCache()

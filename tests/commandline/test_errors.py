@@ -131,6 +131,14 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("search objective=accuracy objective.max_params=10", ["tiny meets params ≤ 10", "nearest found has params"]),
     ("search objective.max_latency=-1", ["max_latency (seconds a batch) must be", "got -1"]),
     ("search algorithm=evolution algorithm.tournament=50", ["tournament must be between 1 and 20, got 50"]),
+    (
+        "search algorithm=random algorithm.prior=efficientnet_b0",
+        ["unknown 'algorithm.prior'", "predictor, evolution and"],
+    ),
+    (
+        "search algorithm.prior=efficientnet_b0",
+        ["outside the space tiny: it has 7 stages, and the space's networks have 3"],
+    ),
     ("search algorithm=nsga2 algorithm.population_size=1", ["algorithm: `population_size` must be greater than"]),
     ("search FOLDER space=one", ["space one: nothing to decide"]),
     ("search hydra.run.dir=FOLDER/used", ["used: holds another search (", "Continue it", "-o DIR"]),

@@ -123,6 +123,55 @@ def test_several_objectives_give_a_front() -> None:
     assert np.mean(ours) > np.mean(theirs)
 
 
+def test_parallel_trials_of_a_front_lie_apart() -> None:
+    known = SpaceKnown(CIFAR, Pareto())
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=Predictor(known=known, startup=8, seed=0))
+    for _ in range(12):
+        trial = study.ask(CIFAR.distributions)
+        accuracy, costs = accuracy_of(trial.params)
+        study.tell(trial, (accuracy, costs.macs))
+    waiting = [study.ask(CIFAR.distributions).params for _ in range(5)]
+    macs = np.sort([cost(CIFAR.build(params)).macs for params in waiting])
+    assert (np.diff(np.log(macs)) > 0.01).all()  # each for another part of the front
+
+
+def test_three_objectives_and_four() -> None:
+    for directions in (["maximize", "minimize", "minimize"], ["maximize"] * 4):
+        study = optuna.create_study(directions=directions, sampler=Predictor(startup=6, seed=1))
+        for _ in range(16):
+            trial = study.ask(TWELVE)
+            parts = [float(sum(trial.params[f"d{i:02}"] for i in range(j, 12, 3))) for j in range(len(directions))]
+            study.tell(trial, parts)
+        assert len({tuple(t.params.values()) for t in study.trials}) == 16
+
+
+def test_a_front_under_a_limit_that_evaluations_show() -> None:
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=Predictor(startup=8, seed=2))
+    value, inside = additive(2), []
+    for _ in range(24):
+        trial = study.ask(TWELVE)
+        size = float(sum(trial.params.values()))
+        trial.set_constraint("latency", size / 20 - 1)  # one of six uniform members meets it
+        study.tell(trial, (value(trial.params), size))
+        inside.append(size <= 20)
+    assert np.mean(inside[12:]) > np.mean(inside[:8]) + 0.2
+
+
+def test_no_exploration_takes_what_the_model_expects() -> None:
+    def spread(exploration: float) -> float:
+        sampler = Predictor(startup=8, exploration=exploration, seed=4)
+        study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+        value = additive(4)
+        for _ in range(14):
+            trial = study.ask(TWELVE)
+            study.tell(trial, (value(trial.params), float(trial.params["d00"])))
+        rows = np.array([[t.params[n] for n in TWELVE] for t in study.trials])
+        nearest = [(rows[i] != rows[:i]).sum(axis=1).min() for i in range(8, 14)]
+        return float(np.mean(nearest))
+
+    assert spread(0.0) < spread(30.0)
+
+
 def test_the_lucky_one_is_not_the_best() -> None:
     value, rng = additive(3), np.random.default_rng(3)
     sampler = Predictor(seed=3)
