@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .scaling.coefficients import load_coefficients as load_coefficients
     from .scaling.compound import scale as scale
     from .scaling.grid.job import run_grid_search as run_grid_search
+    from .scaling.predict.job import run_predict as run_predict
     from .scaling.reproduce.job import run_reproduce as run_reproduce
     from .scaling.scale.job import run_scale as run_scale
     from .scaling.solve import solve_phi as solve_phi
@@ -53,6 +54,7 @@ _WHERE = {
     "run_compare": "evaluate.compare.job",
     "run_evaluate": "evaluate.measure.job",
     "run_grid_search": "scaling.grid.job",
+    "run_predict": "scaling.predict.job",
     "run_profile": "evaluate.profile.job",
     "run_reproduce": "scaling.reproduce.job",
     "run_scale": "scaling.scale.job",

@@ -90,6 +90,7 @@ def parse_words(words: Sequence[str], options: Options) -> Arguments:
     known = options.by_name()
     arguments = Arguments()
     several = options.positional is not None and options.positional.word
+    flagged = options.positional.flag if options.positional is not None and options.positional.flag else None
     alone = False
     rest = list(words)
     while rest:
@@ -115,10 +116,15 @@ def parse_words(words: Sequence[str], options: Options) -> Arguments:
                 raise UserError(f"{word} needs a value: {word} VALUE or {name}=VALUE")
             elif value is None:
                 value = rest.pop(0)
+            if name == flagged:
+                arguments.words.append(value)
+                continue
             arguments.overrides.append((name, value))
             arguments.flags.append(name)
-        elif several and equals and "/" in head and os.path.isfile(word):  # of a sweep: runs/seed=1/baseline.yaml
+        elif several and equals and "/" in head and os.path.exists(word):  # of a sweep: runs/seed=1/baseline.yaml
             arguments.words.append(word)
+        elif equals and head == flagged:
+            arguments.words.append(tail)
         elif match := _OVERRIDE.fullmatch(word):
             arguments.overrides.append((match[1], match[2]))
         elif re.fullmatch(r"~[\w.@/]+", word):

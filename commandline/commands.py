@@ -100,6 +100,17 @@ _ROWS = (
         only_prints="explain",
     ),
     Command(
+        "predict",
+        "scaling.predict.job.run_predict",
+        "predict the accuracy of larger members of a family, with an interval and a backtest",
+        (
+            "effnas predict --from outputs/phi0 outputs/phi1 outputs/phi2 outputs/phi3 --family 4..7",
+            "effnas predict --from 'outputs/family/*' --target-accuracy 0.95",
+            "effnas predict --from published.csv --at-macs 4.5G,9.9G --json",
+        ),
+        Positional("runs", (), word="RUN", flag="from"),
+    ),
+    Command(
         "evaluate",
         "evaluate.measure.job.run_evaluate",
         "measure a trained network: accuracy, each class, calibration, latency",

@@ -59,16 +59,20 @@ class Positional:
         name: of the option.
         choices: what it may be; where ``word`` is given, what a shell offers beside files.
         word: stands for the values in the usage, and says that there may be several, of any form: they are a list.
+        flag: with ``word``, another name that they may follow, or be given to, where Python has no parameter of it:
+            ``effnas predict --from a b`` is ``effnas predict a b``.
     """
 
     name: str
     choices: tuple[str, ...]
     word: str = ""
+    flag: str = ""
 
     @property
     def usage(self) -> str:
         """As the first line of ``--help`` shows it."""
-        return f"{self.word} ..." if self.word else f"{{{'|'.join(self.choices)}}}"
+        flag = f"--{self.flag} " if self.flag else ""
+        return f"{flag}{self.word} ..." if self.word else f"{{{'|'.join(self.choices)}}}"
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,8 @@ class Options:
 
     def names(self) -> list[str]:
         """What may stand before ``=``: the options and the groups."""
-        return [*self.by_name(), *(group.name for group in self.groups)]
+        flag = self.positional.flag if self.positional is not None else ""
+        return [*([flag] if flag else []), *self.by_name(), *(group.name for group in self.groups)]
 
 
 def read_options(

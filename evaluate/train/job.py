@@ -168,6 +168,7 @@ def run_train(
         if not group.main:
             return {}
         facts = {"seed": seed, "device": str(place), "processes": group.size, "command": command}
+        facts |= {"training": identity["training"], "trained_on": identity["data"]}
         return write_training(result, start, {**tested, **facts}, output)
 
 

@@ -119,7 +119,7 @@ def run_scale(
         check_number("phi", phi, -100, 100)
         phis = [float(phi)]
     elif family is not None:
-        phis = _family(family)
+        phis = read_family(family)
     else:
         phis = [_largest(base, by, targets, measure, depth_rounding)]
     networks = [scale_by(base, by, phi, depth_rounding=depth_rounding) for phi in phis]
@@ -223,8 +223,12 @@ def _describe(
     }
 
 
-def _family(value: object) -> list[float]:
-    """The φ of "0..7", "0,0.5,1", one number or a list."""
+def read_family(value: object) -> list[float]:
+    """The φ of "0..7", "0,0.5,1", one number or a list.
+
+    Raises:
+        UserError: it is none of these, or a φ is there twice.
+    """
     rule = "family must be a range like 0..7 or numbers like 0,0.5,1"
     if isinstance(value, str):
         if match := _RANGE.fullmatch(value.strip()):

@@ -1,0 +1,1 @@
+"""``effnas predict``: how accurate the larger members of a family will be."""
