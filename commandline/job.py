@@ -16,7 +16,6 @@ from typing import Any, cast
 
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from ..space.errors import hide_passwords, unknown
@@ -24,6 +23,7 @@ from ..space.files import write_text
 from .arguments import ADDRESSES
 from .commands import Command
 from .schema import make_schema, read_arguments
+from .sweep import Outcome, Sweep
 
 #: Characters of the name of a job's folder.
 MAX_NAME = 120
@@ -54,19 +54,25 @@ def _folder(*, _root_: Any) -> str:
 OmegaConf.register_new_resolver("effnas_folder", _folder, replace=True)
 
 
-def job_name() -> str:
-    """What differs between the jobs of a sweep, of the one that runs."""
-    return str(HydraConfig.get().job.override_dirname)
+def name_job() -> str:
+    """What differs between the jobs of a sweep, of the one that runs, as far as a line holds it."""
+    return f"{HydraConfig.get().job.override_dirname:.200}"
 
 
-def run_job(command: Command, config: DictConfig, typed: str, documents: dict[int, Any]) -> None:
+def begin_job(sweep: Sweep, config: DictConfig, error: str = "") -> None:
+    """Tell the sweep of the job that runs, whatever comes of it; ``error``: that it has failed, and why."""
+    outcome = Outcome(HydraConfig.get().job.num, name_job(), error=error)
+    sweep.add(outcome, as_json=bool(config.get("json")))
+
+
+def run_job(command: Command, config: DictConfig, typed: str, sweep: Sweep | None = None) -> None:
     """Run one job of Hydra's; only its result reaches standard output, whatever a library prints.
 
     Args:
         command: whose job it is.
         config: composed.
         typed: the command line, for the record.
-        documents: of the jobs of a sweep with ``json``, by number, for :func:`write_documents`; this job's is added.
+        sweep: whose job it is, which is told what the job gave; None: of none.
 
     Raises:
         UserError: a mistake of the user's.
@@ -87,27 +93,19 @@ def run_job(command: Command, config: DictConfig, typed: str, documents: dict[in
     output = Path(settings.runtime.output_dir)
     if output.is_relative_to(Path.cwd()):  # messages and tables name it as the user would
         output = output.relative_to(Path.cwd())
-    sweep = settings.mode is RunMode.MULTIRUN
-    if sweep and not config.quiet:
-        print(f"job {settings.job.num}: {job_name():.200} -> {output}", file=sys.stderr)
-    if sweep and config.json:
-        documents[settings.job.num] = None  # of a job that fails
+    if sweep is not None and not config.quiet:
+        print(f"job {settings.job.num}: {name_job()} -> {output}", file=sys.stderr)
     with _standard_output_as_error():
         given = read_arguments(run, config, output=output, command=typed, quiet=config.quiet)
         result = run(**given)
         text = ""
         if result:  # nothing comes from torchrun's processes but the first
             text = json.dumps(result, indent=2) if config.json else _result_text(command, result, given)
-    if sweep and config.json:
-        documents[settings.job.num] = result
+    if sweep is not None:
+        told = {"document": result} if config.json else {"text": text}
+        sweep.add(Outcome(settings.job.num, name_job(), **told), as_json=config.json)
     elif text:
         print(text, flush=True)
-
-
-def write_documents(documents: Mapping[int, Any]) -> None:
-    """Print what the jobs of a sweep gave as one JSON array, in their order; null stands for a job that failed."""
-    if documents:
-        print(json.dumps([documents[number] for number in sorted(documents)], indent=2), flush=True)
 
 
 @contextlib.contextmanager

@@ -9,9 +9,9 @@ import os
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..space.errors import UserError, hide_passwords
 from .annotations import read_kinds
@@ -22,6 +22,8 @@ from .options import CONF, Options, read_options
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+    from .sweep import Sweep
 
 
 class _JobFailed(BaseException):
@@ -47,21 +49,29 @@ def run_command(name: str, words: Sequence[str], options: Options) -> None:
     arguments = parse_words(words, options)
     addresses = hide_addresses(arguments)
     multirun = "--multirun" in arguments.hydra
+    from .errors import explain_error
     from .hydra_words import write_hydra_words  # needs Hydra, and --help does not
-    from .job import job_name, run_job, write_documents
+    from .job import begin_job, run_job
+    from .sweep import Sweep
 
-    failed: dict[str, Exception] = {}
-    documents: dict[int, Any] = {}
+    sweep = Sweep() if multirun else None
+    traceback_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
-    def job(config: DictConfig) -> None:
+    def job(config: DictConfig) -> None:  # in another process too, where a launcher runs it there
         try:
+            if sweep is not None:
+                begin_job(sweep, config)
             with record_configuration(config):
-                run_job(command, config, typed, documents)
+                run_job(command, config, typed, sweep)
         except Exception as error:
-            failed[f"{job_name():.200}" if multirun else ""] = error
-            if multirun:
-                raise  # the other jobs of the sweep still run
-            raise _JobFailed from error
+            if sweep is None:
+                raise _JobFailed from error
+            text = explain_error(error, in_job=True)
+            if text is None:
+                raise
+            if traceback_wanted:
+                _print_traceback(error)
+            begin_job(sweep, config, text)  # and the other jobs still run
 
     composed = write_hydra_words(arguments, options, read_kinds(command.run, options))
     if os.environ.get("RANK", "0") != "0":  # torchrun's: the folder is the first process's
@@ -69,18 +79,19 @@ def run_command(name: str, words: Sequence[str], options: Options) -> None:
     given = dict(arguments.overrides)
     if given.get(command.only_prints or "") == "true" and given.keys() <= {command.only_prints, "json", "quiet"}:
         composed += [] if arguments.output or multirun else ["hydra.run.dir=.", LEFT_OUT]
-    try:
-        with _environment(ADDRESSES, json.dumps(addresses) if addresses else None):
-            call_hydra(command, composed, job, failed)
-    finally:
-        write_documents(documents)
+    with _environment(ADDRESSES, json.dumps(addresses) if addresses else None):
+        if sweep is None:
+            call_hydra(command, composed, job)
+        else:
+            with sweep.told():
+                call_hydra(command, composed, job, sweep)
 
 
 def call_hydra(
     command: Command,
     words: Sequence[str],
     job: Callable[[DictConfig], None] = lambda config: None,
-    failed: Mapping[str, Exception] | None = None,
+    sweep: Sweep | None = None,
 ) -> None:
     """Compose the configuration and run the job or the sweep; a mistake on the way becomes one message.
 
@@ -88,7 +99,7 @@ def call_hydra(
         command: whose configuration it is.
         words: for Hydra.
         job: what runs with each configuration.
-        failed: filled by ``job``: what its runs raised, by name.
+        sweep: whose jobs they are, where they are several.
 
     Raises:
         UserError: a mistake of the user's, before the job or in it.
@@ -109,20 +120,23 @@ def call_hydra(
             raise UserError(shown.getvalue().strip()) from None
         raise
     except (_JobFailed, Exception) as error:
-        causes: Mapping[str, BaseException] = failed or {"": error}
-        texts = []
-        for job_name, cause in causes.items():
-            text = explain_error(cause, in_job=bool(failed))
-            if text is None and failed:
-                raise cause from cause.__cause__
-            if text is None:  # settings that Hydra itself stumbles over
-                told = next(iter(str(cause).splitlines()), "")
-                text = f"the configuration cannot be composed: {type(cause).__name__}: {told:.200}"
-            if traceback_wanted:
-                hidden = json.loads(os.environ.get(ADDRESSES, "{}")).values()
-                print(hide_passwords("".join(traceback.format_exception(cause)), *hidden), end="", file=sys.stderr)
-            texts.append(f"{job_name}: {text}" if job_name else text)
-        raise UserError("\n".join(texts)) from None
+        cause = error.__cause__ if isinstance(error, _JobFailed) else error
+        assert cause is not None
+        began = cause is not error or (sweep is not None and sweep.began)
+        text = explain_error(cause, in_job=began)
+        if text is None and began:
+            raise cause from cause.__cause__
+        if text is None:  # settings that Hydra itself stumbles over
+            told = next(iter(str(cause).splitlines()), "")
+            text = f"the configuration cannot be composed: {type(cause).__name__}: {told:.200}"
+        if traceback_wanted:
+            _print_traceback(cause)
+        raise UserError(text) from None
+
+
+def _print_traceback(error: BaseException) -> None:
+    hidden = json.loads(os.environ.get(ADDRESSES, "{}")).values()
+    print(hide_passwords("".join(traceback.format_exception(error)), *hidden), end="", file=sys.stderr)
 
 
 def _store(command: Command, *, complete: bool) -> None:
@@ -143,6 +157,7 @@ def _store(command: Command, *, complete: bool) -> None:
         run=RunDir(folder),
         sweep=SweepDir(f"{folder}-sweep", "${effnas_folder:}"),
         output_subdir=None,  # written by record_configuration instead
+        callbacks={"effnas": {"_target_": f"{__package__}.sweep.Beginning"}},
     )
     for group in settings.defaults:
         group.update((key, "none") for key in group if key in ("job_logging", "hydra_logging"))
