@@ -10,6 +10,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from .evaluate.cam.job import run_cam as run_cam
     from .evaluate.compare.job import run_compare as run_compare
+    from .evaluate.latency.job import run_latency as run_latency
+    from .evaluate.latency.model import load_latency as load_latency
     from .evaluate.measure.job import run_evaluate as run_evaluate
     from .evaluate.profile.job import run_profile as run_profile
     from .evaluate.train.job import run_train as run_train
@@ -48,11 +50,13 @@ _WHERE = {
     "cost": "space.cost",
     "load_architecture": "space.zoo",
     "load_coefficients": "scaling.coefficients",
+    "load_latency": "evaluate.latency.model",
     "load_space": "space.space",
     "run_ablation": "scaling.ablate.job",
     "run_cam": "evaluate.cam.job",
     "run_compare": "evaluate.compare.job",
     "run_evaluate": "evaluate.measure.job",
+    "run_latency": "evaluate.latency.job",
     "run_grid_search": "scaling.grid.job",
     "run_predict": "scaling.predict.job",
     "run_profile": "evaluate.profile.job",

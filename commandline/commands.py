@@ -143,6 +143,17 @@ _ROWS = (
         Positional("networks", ZOO, word="NETWORK"),
     ),
     Command(
+        "latency",
+        "evaluate.latency.job.run_latency",
+        "measure networks of a space here, or learn from measurements how fast all of them are",
+        (
+            "effnas latency measure --space mobile_cifar --members 100",
+            "effnas latency fit outputs/latency/measurements.csv --space mobile_cifar -o outputs/latency-model",
+            "effnas latency fit phone.csv --space accel_nasbench --unit ms -o outputs/phone",
+        ),
+        Positional("task", ("measure", "fit"), word="{measure | fit FILE}"),
+    ),
+    Command(
         "reproduce",
         "scaling.reproduce.job.run_reproduce",
         "recompute the EfficientNet paper's tables of scaled networks",

@@ -169,7 +169,7 @@ class Tabular:
         found: Decisions = {}
         for name, cell in cells.items():
             choices = self._space.distributions[name].choices
-            choice = _choice(cell, choices)
+            choice = match_choice(cell, choices)
             if choice is None and _blank(cell):
                 raise UserError(f"{where}: {name} is missing; choose one of: {', '.join(map(str, choices))}")
             if choice is None:
@@ -222,7 +222,7 @@ def _text(decisions: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={value}" for name, value in decisions.items())
 
 
-def _choice(cell: Any, choices: Iterable[Choice]) -> Choice | None:
+def match_choice(cell: Any, choices: Iterable[Choice]) -> Choice | None:
     """The choice that a cell means; None: it means none of them."""
     value = cell.strip() if isinstance(cell, str) else cell
     if isinstance(value, str):

@@ -50,6 +50,7 @@ def run_scale(
     latency_batch: int = 1,
     latency_device: str = "cpu",
     latency_threads: int | None = None,
+    latency_model: str | Path | None = None,
     explain: bool = False,
     json: bool = False,
     output: str | Path = "outputs/scale",
@@ -74,6 +75,7 @@ def run_scale(
         target_latency: the same for seconds per batch as measured here and now; a number or string such as 12ms.
         latency_batch, latency_device, latency_threads: of that measurement
             (:func:`~effnas.evaluate.machine.profile.profile`).
+        latency_model: a file of ``effnas latency fit``: the seconds are the model's, and nothing is measured.
         explain: why the published table is not the formula.
         json: one document is wanted: refuse explain beside networks.
         output: folder of ``scale.json`` and of a YAML file for each network.
@@ -115,6 +117,10 @@ def run_scale(
     by = make_rule(rule, coefficients=given, shares=load_shares(shares), lite=base.fixed_ends)
     base.check_scalable(depth_rounding)
     measure = _latency(latency_batch, latency_device, latency_threads)
+    if latency_model is not None:
+        from ...evaluate.latency.model import load_latency  # tables and statistics, which nothing else here needs
+
+        measure = load_latency(latency_model)
     if phi is not None:
         check_number("phi", phi, -100, 100)
         phis = [float(phi)]

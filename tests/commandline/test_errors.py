@@ -18,10 +18,7 @@ GRID = "grid-alpha-beta-gamma --baseline efficientnet_b0"
 MISTAKES: list[tuple[str, list[str]]] = [
     # -- the command -----------------------------------------------------------------------------------
     ("", ["a command is needed: search, grid-alpha-beta-gamma, train, scale, predict, evaluate"]),
-    (
-        "serch",
-        ["unknown 'serch'. Did you mean 'search'?", "search, grid-alpha-beta-gamma, train, scale, predict, evaluate"],
-    ),
+    ("serch", ["unknown 'serch'. Did you mean 'search'?", "search, grid-alpha-beta-gamma, train, scale, predict"]),
     ("train --help training=moden", ["training: unknown 'moden'. Did you mean 'modern'? Choose one of: finetune, "]),
     ("search --space tyni --help", ["space: unknown 'tyni'.", "Choose one of: accel_nasbench, "]),
     ("--phi 3 scale", ["the command comes first, then --phi"]),
