@@ -66,6 +66,8 @@ EPOCHS = {"sandwich": 40, "single_path": 120, "fair": 40, "complexity": 120}
 LENGTHS = {"sandwich": (5, 10, 20), "complexity": (15, 40)}
 #: Of the recipe of fine-tuning, of the pretrained supernet and of each network; members that are looked at in a band.
 TUNED, LOOKED_AT = 4, 24
+#: Epochs of the others that take as many passes as the shared training and the winner's together.
+AS_MANY = 13
 SIDE, SHARES = 64, (0.75, 0.5)
 IMAGES = (0, 64, 512, 2_000, 8_000)
 DIGIT_IMAGES = (0, 32, 64, 128, 512, 1_146)
@@ -236,6 +238,8 @@ def measure_pretrained(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     training = replace(recipe("finetune"), epochs=TUNED, eval_every=1000, compile=False)
     members = Members(space)
     lite0 = members.largest
+    longer = replace(training, epochs=AS_MANY)
+    small = {share: meet(lite0, make_rule("compound"), share * lite0.cost.macs).network for share in SHARES}
     for seed in range(options.seeds):
         start = begin(members, data, options.weights)
         tuned = partial(fine_tune, data=data, training=training, seed=seed, options=options)
@@ -244,8 +248,11 @@ def measure_pretrained(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             sides = [lite0.with_(resolution=side) for side in range(8, SIDE)]
             low = max((a for a in sides if a.cost.macs <= share * lite0.cost.macs), key=lambda a: a.resolution)
             yield from tuned("resolution", share, low, start)
-            small = meet(lite0, make_rule("compound"), share * lite0.cost.macs).network
-            yield from tuned("compound", share, small, start)
+            yield from tuned("compound", share, small[share], start)
+        for share in SHARES:  # the winner had the shared training before its own
+            name = f"compound, {AS_MANY} epochs,"
+            yield from tuned(name, share, small[share], start, training=longer)
+        yield from tuned(f"Lite0, {AS_MANY} epochs,", 1.0, lite0, start, training=longer)
         if all(done(options.csv, f"found {share}", seed) for share in SHARES):
             continue
         evaluator = Supernet(
