@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .scaling.scale.job import run_scale as run_scale
     from .scaling.solve import solve_phi as solve_phi
     from .search.job import run_search as run_search
+    from .search.rank.job import run_rank as run_rank
     from .space.architecture import Architecture as Architecture
     from .space.built import BuiltNetwork as BuiltNetwork
     from .space.cost import cost as cost
@@ -60,6 +61,7 @@ _WHERE = {
     "run_grid_search": "scaling.grid.job",
     "run_predict": "scaling.predict.job",
     "run_profile": "evaluate.profile.job",
+    "run_rank": "search.rank.job",
     "run_reproduce": "scaling.reproduce.job",
     "run_scale": "scaling.scale.job",
     "run_search": "search.job",

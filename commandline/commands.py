@@ -191,6 +191,17 @@ _ROWS = (
             " --factors 2,4,8 --rules compound,depth,width,resolution,dwr",
         ),
     ),
+    Command(
+        "rank",
+        "search.rank.job.run_rank",
+        "measure how far shortcuts for training may be trusted",
+        (
+            "effnas rank",
+            "effnas rank --shortcuts synflow,naswot,epochs_2,supernet --members 100 --workers 2",
+            "effnas rank --space mobile_cifar --data cifar10 --data.path ../shared/data/cifar10 --data.limit 3000"
+            " --shortcuts epochs_2+images_1000,resolution_16",
+        ),
+    ),
 )
 #: By name, in the order of the chain.
 COMMANDS = {row.name: row for row in _ROWS}

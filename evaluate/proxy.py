@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import time
 from dataclasses import dataclass
 from functools import lru_cache
@@ -160,6 +161,7 @@ class Proxy:
                 "images_per_second": result.images_per_second,
                 "epochs": result.epochs,
                 "heldout_images": len(split.heldout),
+                "image_passes": _count_passes(self.training, len(split.train), len(split.heldout)),
             },
         )
 
@@ -212,6 +214,11 @@ class Proxy:
             )
         except OSError as error:  # a full disk: the candidate's worth is known all the same
             log.warning("%s cannot be written (%s): these weights are not kept", file, error.strerror)
+
+
+def _count_passes(training: Training, images: int, heldout: int) -> int:
+    """Images that went through the network, each forward pass one; a training step on an image is three of them."""
+    return 3 * training.epochs * images + math.ceil(training.epochs / training.eval_every) * heldout
 
 
 @dataclass(frozen=True)

@@ -44,8 +44,8 @@ from .workers import count_workers
 #: What searches, grids and ablations write to their folders; the names of figures are without an ending.
 RESULTS = (
     *(JOURNAL, "summary.json", "trials.csv", "pareto.csv", "points.csv", "ablation.csv", "comparisons.csv"),
-    *("baseline.yaml", "coefficients.yaml", "latency.json", "networks", WEIGHTS_FOLDER, CHECKPOINTS),
-    *(f"{name}.{kind}" for name in ("search", "grid", "ablation") for kind in ("png", "svg")),
+    *("members.csv", "baseline.yaml", "coefficients.yaml", "latency.json", "networks", WEIGHTS_FOLDER, CHECKPOINTS),
+    *(f"{name}.{kind}" for name in ("search", "grid", "ablation", "rank") for kind in ("png", "svg")),
 )
 
 

@@ -60,7 +60,8 @@ def test_learns_and_says_what_it_measured(evaluation: Evaluation) -> None:
     assert evaluation.cost == cost(NET)
     assert evaluation.latency is None
     assert evaluation.seconds > 0
-    assert set(evaluation.metrics) == {"loss", "train_loss", "images_per_second", "epochs", "heldout_images"}
+    names = {"loss", "train_loss", "images_per_second", "epochs", "heldout_images", "image_passes"}
+    assert set(evaluation.metrics) == names
     assert evaluation.metrics["epochs"] == 2
 
 

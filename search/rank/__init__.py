@@ -1,0 +1,1 @@
+"""``effnas rank``: how far shortcuts may be trusted."""
