@@ -69,21 +69,21 @@ class AsynchronousHalving(BasePruner):
         self.min_epochs, self.reduction_factor, self.measure = min_epochs, reduction_factor, measure
         self.startup_trials = startup_trials
         self.max_checkpoints, self.max_megabytes = max_checkpoints, max_megabytes
-        self._values: ValueReader | None = None
-        self._reader = EntrantReader()
+        self.values: ValueReader | None = None
+        self.reader = EntrantReader()
         #: What the curves say.
-        self.estimates = Estimates(self._reader, None, None)
+        self.estimates = Estimates(self.reader, None, None)
 
     def inform(self, values: ValueReader, epochs: int | None) -> AsynchronousHalving:
         """The same for a study whose candidates report accuracies and train for so many epochs (None: not known)."""
         other = copy.copy(self)
-        other._values, other._reader = values, EntrantReader()
-        other.estimates = Estimates(other._reader, values, epochs)
+        other.values, other.reader = values, EntrantReader()
+        other.estimates = Estimates(other.reader, values, epochs)
         return other
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         """Whether to stop the trial, which has just reported."""
-        entrants = self._reader.read(study)
+        entrants = self.reader.read(study)
         mine = next((entrant for entrant in entrants if entrant.trial.number == trial.number), None)
         rung = None if mine is None else self._find_rung(mine)
         if mine is None or rung is None or mine.number in {e.number for e in entrants[: self.startup_trials]}:
@@ -97,7 +97,7 @@ class AsynchronousHalving(BasePruner):
             study: with the candidates.
             may: whether one can go on, by its last trial.
         """
-        entrants = self._reader.read(study)
+        entrants = self.reader.read(study)
         stopped = [entrant for entrant in entrants if entrant.stopped]
         for rung in sorted({self._highest_rung(entrant.step) for entrant in stopped}, reverse=True):
             if not rung:
@@ -111,11 +111,11 @@ class AsynchronousHalving(BasePruner):
 
     def list_unfinished(self, study: Study) -> list[Entrant]:
         """The candidates that are stopped, or about to go on."""
-        return [entrant for entrant in self._reader.read(study) if entrant.stopped or entrant.open]
+        return [entrant for entrant in self.reader.read(study) if entrant.stopped or entrant.open]
 
     def sort_stopped(self, study: Study) -> list[Entrant]:
         """The stopped candidates, the one nearest to a promotion first: by its place among those at its rung."""
-        entrants = self._reader.read(study)
+        entrants = self.reader.read(study)
         keyed = []
         for rung in {self._highest_rung(entrant.step) for entrant in entrants if entrant.stopped} - {0}:
             ranked = self._rank(study, entrants, rung)
@@ -168,8 +168,8 @@ class AsynchronousHalving(BasePruner):
     ) -> NDArray[np.float64]:
         """The objectives, smaller being better, shape (n, m); the errors alone where the objective is not known yet."""
         values = None
-        if self._values is not None:
-            values = self._values([result_of(entrant.trial) for entrant in entrants], (1 - errors).tolist())
+        if self.values is not None:
+            values = self.values([result_of(entrant.trial) for entrant in entrants], (1 - errors).tolist())
         if values is None:
             return errors[:, None]
         return np.array(values, dtype=np.float64).reshape(len(entrants), -1) * loss_signs(study.directions)

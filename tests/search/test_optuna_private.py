@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution
@@ -96,6 +97,12 @@ def find_listing(fence: Any) -> None:
     assert Doubled.calls > 0
 
 
+def find_boxes(fence: Any) -> None:
+    lower, upper = fence.divide_non_dominated(np.array([[1.0, 2.0], [2.0, 1.0]]), np.array([3.0, 3.0]))
+    volumes = np.prod(upper - np.maximum(lower, 0.0), axis=1)
+    assert volumes.sum() == 9.0 - 3.0  # the 3 by 3 square without what the two points dominate: 2 + 2 - 1
+
+
 def find_journal(fence: Any, path: Path) -> None:
     from effnas.search.journal import Journal, JournalFile
 
@@ -117,6 +124,7 @@ def find_journal(fence: Any, path: Path) -> None:
         ('the system attributes "constraints:…" of trials', find_constraints),
         ("GPSampler._rng", find_generator),
         ("Study._get_trials, by which samplers list the trials", find_listing),
+        ("optuna._hypervolume.get_non_dominated_box_bounds", find_boxes),
     ],
 )
 def test_optuna_still_has(names: str, check: Callable[[Any], None]):
