@@ -10,6 +10,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from .evaluate.cam.job import run_cam as run_cam
     from .evaluate.compare.job import run_compare as run_compare
+    from .evaluate.export.job import run_export as run_export
+    from .evaluate.export.pretrained_folder import load_pretrained as load_pretrained
     from .evaluate.latency.job import run_latency as run_latency
     from .evaluate.latency.model import load_latency as load_latency
     from .evaluate.measure.job import run_evaluate as run_evaluate
@@ -52,11 +54,13 @@ _WHERE = {
     "load_architecture": "space.zoo",
     "load_coefficients": "scaling.coefficients",
     "load_latency": "evaluate.latency.model",
+    "load_pretrained": "evaluate.export.pretrained_folder",
     "load_space": "space.space",
     "run_ablation": "scaling.ablate.job",
     "run_cam": "evaluate.cam.job",
     "run_compare": "evaluate.compare.job",
     "run_evaluate": "evaluate.measure.job",
+    "run_export": "evaluate.export.job",
     "run_latency": "evaluate.latency.job",
     "run_grid_search": "scaling.grid.job",
     "run_predict": "scaling.predict.job",

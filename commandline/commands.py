@@ -122,6 +122,18 @@ _ROWS = (
         ),
     ),
     Command(
+        "export",
+        "evaluate.export.job.run_export",
+        "write a trained network for timm, ONNX Runtime, OpenVINO and others, each proved",
+        (
+            "effnas export outputs/train --to onnx,timm,python",
+            "effnas export weights.safetensors --to openvino --data folder --data.path photos -o outputs/ship",
+            "effnas export lite0.pth --architecture efficientnet_lite0 --to onnx --data parquet --data.path imagenet"
+            " --data.center-crop 0.875 --data.interpolation bicubic",
+        ),
+        Positional("weights", (), word="RUN"),
+    ),
+    Command(
         "cam",
         "evaluate.cam.job.run_cam",
         "show where networks look: class activation maps, side by side",

@@ -26,8 +26,9 @@ SUBFOLDERS = ("networks", WEIGHTS_FOLDER)
 
 #: Names the command that a folder's results are of, where it is held while they are made.
 MARK = ".effnas"
+_RECORDED = ("scale", "reproduce", "compare", "profile", "cam", "transfer", "export")
 #: What only one command writes, which a folder without a mark is therefore of.
-RECORDS = tuple(f"{command}.json" for command in ("scale", "reproduce", "compare", "profile", "cam", "transfer"))
+RECORDS = tuple(f"{command}.json" for command in _RECORDED)
 
 
 @contextlib.contextmanager

@@ -36,6 +36,7 @@ TORCH = (
     *(
         "evaluate/compare/*",
         "evaluate/profile/job.py",
+        "evaluate/export/*",
         "evaluate/latency/measuring.py",
         "evaluate/supernet/*",
         "evaluate/transfer/*",

@@ -34,12 +34,16 @@ class Pixels:
 
     def prepare(self, images: Tensor, resolution: int) -> Tensor:
         """Uint8 (B, C, size, size) as a model is measured on it: float32 (B, C, resolution, resolution), normalised."""
+        return self.normalize(self.prepare_unnormalized(images, resolution))
+
+    def prepare_unnormalized(self, images: Tensor, resolution: int) -> Tensor:
+        """As :meth:`prepare`, in units of 0 to 255: cropped and resized, and no more."""
         side = images.shape[-1]
         inner = max(1, round(self.center_crop * side))
         if inner < side:
             at = (side - inner) // 2
             images = images[..., at : at + inner, at : at + inner]
-        return self.normalize(resize(images, resolution, self.interpolation))
+        return resize(images, resolution, self.interpolation)
 
     def normalize(self, images: Tensor) -> Tensor:
         """(B, C, h, w) in units of 0 to 255 to float32 of mean 0 and standard deviation 1."""

@@ -1,0 +1,1 @@
+"""``effnas export``: a trained network in other runtimes' formats, each with its proof."""

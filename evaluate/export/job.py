@@ -1,0 +1,216 @@
+"""``effnas export``: the settings, the run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ...space.built import BuiltNetwork
+from ...space.errors import UserError, check_int
+from ...space.network_spec import NetworkSpec
+from ..arguments import as_list, check_threads
+from ..data.labelled_images import LabelledImages
+from ..folder import check_owner, folder_lock, list_visible, set_aside
+from ..pretrained import read_pretrained
+from ..progress_bar import progress_bar
+from .formats import Format, Run, find_formats, write_format
+from .proof import as_run, prove
+from .report import RESULT, read_facts, summarize, write_documents
+from .subject import (
+    Normalized,
+    ProofImages,
+    Subject,
+    check_weights,
+    find_images,
+    find_weights,
+    read_summary,
+    recorded_data,
+)
+from .timing import time_formats
+from .timm_folder import is_timm_there
+
+#: Where an export is put together; what it holds moves up when all is proved.
+STAGING = ".staging"
+#: Images of noise, where there are no others.
+NOISE = 3
+
+
+def run_export(
+    weights: Sequence[str] | str = (),
+    data: LabelledImages | None = None,
+    *,
+    to: Sequence[str] | str = ("python", "torch_export"),
+    architecture: NetworkSpec | str | None = None,
+    network: BuiltNetwork | None = None,
+    preprocess_inside: bool = False,
+    part: str = "test",
+    images: int = 500,
+    resolution: int | None = None,
+    in_channels: int | None = None,
+    padding: str | None = None,
+    bn_eps: float | None = None,
+    license: str | None = None,
+    latency: bool = True,
+    threads: int | None = 1,
+    restart: bool = False,
+    output: str | Path = "outputs/export",
+    command: str = "",
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Write a trained network in other runtimes' formats, and prove each of them.
+
+    Each export is asked the same images as the network in PyTorch, at two batch sizes; one that answers otherwise is
+    an error, and nothing is written. ``safetensors`` (``weights.safetensors`` and ``config.json``) is always there:
+    :func:`~effnas.evaluate.export.pretrained_folder.load_pretrained` reads it.
+
+    Args:
+        weights: a file (:func:`~effnas.space.weights.weights.read_weights`), or the folder of a run.
+        data: images for the proofs and the accuracies; None: those that the run was trained on, where its
+            ``summary.json`` says them and they can be read, else noise.
+        to: names of :data:`~effnas.evaluate.export.formats.FORMATS`.
+        architecture: of the weights; a string is the name of a zoo network or a file; None: the one that they name, or
+            else ``network``.
+        network: a network of the user's own builder; files of its networks need it.
+        preprocess_inside: graphs take images in units of 0 to 255 and normalise them themselves.
+        part: of the data: ``test``, ``heldout``, ``train`` or ``all``.
+        images: of the part, at most, for agreement and accuracy.
+        resolution, in_channels, padding, bn_eps: as :func:`~effnas.evaluate.measure.job.run_evaluate`.
+        license: of the weights, for the model card.
+        latency: measure all formats on this machine.
+        threads: of the CPU, of every runtime, when they are timed; None: the runtime's own number.
+        restart: begin anew: what the folder holds is kept under other names, with a number.
+        output: folder of ``export.json``, ``README.md``, ``config.json`` and the formats' files.
+        command: as the user typed it, for the record.
+        quiet: no progress on standard error.
+
+    Returns:
+        The content of ``export.json``.
+
+    Raises:
+        UserError: an option is wrong, the weights, data and network do not fit each other, a format's packages are not
+            installed, the network cannot be exported so, a proof failed, or the folder is not empty.
+    """
+    check_int("images", images, 1, 10_000_000)
+    check_threads(threads)
+    output, file = Path(output), find_weights(_one(weights))
+    rows = find_formats(to)
+    if not restart:
+        _check_empty(output)
+    start = read_pretrained(
+        architecture,
+        str(file),
+        network,
+        padding=padding,
+        bn_eps=bn_eps,
+        resolution=resolution,
+        in_channels=in_channels,
+    )
+    check_weights(start)
+    rows = find_formats(to, start.architecture)
+    run = read_summary(file.parent / "summary.json")
+    source = data if data is not None else recorded_data(run)
+    preprocessing, classes, stored, note = find_images(start, source, data is not None, part, images)
+    if start.weights.classes is not None:
+        classes = start.weights.classes
+    plain = start.load().eval().requires_grad_(False)
+    module: nn.Module = Normalized(plain, preprocessing).eval() if preprocess_inside else plain
+    subject = Subject(module, start.architecture, preprocessing, classes, plain, inside=preprocess_inside)
+    if stored is None:
+        subject_images = ProofImages(_noise(subject), None, f"{NOISE} images of noise: {note}")
+    else:
+        subject_images = ProofImages(subject.given(stored[0]), stored[1], note)
+    if not torch.isfinite(subject.logits(subject_images.given[:1])).all():
+        raise UserError(f"weights: the network's output is not finite: {file} is damaged, or of another network")
+    facts = read_facts(run, start, file, license)
+    with folder_lock(output, "export"):
+        if restart:
+            set_aside(output, sorted(list_visible(output)))
+        _check_empty(output)
+        staging = output / STAGING
+        shutil.rmtree(staging, ignore_errors=True)  # of a killed run
+        staging.mkdir()
+        try:
+            found, torch_latency = _export(rows, subject, subject_images, staging, threads, latency, quiet)
+            facts |= {"torch_latency": torch_latency, "threads": threads if latency else None}
+            summary = summarize(subject, found, facts, command, output)
+            write_documents(subject, summary, staging)
+            for entry in sorted(staging.iterdir(), key=lambda path: path.name == RESULT):  # it is the last
+                os.replace(entry, output / entry.name)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    return summary
+
+
+def _one(weights: Sequence[str] | str) -> str:
+    given = as_list(weights)
+    if not given:
+        raise UserError("weights: none given; name a run's folder or a file: effnas export weights.safetensors")
+    if len(given) > 1:
+        told = ", ".join(map(str, given))
+        raise UserError(f"weights: name one run's folder or one file of weights, got {len(given)}: {told:.200}")
+    return str(given[0])
+
+
+def _check_empty(output: Path) -> None:
+    check_owner(output, "export")
+    names = sorted(list_visible(output))
+    if names:
+        shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+        raise UserError(
+            f"{output}: is not empty ({shown}); choose another folder with -o DIR, or restart=true, which keeps what "
+            "is there under other names"
+        )
+
+
+def _noise(subject: Subject) -> torch.Tensor:
+    p = subject.preprocessing
+    generator = torch.Generator().manual_seed(1)
+    return subject.given(torch.rand(NOISE, p.channels, p.size, p.size, generator=generator) * 255)
+
+
+def _export(
+    rows: Sequence[Format],
+    subject: Subject,
+    images: ProofImages,
+    folder: Path,
+    threads: int | None,
+    latency: bool,
+    quiet: bool,
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any] | None]:
+    """Write, open, prove and time all formats; what export.json says of each, and the latency in PyTorch."""
+    found: dict[str, dict[str, Any]] = {}
+    runs: dict[str, Run] = {"torch": as_run(subject.module)}
+    with progress_bar("export", len(rows), quiet=quiet) as seen:
+        for i, row in enumerate(rows):
+            write_format(row, subject, folder)
+            opened = row.open(subject, folder / row.file, threads)
+            proof = prove(row, subject, opened, images, _runner(row))
+            found[row.name] = {"file": row.file, "bytes": _size(folder / row.file), "proof": proof.to_dict()}
+            if row.name not in ("safetensors", "python", "timm"):  # these are PyTorch's own
+                runs[row.name] = as_run(opened)
+            seen(i + 1)
+    if latency:
+        times = time_formats(runs, images.given[:1], threads)
+        for name, told in found.items():
+            told["latency"] = times.get(name)
+        return found, times["torch"]
+    return found, None
+
+
+def _runner(row: Format) -> str:
+    """What ran an export for its proof, with its version."""
+    if row.name == "timm" and not is_timm_there():
+        return "its own code in torch; timm is not installed here, and has not opened it"
+    package = {"onnx": "onnxruntime", "openvino": "openvino", "timm": "timm"}.get(row.name, "torch")
+    return f"{package} {metadata.version(package)}"
+
+
+def _size(path: Path) -> int:
+    return sum(file.stat().st_size for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file())

@@ -1,0 +1,47 @@
+"""Latency of every format on this machine, measured in alternation."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from ..machine.device import torch_threads
+from .formats import Run
+
+#: Rounds over all of them, the odd ones in reverse; passes of one in a round, and seconds that they may take.
+ROUNDS, PASSES, SECONDS = 5, 10, 0.5
+
+
+def time_formats(runs: Mapping[str, Run], images: Tensor, threads: int | None) -> dict[str, dict[str, Any]]:
+    """Seconds per batch of each: the median over rounds of a round's fastest half, with the lowest and highest.
+
+    Args:
+        runs: by name.
+        images: the batch.
+        threads: of PyTorch.
+    """
+    found: dict[str, list[float]] = {name: [] for name in runs}
+    with torch_threads(threads):
+        for run in runs.values():
+            run(images)  # warms up
+        for number in range(ROUNDS):
+            for name in reversed(list(runs)) if number % 2 else runs:
+                found[name].append(_round(runs[name], images))
+    return {
+        name: {"seconds": statistics.median(values), "low": min(values), "high": max(values), "rounds": ROUNDS}
+        for name, values in found.items()
+    }
+
+
+def _round(run: Run, images: Tensor) -> float:
+    begin = time.perf_counter()
+    passes: list[float] = []
+    while len(passes) < PASSES and (len(passes) < 2 or time.perf_counter() - begin < SECONDS):
+        start = time.perf_counter()
+        run(images)
+        passes.append(time.perf_counter() - start)
+    return statistics.median(passes)
