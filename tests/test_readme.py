@@ -17,7 +17,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 PAGES = [
     (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
-    for name in ("training", "scaling", "ablation", "coefficients")
+    for name in ("training", "scaling", "ablation", "coefficients", "export")
 ]
 
 

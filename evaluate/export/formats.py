@@ -21,7 +21,7 @@ Run = Callable[[Tensor], Sequence[Tensor]]
 
 #: Operators of torch in messages of its exporters, and the place of code that has none.
 _OPERATOR = re.compile(r"\b((?:aten|prims|torchvision|quantized|\w+_ops)(?:::|\.)\w+)")
-_PLACE = re.compile(r"Caused by: \((.+?)\)")
+_PLACE = re.compile(r"Caused by: \((?!_export/)(.+?)\)")
 
 
 @dataclass(frozen=True)

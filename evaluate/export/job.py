@@ -132,7 +132,8 @@ def run_export(
     with folder_lock(output, "export"):
         if restart:
             set_aside(output, sorted(list_visible(output)))
-        _check_empty(output)
+        else:
+            _check_empty(output)
         staging = output / STAGING
         shutil.rmtree(staging, ignore_errors=True)  # of a killed run
         staging.mkdir()

@@ -28,6 +28,7 @@ LINES = {
     "train": f"--architecture net.yaml {SMALL}",
     "scale": "--phi 1",
     "evaluate": "--weights w.safetensors latency_batch=null data.limit=100",
+    "export": "w.safetensors to=[python] latency=false",
     "cam": "--weights w.safetensors --images 0",
     "profile": "net.yaml fvcore=false repeats=2",
     "reproduce": "table2",

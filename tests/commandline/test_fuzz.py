@@ -25,6 +25,7 @@ BASES = {
     "train": ["--architecture efficientnet_b0 training=modern", "data=folder data.path=photos"],
     "scale": ["--phi 1", "--family 0..2", "--preset b1 --json", "--target-macs 500M", "-m phi=0,1", "--explain"],
     "evaluate": ["--weights a.safetensors --part test"],
+    "export": ["a.safetensors --to onnx,python --data digits"],
     "cam": ["--weights a.safetensors,b.safetensors --images 0,1"],
     "reproduce": ["table2", "table=table7 --json"],
     "compare": ["--members efficientnet --references imagenet", "families={a:[efficientnet]} x=[macs]"],
