@@ -1,4 +1,4 @@
-"""The learning rate of larger members of a family on CIFAR-10: is the smallest one's good for them, or does a rule help?
+"""The learning rate of larger members of a family on CIFAR-10: is the smallest's good, or does a rule help?
 
 A base of 1.8 million MACs is scaled by the paper's coefficients to phi = 1 and 2. Each member is trained at learning
 rates from 0.1 to 6.4 (for 256 images per step, doubling), for 6 epochs on 4,000 images, and measured on 4,000 others.
@@ -25,7 +25,6 @@ from __future__ import annotations
 import argparse
 import csv
 import math
-import statistics
 import subprocess
 import time
 from collections.abc import Iterator
@@ -34,7 +33,6 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import numpy as np
 from torch import nn
 
 from effnas.evaluate.data import ImageData

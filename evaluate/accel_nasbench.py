@@ -20,6 +20,7 @@ from ..space.space import Decisions
 from .accel_archive import ARCHIVE, DEVICES, Archive, archive_digest, benchmark_space, read_archive
 from .evaluation import Evaluation, EvaluationError, Report
 from .folder import cache_folder
+from .latency.known import KnowsLatency
 from .surrogate import Surrogate, fit
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ def features(indices: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 @dataclass(frozen=True)
-class AccelNASBench:
+class AccelNASBench(KnowsLatency):
     """Predicted accuracy and, on request, predicted speed on one of the benchmark's devices.
 
     The accuracies are those of the benchmark's shortened training (about 10 points below a full one): they rank
@@ -59,6 +60,7 @@ class AccelNASBench:
             its inverse); None: no latency.
         noise: standard deviation of normal noise on the accuracy, a fraction, drawn by the seed and the network; 0.0027
             is what training one network twice changes. 0: the mean of the prediction.
+        latency_model: says the latency instead of a device (:class:`~effnas.evaluate.latency.known.KnowsLatency`).
 
     Raises:
         UserError: a setting is wrong; when called, as :func:`read_archive`, or the network belongs to another skeleton.
@@ -75,9 +77,11 @@ class AccelNASBench:
         if self.device is not None:
             check_choice("evaluator.device", self.device, DEVICES)
         check_number("evaluator.noise", self.noise, 0, 1)
+        self.check_latency_model("device")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "device": self.device, "noise": self.noise}  # a worker reads the cached fits
+        kept = ("path", "device", "noise", "latency_model")  # a worker reads the cached fits
+        return {name: getattr(self, name) for name in kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, value in {**state, "_fits": {}}.items():
@@ -86,7 +90,7 @@ class AccelNASBench:
     @property
     def input_files(self) -> tuple[str, ...]:
         """The archive: :func:`~effnas.evaluate.identity.describe_files`."""
-        return (self.path,)
+        return (self.path, *map(str, self.latency_files))
 
     @cached_property
     def archive(self) -> Archive:
@@ -200,7 +204,7 @@ class AccelNASBench:
         if self.noise:
             rng = np.random.default_rng((seed, int(architecture.digest[:16], 16)))
             accuracy += self.noise * float(rng.standard_normal())
-        metrics, latency = {"accuracy_spread": float(error[0])}, None
+        metrics, latency = {"accuracy_spread": float(error[0])}, self.say_latency(architecture)
         if self.device is not None:
             log_mean, log_error = self.predict(row, self.device)
             latency = math.exp(float(log_mean[0]))

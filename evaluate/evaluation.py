@@ -208,6 +208,9 @@ class Evaluator(Protocol):
     leaves each candidate's weights there, as :func:`~effnas.evaluate.kept_weights.name_weights` names them (``keep=``
     of ``effnas search``).
 
+    One that knows how fast a network is before it trains it has ``known_latency(network)``, seconds, which its
+    evaluations' latency equals (:class:`~effnas.evaluate.latency.laws.KnownLatency`; ``many`` may be left out).
+
     A search is resumed with an equal evaluator only: one of the same class whose constructor was given the same
     (:func:`~effnas.evaluate.identity.describe_content`). Where that is not what decides its results, a method
     ``identity()`` returns what does, as plain data, and an attribute ``input_files`` has the paths of the files that it

@@ -30,6 +30,7 @@ from .data.sources import check_data
 from .data.split import Split
 from .evaluation import Evaluation, Report
 from .kept_weights import name_checkpoint, name_weights
+from .latency.known import KnowsLatency
 from .machine.device import find_device
 from .machine.profile import profile
 from .train.checkpoint import Checkpoint, CheckpointError
@@ -41,7 +42,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Proxy:
+class Proxy(KnowsLatency):
     """Accuracy after a short training, on images held out of the training part.
 
     The last epoch counts, not the best one: the best of several measurements on the same images is too high, and
@@ -53,6 +54,7 @@ class Proxy:
         training: the recipe.
         device: ``auto`` (the first GPU, else the CPU), ``cpu``, ``cuda``, ``cuda:1``, …
         latency_batch: batch size at which latency is measured on that device too; None: not measured.
+        latency_model: says the latency instead (:class:`~effnas.evaluate.latency.known.KnowsLatency`).
         threads: of the CPU; None: chosen by timed steps, at most those torch has.
         initial: file of the weights (``weights.safetensors`` of ``effnas train``) of a smaller member of the family
             that each candidate starts from, grown by :func:`~effnas.space.weights.grow.grow`; None: from random
@@ -80,6 +82,7 @@ class Proxy:
         find_device(self.device)
         if self.latency_batch is not None:
             check_int("latency_batch", self.latency_batch, 1, 1_000_000)
+        self.check_latency_model("latency_batch")
         check_threads(self.threads)
         if self.initial is not None and (not isinstance(self.initial, str) or not self.initial):
             raise UserError(f"initial must be a file of weights or null, got {self.initial!r}")
@@ -93,7 +96,8 @@ class Proxy:
     @property
     def input_files(self) -> tuple[str, ...]:
         """Of the images, and the weights to start from: :func:`~effnas.evaluate.identity.describe_files`."""
-        return (*getattr(self.data, "input_files", ()), *([] if self.initial is None else [self.initial]))
+        initial = [] if self.initial is None else [self.initial]
+        return (*getattr(self.data, "input_files", ()), *initial, *map(str, self.latency_files))
 
     def checkpointing(self, folder: str) -> Proxy:
         """The same, leaving a checkpoint of each candidate that is stopped in ``folder``, and going on from it."""
@@ -140,7 +144,7 @@ class Proxy:
             )
         assert result.accuracy is not None  # there are held-out images
         assert result.loss is not None
-        latency = None
+        latency = self.say_latency(architecture)
         if self.latency_batch is not None:
             latency = profile(
                 architecture,

@@ -19,6 +19,7 @@ from ..space.network_spec import NetworkSpec
 from ..space.paths import expand_path, is_file
 from ..space.space import Choice, Decisions, SearchSpace, load_space
 from .evaluation import Evaluation, EvaluationError, Report
+from .latency.known import KnowsLatency
 from .table_files import READERS, read_columns
 
 UNITS = {"fraction": 1, "percent": 100}
@@ -39,7 +40,7 @@ class LookupSpace(Protocol):
 
 
 @dataclass(frozen=True)
-class Tabular:
+class Tabular(KnowsLatency):
     """Accuracy and other measurements from a table with one row a measured network.
 
     The columns are named after the space's decisions and after what was measured; others are ignored. A row is found by
@@ -55,6 +56,7 @@ class Tabular:
         accuracy_unit: ``fraction`` (0.76) or ``percent`` (76).
         latency: column in seconds per batch; None: no latency.
         metrics: further columns, one or several, carried into the evaluation's metrics.
+        latency_model: says the latency instead of a column (:class:`~effnas.evaluate.latency.known.KnowsLatency`).
         repeats: of several rows of one network: their ``mean``, one row ``draw``-n by the seed and the network as
             another training would be, or an ``error``.
 
@@ -78,6 +80,7 @@ class Tabular:
             value = getattr(self, name)
             if not (isinstance(value, str) and value) and not (optional and value is None):
                 raise UserError(f"evaluator.{name} must name a column{' or be null' * optional}, got {value!r}")
+        self.check_latency_model("latency")
         names = (self.metrics,) if isinstance(self.metrics, str) else self.metrics
         if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
             raise UserError(f"evaluator.metrics must be a list of columns, got {names!r}")
@@ -149,7 +152,7 @@ class Tabular:
     @property
     def input_files(self) -> tuple[str | Path, ...]:
         """The table: :func:`~effnas.evaluate.identity.describe_files`."""
-        return (self.path,)
+        return (self.path, *self.latency_files)
 
     def prepare(self) -> None:
         """Read the table.
@@ -205,7 +208,7 @@ class Tabular:
         return Evaluation(
             accuracy=values[self.accuracy],
             cost=cost(architecture),
-            latency=values[self.latency] if self.latency is not None else None,
+            latency=values[self.latency] if self.latency is not None else self.say_latency(architecture),
             metrics={column: values[column] for column in self.metrics},
         )
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import CategoricalDistribution
 
+from ..evaluate.latency.laws import KnownLatency
 from ..space.cost import CostBatch, cost, cost_batch
 from ..space.errors import UserError
 from ..space.formulas import Cost
 from ..space.network_spec import NetworkSpec
 from ..space.space import Decisions, SearchSpace
 from .encoding import Rows, list_neighbours
-from .objective import COSTS, Objective
+from .objective import Objective, list_known
 
 DRAWS = 4096
 #: The same where members are built one by one.
@@ -41,7 +43,22 @@ class Space(Protocol):
         """
 
 
-def find_feasible_member(space: Space, objective: Objective, rng: np.random.Generator) -> Decisions:
+def cost_of(network: NetworkSpec, latency: KnownLatency | None = None) -> Cost:
+    """What a network costs, with its latency where that is known before training."""
+    found = cost(network)
+    return found if latency is None else replace(found, latency=latency(network))
+
+
+def cost_rows(space: SearchSpace, indices: Rows, latency: KnownLatency | None = None) -> CostBatch:
+    """The same of the members with these choice numbers; no latency where only single networks can be asked for it."""
+    batch = space.batch(indices)
+    found, many = cost_batch(batch), getattr(latency, "many", None)
+    return found if many is None else replace(found, latency=np.asarray(many(batch, found), np.float64))
+
+
+def find_feasible_member(
+    space: Space, objective: Objective, rng: np.random.Generator, latency: KnownLatency | None = None
+) -> Decisions:
     """A random member that meets the limits; where such are rare, one that a descent on the costs finds.
 
     In a space that is no :class:`~effnas.space.space.SearchSpace` members are only drawn at random, fewer of them.
@@ -50,10 +67,10 @@ def find_feasible_member(space: Space, objective: Objective, rng: np.random.Gene
         UserError: nothing was found; the nearest member is named with its cost.
     """
     if not isinstance(space, SearchSpace):
-        return _draw_feasible(space, objective, rng)
+        return _draw_feasible(space, objective, rng, latency)
 
     def excess_at(indices: Rows) -> NDArray[np.float64]:
-        return compute_excess(objective, cost_batch(space.batch(indices)))
+        return compute_excess(objective, cost_rows(space, indices, latency))
 
     indices = space.sample_indices(DRAWS, rng)
     excess = excess_at(indices)
@@ -67,17 +84,19 @@ def find_feasible_member(space: Space, objective: Objective, rng: np.random.Gene
             return space.decisions(row)
         if value < best:
             best, nearest = value, row
-    raise _explain_out_of_reach(space, objective, cost(space.build(space.decisions(nearest))))
+    raise _explain_out_of_reach(space, objective, cost_of(space.build(space.decisions(nearest)), latency))
 
 
-def _draw_feasible(space: Space, objective: Objective, rng: np.random.Generator) -> Decisions:
+def _draw_feasible(
+    space: Space, objective: Objective, rng: np.random.Generator, latency: KnownLatency | None
+) -> Decisions:
     best, nearest, reason = np.inf, None, ""
     for _ in range(SINGLE_DRAWS):
         decisions: dict[str, Any] = {
             name: d.choices[int(rng.integers(len(d.choices)))] for name, d in space.distributions.items()
         }
         try:
-            costs = cost(space.build(decisions))
+            costs = cost_of(space.build(decisions), latency)
         except UserError as error:
             reason = reason or str(error)
             continue
@@ -94,10 +113,20 @@ def _draw_feasible(space: Space, objective: Objective, rng: np.random.Generator)
 
 
 def _explain_out_of_reach(space: Space, objective: Objective, member: Cost) -> UserError:
-    limits = [m for m in COSTS if getattr(objective, f"max_{m}", None) is not None]
-    wanted = ", ".join(f"{m} ≤ {getattr(objective, f'max_{m}'):,.0f}" for m in limits)
-    has = ", ".join(f"{m} {getattr(member, m):,}" for m in limits)
+    limits = [m for m in list_known(member) if getattr(objective, f"max_{m}", None) is not None]
+    wanted = ", ".join(f"{m} ≤ {_show(m, getattr(objective, f'max_{m}'))}" for m in limits)
+    has = ", ".join(f"{m} {_show(m, getattr(member, m))}" for m in limits)
     return UserError(f"objective: no network of the space {space.name} meets {wanted}; the nearest found has {has}")
+
+
+def explain_broken(objective: Objective, costs: Cost, metrics: Iterable[str]) -> str:
+    """Which limits a network breaks, with its costs."""
+    most = {metric: getattr(objective, f"max_{metric}", 0) for metric in metrics}
+    return ", ".join(f"{m} {_show(m, getattr(costs, m))} > {_show(m, limit)}" for m, limit in most.items())
+
+
+def _show(metric: str, value: float) -> str:
+    return f"{value:.4g} s" if metric == "latency" else f"{value:,.0f}"
 
 
 def compute_excess(objective: Objective, costs: CostBatch) -> NDArray[np.float64]:

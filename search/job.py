@@ -16,6 +16,7 @@ from optuna.study import Study
 from ..evaluate.contain import contained
 from ..evaluate.evaluation import Evaluator, find_kind, make_plain_mapping
 from ..evaluate.identity import describe_content
+from ..evaluate.latency.known import find_latency
 from ..evaluate.reasons import describe_exception
 from ..evaluate.study_result import StudyResult
 from ..space.errors import UserError, check_int
@@ -84,9 +85,10 @@ def run_search(
     output, how = Path(output), complete_options(options)
     members = load_space(space) if isinstance(space, str) else space
     objective = name_worth(MnasNetReward() if objective is None else objective, evaluator)
-    find_feasible_member(members, objective, np.random.default_rng(seed))  # limits out of reach are found out now
+    latency = find_latency(evaluator, members.name)
+    find_feasible_member(members, objective, np.random.default_rng(seed), latency)  # limits out of reach are told now
     algorithm, start = begin_around(algorithm, members)
-    algorithm = inform_algorithm(algorithm, members, objective)
+    algorithm = inform_algorithm(algorithm, members, objective, latency)
     _rehearse(algorithm, members, objective)
     sampler = Seeded(algorithm, seed)
     if start is not None and not how["quiet"]:
@@ -95,7 +97,9 @@ def run_search(
 
     def write(optuna_study: Study, seconds: float) -> StudyResult:
         facts = {"algorithm": str(sampler), "evaluator": type(evaluator).__name__, "command": command}
-        details = _describe(evaluator)
+        details = _describe(evaluator) | (
+            {} if latency is None else {"latency_is": getattr(latency, "trust", "known before training")}
+        )
         return write_search(
             optuna_study,
             members,
@@ -111,7 +115,7 @@ def run_search(
         )
 
     summary = run_trials(
-        SpaceProblem(members, objective, seed),
+        SpaceProblem(members, objective, seed, latency),
         evaluator,
         objective,
         sampler,

@@ -20,7 +20,7 @@ from ..space.quantity import parse_quantity
 
 #: Known from the architecture alone, so that their limits are checked before anything is trained.
 COSTS = ("macs", "params", "activations", "peak_memory")
-#: What a network may cost: ``latency`` (seconds per batch) is known once it was measured.
+#: What a network may cost: ``latency`` (seconds per batch) is known once it was measured, or before by a model of it.
 COST_METRICS = (*COSTS, "latency")
 METRICS = ("accuracy", *COST_METRICS, "merit")
 
@@ -80,7 +80,7 @@ class Limits:
 
     def violations(self, cost: Cost) -> dict[str, float]:
         """``cost / limit - 1`` of each limit that is known before training: above 0 where it is exceeded."""
-        limits = {metric: getattr(self, f"max_{metric}") for metric in COSTS}
+        limits = {metric: getattr(self, f"max_{metric}") for metric in list_known(cost)}
         return {metric: getattr(cost, metric) / limit - 1 for metric, limit in limits.items() if limit is not None}
 
     def before_training(self, costs: CostBatch) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -146,9 +146,9 @@ class MnasNetReward(Limits):
         return np.asarray(ratio ** np.where(ratio <= 1, alpha, beta))
 
     def before_training(self, costs: CostBatch) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The factor, where the metric is not latency."""
+        """The factor, where the metric is no latency that must be measured."""
         exact, factors = super().before_training(costs)
-        if self.metric in COSTS:
+        if self.metric in list_known(costs):
             factors = self.factor(getattr(costs, self.metric))[:, None]
         return exact, factors
 
@@ -203,16 +203,21 @@ class Pareto(Limits):
         return tuple("minimize" if metric in COST_METRICS else "maximize" for metric in self.metrics)
 
     def before_training(self, costs: CostBatch) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The costs but latency are exact."""
+        """The costs are exact; latency only by a model of it."""
         exact, factors = super().before_training(costs)
         for column, metric in enumerate(self.metrics):
-            if metric in COSTS:
+            if metric in list_known(costs):
                 exact[:, column] = getattr(costs, metric)
         return exact, factors
 
     def __call__(self, evaluation: Evaluation) -> tuple[float, ...]:
         """The metrics of one evaluation, in their order."""
         return tuple(read_metric(evaluation, metric) for metric in self.metrics)
+
+
+def list_known(costs: Cost | CostBatch) -> tuple[str, ...]:
+    """The metrics of costs that are known before training: latency too, where a model has said it."""
+    return COSTS if getattr(costs, "latency", None) is None else COST_METRICS
 
 
 def read_metric(evaluation: Evaluation, metric: str) -> float:
@@ -230,8 +235,8 @@ def read_metric(evaluation: Evaluation, metric: str) -> float:
     if evaluation.latency is None:
         raise UserError(
             "the objective needs latency, which the evaluator did not measure: set evaluator.latency_batch (proxy: the "
-            "batch size to measure it at), evaluator.latency (tabular: its column) or evaluator.device "
-            f"(accel_nasbench), or use one of {', '.join(COSTS)}"
+            "batch size to measure it at), evaluator.latency_model (a model that says it), evaluator.latency (tabular: "
+            f"its column) or evaluator.device (accel_nasbench), or use one of {', '.join(COSTS)}"
         )
     return evaluation.latency
 
@@ -251,11 +256,7 @@ def explain_unusable(values: object, count: int) -> str | None:
 
 
 def read_violations(violations: Any) -> dict[str, float]:
-    """What an objective's :meth:`~Objective.violations` gives, as plain numbers.
-
-    Raises:
-        TypeError, ValueError: it is no mapping of names to numbers.
-    """
+    """What an objective's :meth:`~Objective.violations` gives, as plain numbers; an error where it gives no numbers."""
     return {str(metric): float(violation) for metric, violation in dict(violations).items()}
 
 

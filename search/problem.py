@@ -14,9 +14,11 @@ from optuna.study import Study
 from optuna.trial import TrialState
 
 from ..evaluate.evaluation import EvaluationError
+from ..evaluate.latency.laws import KnownLatency
 from ..space.errors import UserError, check_int
+from ..space.formulas import Cost
 from ..space.network_spec import NetworkSpec
-from .feasible import Space, find_feasible_member
+from .feasible import Space, cost_of, find_feasible_member
 from .objective import Objective
 from .optuna_private import get_enqueued_params
 from .seeded import derive_seed
@@ -54,6 +56,13 @@ class Problem(Protocol):
             EvaluationError: it stands for no network.
         """
 
+    def cost(self, network: NetworkSpec) -> Cost:
+        """What is known of a network before training.
+
+        Raises:
+            UserError: its builder cannot build it.
+        """
+
     def feasible(self, number: int) -> dict[str, Any] | None:
         """Parameters within the limits known before training, others for each ``number``; None: nothing is limited."""
 
@@ -69,6 +78,8 @@ class SpaceProblem:
     space: Space
     objective: Objective
     seed: int
+    #: Of its networks, where the evaluator knows it before training.
+    latency: KnownLatency | None = None
 
     @property
     def distributions(self) -> Mapping[str, BaseDistribution]:
@@ -81,6 +92,10 @@ class SpaceProblem:
             return Candidate(self.space.build(params), self.seed)
         except UserError as error:
             raise EvaluationError(str(error)) from None
+
+    def cost(self, network: NetworkSpec) -> Cost:
+        """By the formulas, and latency where it is known."""
+        return cost_of(network, self.latency)
 
     @property
     def enumerated(self) -> bool:
@@ -95,7 +110,7 @@ class SpaceProblem:
             return dict(self._member(self.seed))
 
     def _member(self, seed: int) -> Mapping[str, Any]:
-        return find_feasible_member(self.space, self.objective, np.random.default_rng(seed))
+        return find_feasible_member(self.space, self.objective, np.random.default_rng(seed), self.latency)
 
 
 @dataclass(frozen=True)
@@ -125,6 +140,10 @@ class Enqueued:
             return Candidate(self.network(params), params["seed"])
         except UserError as error:
             raise EvaluationError(str(error)) from None
+
+    def cost(self, network: NetworkSpec) -> Cost:
+        """By the formulas."""
+        return cost_of(network)
 
     def feasible(self, number: int) -> dict[str, Any] | None:
         """Nothing is limited."""

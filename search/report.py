@@ -243,6 +243,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         *([f"... and {len(summary['front']) - len(front)} more in pareto.csv"] if more else []),
         *_describe_noise(summary.get("noise")),
         *([note] if (note := details.get("note")) else []),
+        *([f"latency: {told}"] if (told := details.get("latency_is")) else []),
         "",
         f"baseline: trial {best['number']}, {_describe_score(summary)}"
         + (f" (median of all candidates {summary['median_score']:.4f})" if summary["median_score"] else ""),

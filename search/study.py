@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,11 +17,11 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ..evaluate.evaluation import Evaluation, EvaluationError
 from ..evaluate.interrupt import Interrupts
-from ..space.cost import cost
 from ..space.errors import UserError
 from ..space.formulas import Cost
 from .confirm import REPEAT, enqueue_repeat
-from .objective import COSTS, Objective, find_violations, score_evaluation
+from .feasible import explain_broken
+from .objective import Objective, find_violations, list_known, score_evaluation
 from .optuna_private import read_trial
 from .ownership import Company, Heart, Owner, describe_owners, enqueue_again
 from .problem import Candidate, Problem
@@ -168,13 +169,13 @@ class Loop:
             candidate = self._problem.candidate(trial.params)
             if (repeat := trial.user_attrs.get(REPEAT)) is not None:
                 candidate = replace(candidate, seed=derive_seed(candidate.seed, repeat["time"]))
-            costs = cost(candidate.architecture)
+            costs = self._problem.cost(candidate.architecture)
         except (EvaluationError, UserError) as error:  # the latter of a builder that cannot make this one
             self._tell_failed(trial, str(error), {})
             return
         known: dict[str, Any] = {"owner": self._owner["folder"], "inline": self._workers.places == 1}
         known |= {"key": candidate.key, "digest": candidate.key.partition(":")[0]}
-        known |= {metric: getattr(costs, metric) for metric in COSTS}
+        known |= {metric: getattr(costs, metric) for metric in list_known(costs)}
         if self._reject(trial, costs, known):
             return
         if (earlier := self._tally.find_earlier(candidate.key, trial)) is not None:
@@ -196,13 +197,11 @@ class Loop:
         except EvaluationError as error:
             self._tell_failed(trial, str(error), known)
             return True
-        for metric, violation in violations.items():
-            trial.set_constraint(metric, violation)
+        self._constrain(trial, violations)
         broken = [metric for metric, violation in violations.items() if violation > 0]
         if not broken:
             return False
-        most = {m: getattr(self._objective, f"max_{m}", 0) for m in broken}
-        limits = ", ".join(f"{m} {getattr(costs, m):,} > {limit:,.0f}" for m, limit in most.items())
+        limits = explain_broken(self._objective, costs, broken)
         record_result(trial, {**known, "infeasible": True, "reason": f"infeasible: {limits}"})
         self._tell(trial, None, TrialState.PRUNED)
         return True
@@ -256,8 +255,7 @@ class Loop:
         except EvaluationError as error:
             self._tell_failed(trial, str(error), known | evaluation.measured)
             return
-        for metric, violation in late.items():
-            trial.set_constraint(metric, violation)
+        self._constrain(trial, late)
         known |= {
             **evaluation.measured,
             "latency": evaluation.latency,
@@ -275,11 +273,13 @@ class Loop:
         done = earlier.state == TrialState.COMPLETE
         end = ": its value is reused" if done else ", which was stopped"
         known["reason"] = f"the same network as trial {earlier.number}{end}"
-        for metric, violation in earlier.constraints.items():
-            if metric not in COSTS:  # those are set already
-                trial.set_constraint(metric, violation)
+        self._constrain(trial, earlier.constraints)
         record_result(trial, known)
         self._tell(trial, earlier.values if done else None, earlier.state)
+
+    def _constrain(self, trial: Trial, violations: Mapping[str, float]) -> None:
+        for metric in violations.keys() - trial.constraints.keys():  # what is known before training is set already
+            trial.set_constraint(metric, violations[metric])
 
     def _tell_failed(self, trial: Trial, reason: str, known: dict[str, Any]) -> None:
         record_result(trial, {**known, "reason": reason})

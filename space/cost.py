@@ -79,12 +79,13 @@ class ArchitectureBatch:
 
 @dataclass(frozen=True)
 class CostBatch:
-    """Costs of n networks: four int64 arrays of shape (n,), in the units of :class:`Cost`."""
+    """Costs of n networks: arrays of shape (n,), in the units of :class:`Cost`; no latency unless a model says it."""
 
     params: NDArray[np.int64]
     macs: NDArray[np.int64]
     activations: NDArray[np.int64]
     peak_memory: NDArray[np.int64]
+    latency: NDArray[np.float64] | None = None
 
 
 def cost_batch(batch: ArchitectureBatch) -> CostBatch:

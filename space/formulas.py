@@ -41,13 +41,17 @@ class StageCost(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Totals of a network and its rows from stem to head.  Units: see the module; ``peak_memory`` is in bytes."""
+    """Totals of a network and its rows from stem to head.  Units: see the module; ``peak_memory`` is in bytes.
+
+    ``latency``, in seconds, is there where a model of it has said so; no formula knows it.
+    """
 
     params: int
     macs: int
     activations: int
     peak_memory: int
     stages: tuple[StageCost, ...] = ()
+    latency: float | None = None
 
 
 def compute_cost(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,15 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.optimize import minimize
 from scipy.stats import kendalltau
 
-from ...space.cost import cost
+from ...space.cost import ArchitectureBatch, CostBatch
 from ...space.errors import UserError
 from ...space.files import write_text
 from ...space.network_spec import NetworkSpec
 from ...space.paths import is_file
+from .features import STAGES, describe_batch, describe_network
+from .laws import warn_once
 
 Array = NDArray[np.float64]
-log = logging.getLogger(__name__)
 
 FORMAT = 1
 #: Fewer measurements say nothing of a space; more make a file of megabytes, and the model no better.
@@ -38,37 +38,13 @@ BEYOND = 0.25
 _START = (0.0, -1.0, -1.0, -4.0)
 
 
-def describe_network(network: NetworkSpec) -> dict[str, float]:
-    """The features of a network by name: logarithms of what it and each of its parts cost, and what each stage is.
-
-    Raises:
-        UserError: a network of a builder, whose parts are not known.
-    """
-    total = cost(network)
-    if not total.stages:
-        raise UserError(f"{network.name or 'the network'}: a model of latency needs the stages of an Architecture")
-    found = {f"log {name}": math.log(max(getattr(total, name), 1)) for name in ("macs", "activations", "params")}
-    for i, row in enumerate(total.stages):
-        for name in ("macs", "activations", "params"):
-            found[f"{i} log {name}"] = math.log1p(getattr(row, name))
-    for i, stage in enumerate(getattr(network, "stages", ())):
-        inner = stage.repeats * stage.expand_ratio
-        found |= {f"{i} repeats": stage.repeats, f"{i} kernel": stage.kernel_size, f"{i} se": float(stage.se_ratio > 0)}
-        found |= {
-            f"{i} log expand": math.log(stage.expand_ratio),
-            f"{i} se blocks": stage.repeats * (stage.se_ratio > 0),
-        }
-        found |= {f"{i} expanded": inner, f"{i} kernels": inner * stage.kernel_size}
-        found |= {f"{i} is {block}": float(stage.block == block) for block in ("conv", "ds", "mbconv")}
-    return found
-
-
 @dataclass(frozen=True)
 class LatencyModel:
     """A Gaussian process on the logarithm of seconds, with a linear kernel and a smooth one.
 
     Args:
         space: the name of that whose networks were measured.
+        stages: how many their networks have.
         names: of the features that differ among them.
         low, high: their range there, shape (f,).
         center, width: of the features, shape (f,).
@@ -76,9 +52,11 @@ class LatencyModel:
         weights: shape (n,).
         offset, spread: of the logarithms of seconds.
         settings: of the kernel, logarithms.
+        judged: ``kendall_tau`` and ``median_error`` by cross-validation (:func:`judge`).
     """
 
     space: str
+    stages: int
     names: tuple[str, ...]
     low: Array
     high: Array
@@ -89,6 +67,7 @@ class LatencyModel:
     offset: float
     spread: float
     settings: tuple[float, ...]
+    judged: Mapping[str, float] = field(default_factory=dict)
     told: set[str] = field(default_factory=set, compare=False, repr=False)
 
     def __call__(self, architecture: NetworkSpec) -> float:
@@ -98,13 +77,32 @@ class LatencyModel:
             UserError: the network is not built as those of the space are.
         """
         values = self._read(architecture)
-        reason = self._beyond(values)
-        if reason and (kind := reason.partition(" is ")[0]) not in self.told:
-            self.told.add(kind)
-            log.warning("%s: latency is extrapolated: %s", architecture.name or architecture.digest, reason)
-        rows = ((values - self.center) / self.width)[None]
-        mean = float((_kernel(self.settings, rows, self.table) @ self.weights)[0])
-        return math.exp(self.offset + self.spread * mean)
+        warn_once(self.told, architecture, self._beyond(values))
+        return float(self._say(values[None])[0])
+
+    def many(self, batch: ArchitectureBatch, costs: CostBatch) -> Array:
+        """Seconds of n networks of one number of stages, shape (n,), without a warning.
+
+        Raises:
+            UserError: they are not built as those of the space are.
+        """
+        found = describe_batch(batch, costs)
+        self._check(found)
+        return self._say(np.stack([np.broadcast_to(found[name], len(costs.macs)) for name in self.names], axis=1))
+
+    @property
+    def trust(self) -> str:
+        """How far off it is, in a few words."""
+        if not self.judged:
+            return f"model of space {self.space} from {len(self.weights)} networks"
+        return (
+            f"model of space {self.space} from {len(self.weights)} networks: median error "
+            f"{self.judged['median_error']:.1%} and Kendall's tau {self.judged['kendall_tau']:.3f} by cross-validation"
+        )
+
+    def _say(self, values: Array) -> Array:
+        rows = (values - self.center) / self.width
+        return np.asarray(np.exp(self.offset + self.spread * (_kernel(self.settings, rows, self.table) @ self.weights)))
 
     def extrapolates(self, architecture: NetworkSpec) -> str:
         """How the network is beyond all that were measured; "": it is not."""
@@ -112,12 +110,18 @@ class LatencyModel:
 
     def _read(self, architecture: NetworkSpec) -> Array:
         found = describe_network(architecture)
-        if lacking := [name for name in self.names if name not in found]:
-            raise UserError(
-                f"{architecture.name or 'the network'} is not built as the networks of space {self.space} that this "
-                f"latency model is of: it has no {lacking[0]!r}"
-            )
+        self._check(found, architecture.name)
         return np.array([found[name] for name in self.names])
+
+    def _check(self, found: Mapping[str, Any], name: str = "") -> None:
+        lacking = [f"it has no {feature!r}" for feature in self.names if feature not in found]
+        if (stages := int(np.max(found[STAGES]))) != self.stages:
+            lacking = [f"it has {stages} stages instead of {self.stages}"]
+        if lacking:
+            raise UserError(
+                f"{name or 'the network'} is not built as the networks of space {self.space} that this latency model "
+                f"is of: {lacking[0]}"
+            )
 
     def _beyond(self, values: Array) -> str:
         room = BEYOND * (self.high - self.low)
@@ -130,14 +134,16 @@ class LatencyModel:
     def save(self, file: Path) -> None:
         """Write a JSON document."""
         arrays = ("low", "high", "center", "width", "table", "weights")
-        document = {"effnas_latency": FORMAT, "space": self.space, "names": list(self.names)}
+        document = {"effnas_latency": FORMAT, "space": self.space, "stages": self.stages}
+        document |= {"names": list(self.names)}
         document |= {name: getattr(self, name).tolist() for name in arrays}
         document |= {"offset": self.offset, "spread": self.spread, "settings": list(self.settings)}
+        document |= {"judged": dict(self.judged)}
         write_text(file, json.dumps(document) + "\n")
 
 
-def load_latency(file: str | Path) -> LatencyModel:
-    """The model that ``effnas latency fit`` wrote: called with a network it gives seconds.
+def read_model(file: str | Path, names: Sequence[str] = ()) -> LatencyModel:
+    """The model that ``effnas latency fit`` wrote; ``names``: of what could have been meant instead, for messages.
 
     Raises:
         UserError: no such file, or it holds no such model.
@@ -145,6 +151,7 @@ def load_latency(file: str | Path) -> LatencyModel:
     if not is_file(file):
         raise UserError(
             f"latency model: no such file: {file}; effnas latency fit FILE --space NAME writes latency.json"
+            + (f", and ready laws are {', '.join(names)}" if names else "")
         )
     try:
         found: dict[str, Any] = json.loads(Path(file).read_text(encoding="utf-8"))
@@ -157,8 +164,11 @@ def load_latency(file: str | Path) -> LatencyModel:
         }
         low, high, center, width, table, weights = arrays.values()
         offset, spread, settings = float(found["offset"]), float(found["spread"]), tuple(map(float, found["settings"]))
-        space = str(found["space"])
-        model = LatencyModel(space, names, low, high, center, width, table, weights, offset, spread, settings)
+        space, stages = str(found["space"]), int(found["stages"])
+        judged = {str(name): float(value) for name, value in dict(found.get("judged", {})).items()}
+        model = LatencyModel(
+            space, stages, names, low, high, center, width, table, weights, offset, spread, settings, judged
+        )
         sizes = {arrays[name].shape for name in ("low", "high", "center", "width")}
         fits = sizes == {(len(names),)} and arrays["table"].shape == (*arrays["weights"].shape, len(names))
         if not fits or not all(np.isfinite(a).all() for a in arrays.values()) or len(model.settings) != len(_START):
@@ -184,7 +194,9 @@ def fit_latency(networks: Sequence[NetworkSpec], seconds: Sequence[float], space
     if len(networks) < FEWEST:
         raise UserError(f"a latency model needs at least {FEWEST} different networks, got {len(networks)}")
     rows = [describe_network(network) for network in networks]
-    names = [name for name in rows[0] if len({row.get(name) for row in rows}) > 1 and all(name in row for row in rows)]
+    if len({row[STAGES] for row in rows}) > 1:
+        raise UserError(f"space {space}: its networks differ in their number of stages, which no latency model can do")
+    names = [name for name in rows[0] if len({row[name] for row in rows}) > 1]
     values, target = np.array([[row[name] for name in names] for row in rows]), np.log(np.asarray(seconds, dtype=float))
     if not names or np.ptp(target) == 0:
         raise UserError(f"all {len(networks)} networks have the same latency or costs: there is nothing to learn")
@@ -201,8 +213,24 @@ def fit_latency(networks: Sequence[NetworkSpec], seconds: Sequence[float], space
         said[out] = _kernel(settings, table[out], table[~out]) @ weights
     weights = _solve(settings, table, aim)
     low, high = values.min(axis=0), values.max(axis=0)
-    model = LatencyModel(space, tuple(names), low, high, center, width, table, weights, offset, spread, settings)
-    return model, np.exp(offset + spread * said)
+    told = np.exp(offset + spread * said)
+    judged = judge(told, seconds)
+    model = LatencyModel(
+        space,
+        int(rows[0][STAGES]),
+        tuple(names),
+        low,
+        high,
+        center,
+        width,
+        table,
+        weights,
+        offset,
+        spread,
+        settings,
+        judged,
+    )
+    return model, told
 
 
 def judge(said: Array, seconds: Sequence[float]) -> dict[str, float]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..folder import versions, write_csv, write_json
 from .figure import latency_figure
-from .model import Array, LatencyModel, judge
+from .model import Array, LatencyModel
 
 MEASURED, MODEL = "measurements.csv", "latency.json"
 
@@ -19,7 +19,7 @@ def write_fit(
 ) -> dict[str, Any]:
     """Write the model and what its cross-validation says of it, and return the content of ``summary.json``."""
     model.save(output / MODEL)
-    summary: dict[str, Any] = {"task": "fit", "space": model.space, **judge(said, seconds), **facts}
+    summary: dict[str, Any] = {"task": "fit", "space": model.space, **model.judged, **facts}
     summary |= {
         "seconds_low": min(seconds),
         "seconds_high": max(seconds),

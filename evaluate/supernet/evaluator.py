@@ -28,6 +28,7 @@ from ..data.sources import check_data
 from ..data.split import Split
 from ..evaluation import Evaluation, EvaluationError, Report
 from ..kept_weights import name_weights
+from ..latency.known import KnowsLatency
 from ..machine.device import find_device, out_of_memory, torch_threads
 from ..machine.profile import profile
 from ..tabular import LookupSpace
@@ -43,7 +44,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Supernet:
+class Supernet(KnowsLatency):
     """Accuracy of a candidate with the weights that all members of the space share, on held-out images.
 
     The shared weights are trained once, before the first candidate, and found again by what made them. A candidate's
@@ -66,6 +67,7 @@ class Supernet:
         threads: of the CPU; None: in training chosen by timed steps, and those torch has.
         latency_batch: batch size at which a candidate's latency is measured on that device too; None: not measured.
         quiet: no progress of the training on standard error.
+        latency_model: says the latency instead (:class:`~effnas.evaluate.latency.known.KnowsLatency`).
 
     Raises:
         UserError: a field is of the wrong kind, the space's networks cannot share weights, or the machine lacks the
@@ -108,6 +110,7 @@ class Supernet:
         check_threads(self.threads)
         if self.latency_batch is not None:
             check_int("latency_batch", self.latency_batch, 1, 1_000_000)
+        self.check_latency_model("latency_batch")
         if not isinstance(self.quiet, bool):
             raise UserError(f"evaluator.quiet must be true or false, got {self.quiet!r}")
 
@@ -163,7 +166,8 @@ class Supernet:
     @property
     def input_files(self) -> tuple[str, ...]:
         """Of the images, and files that are given: :func:`~effnas.evaluate.identity.describe_files`."""
-        return (*getattr(self.data, "input_files", ()), *(file for file in (self.path, self.weights) if file))
+        files = (file for file in (self.path, self.weights) if file)
+        return (*getattr(self.data, "input_files", ()), *files, *map(str, self.latency_files))
 
     def keeping(self, folder: str) -> Supernet:
         """The same, leaving the weights of each candidate in ``folder``, which is made where there is none."""
@@ -216,7 +220,7 @@ class Supernet:
             raise EvaluationError(f"held-out loss is {loss} with the supernet's weights")
         if self._folder is not None:
             bench.leave_weights(Path(self._folder) / name_weights(member.digest, seed), network, member)
-        latency = None
+        latency = self.say_latency(member)
         if self.latency_batch is not None:
             latency = profile(
                 member,

@@ -13,12 +13,13 @@ from ...space.errors import UserError, check_int
 from ...space.network_spec import NetworkSpec
 from ...space.space import load_space
 from ..evaluation import Evaluation, Report
+from ..latency.known import KnowsLatency
 from .proxies import check_proxies, score_network
 from .reference import Reference, ReferenceSpace, measure_members
 
 
 @dataclass(frozen=True)
-class ZeroCost:
+class ZeroCost(KnowsLatency):
     """Scores of untrained networks, as merits: the share of random networks of the space that a network outscores.
 
     No accuracy: an evaluation has a :attr:`~effnas.evaluate.evaluation.Evaluation.merit` in its place, and the scores
@@ -30,6 +31,7 @@ class ZeroCost:
         proxies: one or more of :data:`~effnas.evaluate.zero_cost.proxies.PROXIES`; of several the merit is the
             geometric mean of the shares.
         reference: random members that are scored first; the scores are kept in the cache folder.
+        latency_model: says the latency of networks (:class:`~effnas.evaluate.latency.known.KnowsLatency`).
 
     Raises:
         UserError: a setting is wrong; when called, no member of the space has a score.
@@ -44,12 +46,18 @@ class ZeroCost:
     def __post_init__(self) -> None:
         object.__setattr__(self, "proxies", check_proxies("evaluator.proxies", self.proxies))
         check_int("evaluator.reference", self.reference, 2, 100_000)
+        self.check_latency_model()
         if not hasattr(self._space, "distributions") or not hasattr(self._space, "build"):
             raise UserError(f"evaluator.space must be a space, its name or its file, got {type(self.space).__name__}")
 
     @cached_property
     def _space(self) -> ReferenceSpace:
         return load_space(self.space) if isinstance(self.space, str) else self.space
+
+    @property
+    def input_files(self) -> tuple[str, ...]:
+        """The model of latency, where one is given: :func:`~effnas.evaluate.identity.describe_files`."""
+        return tuple(map(str, self.latency_files))
 
     @cached_property
     def population(self) -> Reference:
@@ -93,6 +101,7 @@ class ZeroCost:
             accuracy=None,
             merit=population.find_merit(scores, self.proxies),
             cost=cost(architecture),
+            latency=self.say_latency(architecture),
             seconds=time.perf_counter() - start,
             metrics=scores,
         )

@@ -75,7 +75,8 @@ def run_scale(
         target_latency: the same for seconds per batch as measured here and now; a number or string such as 12ms.
         latency_batch, latency_device, latency_threads: of that measurement
             (:func:`~effnas.evaluate.machine.profile.profile`).
-        latency_model: a file of ``effnas latency fit``: the seconds are the model's, and nothing is measured.
+        latency_model: a ready law's name (``rtx4090``, …) or a file of ``effnas latency fit``: the seconds are its own,
+            and nothing is measured.
         explain: why the published table is not the formula.
         json: one document is wanted: refuse explain beside networks.
         output: folder of ``scale.json`` and of a YAML file for each network.
@@ -83,10 +84,11 @@ def run_scale(
     Returns:
         The content of ``scale.json``: of one network a row, of a family or an explanation a list of them. Rows are
         plain data: ``name rule phi depth width resolution params macs activations peak_memory macs_ratio
-        nominal_macs_ratio dropout file architecture``, and ``latency`` where it was a target. ``depth`` and ``width``
-        are the multipliers; ``macs_ratio`` is what was achieved against the unscaled baseline, ``nominal_macs_ratio``
-        depth·width²·(resolution ratio)² before rounding: (α·β²·γ²)^φ. A preset's ``phi`` and ``rule`` are None. With
-        ``explain`` alone they are :func:`~effnas.scaling.scale.explain.explain_rows`, and no network is written.
+        nominal_macs_ratio dropout file architecture``, and ``latency`` where it was a target or a model says it.
+        ``depth`` and ``width`` are the multipliers; ``macs_ratio`` is what was achieved against the unscaled baseline,
+        ``nominal_macs_ratio`` depth·width²·(resolution ratio)² before rounding: (α·β²·γ²)^φ. A preset's ``phi`` and
+        ``rule`` are None. With ``explain`` alone they are :func:`~effnas.scaling.scale.explain.explain_rows`, and no
+        network is written.
 
     Raises:
         UserError: options that contradict each other or say nothing, a bad value, an infeasible target.
@@ -118,7 +120,9 @@ def run_scale(
     base.check_scalable(depth_rounding)
     measure = _latency(latency_batch, latency_device, latency_threads)
     if latency_model is not None:
-        from ...evaluate.latency.model import load_latency  # tables and statistics, which nothing else here needs
+        from ...evaluate.latency.laws import (
+            load_latency,  # a file of one needs statistics, which nothing else here does
+        )
 
         measure = load_latency(latency_model)
     if phi is not None:
@@ -131,7 +135,7 @@ def run_scale(
     networks = [scale_by(base, by, phi, depth_rounding=depth_rounding) for phi in phis]
     base_macs = cost(base).macs
     rows = [_describe(n, by.name, phi, by(phi), base_macs) for n, phi in zip(networks, phis, strict=True)]
-    if target_latency is not None:
+    if target_latency is not None or latency_model is not None:
         rows = [{**row, "latency": measure(made)} for row, made in zip(rows, networks, strict=True)]
     return write_scale(networks, rows, Path(output), several=family is not None)
 

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from optuna.distributions import CategoricalDistribution
 from optuna.samplers import BaseSampler
 
+from ...evaluate.latency.laws import KnownLatency
 from ...evaluate.zero_cost.learned import ProxyFeatures
 from ...evaluate.zero_cost.proxies import check_proxies
-from ...space.cost import cost_batch
 from ...space.errors import UserError
 from ...space.space import SearchSpace
-from ..feasible import compute_excess
-from ..objective import COSTS, Objective
+from ..feasible import compute_excess, cost_rows
+from ..objective import COST_METRICS, COSTS, Objective
 
 Array = NDArray[np.float64]
 
@@ -67,16 +67,18 @@ class SpaceKnown:
         space: of the members.
         objective: with the limits.
         proxies: scores of untrained networks that are features too (:mod:`effnas.evaluate.zero_cost.learned`).
+        latency: says how fast members are before they are trained; None: nothing does.
     """
 
     space: SearchSpace
     objective: Objective
     proxies: ProxyFeatures | None = None
+    latency: KnownLatency | None = None
 
     @property
     def limits(self) -> tuple[str, ...]:
-        """Those on costs."""
-        return COSTS
+        """Those on costs, and on latency where it is known of many members at once."""
+        return COST_METRICS if hasattr(self.latency, "many") else COSTS
 
     @property
     def distributions(self) -> Mapping[str, CategoricalDistribution]:
@@ -84,11 +86,11 @@ class SpaceKnown:
         return self.space.distributions
 
     def facts(self, choices: Mapping[str, NDArray[np.int64]]) -> Facts:
-        """By :func:`~effnas.space.cost.cost_batch`: thousands of members in milliseconds."""
+        """By :func:`~effnas.search.feasible.cost_rows`: thousands of members in milliseconds."""
         count = len(next(iter(choices.values())))
         nothing = np.zeros(count, np.int64)
         indices = np.stack([choices.get(name, nothing) for name in self.space.choices], axis=1)
-        costs = cost_batch(self.space.batch(indices))
+        costs = cost_rows(self.space, indices, self.latency)
         width = len(self.objective.directions)
         exact, factors = np.full((count, width), np.nan), np.ones((count, width))
         before_training = getattr(self.objective, "before_training", None)
@@ -123,13 +125,16 @@ def add_features(known: Known | None, names: Sequence[str]) -> Known | None:
 
 
 def inform_algorithm(
-    algorithm: Callable[..., BaseSampler], space: object, objective: Objective
+    algorithm: Callable[..., BaseSampler],
+    space: object,
+    objective: Objective,
+    latency: KnownLatency | None = None,
 ) -> Callable[..., BaseSampler]:
     """The algorithm, told what the space and the objective know where it asks for it by a parameter ``known``."""
     try:
         asks = "known" in inspect.signature(algorithm).parameters
     except (TypeError, ValueError):  # arguments that it does not take, which it says itself when called
         asks = False
-    return (
-        partial(algorithm, known=SpaceKnown(space, objective)) if asks and isinstance(space, SearchSpace) else algorithm
-    )
+    if not asks or not isinstance(space, SearchSpace):
+        return algorithm
+    return partial(algorithm, known=SpaceKnown(space, objective, latency=latency))

@@ -48,7 +48,7 @@ class Referee:
     def __init__(self, pruner: BasePruner, evaluator: Evaluator, objective: Objective, output: Path) -> None:
         steps: tuple[int, ...] = tuple(getattr(evaluator, "reported_steps", tuple)())
         self._end: int | None = max(steps, default=None)
-        self._values = ValueReader(objective)
+        self._values = ValueReader(objective, latency=getattr(evaluator, "known_latency", None) is not None)
         self._halving: AsynchronousHalving | None = None
         _check_pruner(pruner, steps, objective, self._values)
         self.pruner, self.evaluator = pruner, evaluator

@@ -24,20 +24,26 @@ class ValueReader:
 
     Args:
         objective: perhaps a user's own. One that needs what is measured at the end (latency) has no values before.
+        latency: whether it is known of all networks before they are trained.
     """
 
-    def __init__(self, objective: Objective) -> None:
+    def __init__(self, objective: Objective, *, latency: bool = False) -> None:
         self._objective = objective
         #: Whether the objective says that it needs more than accuracy and costs.
         self.must_wait = False
-        self._evaluate([Evaluation(0.5, Cost(1, 1, 1, 1))])
+        self._latency = latency
+        self._evaluate([Evaluation(0.5, Cost(1, 1, 1, 1), latency=1.0 if latency else None)])
 
     def __call__(self, results: Sequence[Mapping[str, Any]], accuracies: Sequence[float]) -> list[Values] | None:
         """Of what is recorded of each trial, with these accuracies; None where one is not known before the end."""
         if self.must_wait or not all(metric in result for result in results for metric in COSTS):
             return None
         evaluations = [
-            Evaluation(min(max(float(accuracy), 0.0), 1.0), _read_cost(result))
+            Evaluation(
+                min(max(float(accuracy), 0.0), 1.0),
+                _read_cost(result),
+                latency=result.get("latency") if self._latency else None,
+            )
             for result, accuracy in zip(results, accuracies, strict=True)
         ]
         return self._evaluate(evaluations)
