@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .evaluate.export.job import run_export as run_export
     from .evaluate.export.pretrained_folder import load_pretrained as load_pretrained
     from .evaluate.latency.job import run_latency as run_latency
-    from .evaluate.latency.laws import load_latency as load_latency
+    from .evaluate.latency.loading import load_latency as load_latency
     from .evaluate.measure.job import run_evaluate as run_evaluate
     from .evaluate.profile.job import run_profile as run_profile
     from .evaluate.train.job import run_train as run_train
@@ -53,7 +53,7 @@ _WHERE = {
     "cost": "space.cost",
     "load_architecture": "space.zoo",
     "load_coefficients": "scaling.coefficients",
-    "load_latency": "evaluate.latency.laws",
+    "load_latency": "evaluate.latency.loading",
     "load_pretrained": "evaluate.export.pretrained_folder",
     "load_space": "space.space",
     "run_ablation": "scaling.ablate.job",

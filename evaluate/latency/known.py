@@ -9,7 +9,8 @@ from pathlib import Path
 
 from ...space.errors import UserError
 from ...space.network_spec import NetworkSpec
-from .laws import KnownLatency, load_latency
+from .laws import KnownLatency
+from .loading import load_latency
 
 
 @dataclass(frozen=True)

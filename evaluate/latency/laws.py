@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from ...space.cost import ArchitectureBatch, CostBatch, cost
 from ...space.network_spec import NetworkSpec
-from ...space.paths import is_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -119,22 +118,6 @@ def read_laws() -> dict[str, LatencyLaw]:
         name: LatencyLaw(name, **{key: value for key, value in law.items() if key not in unused})
         for name, law in found.items()
     }
-
-
-def load_latency(name_or_file: str | Path) -> KnownLatency:
-    """A ready law by its name (``rtx4090``, …), or the model that ``effnas latency fit`` wrote.
-
-    Called with a network either gives seconds: the law per image, the model of what was measured.
-
-    Raises:
-        UserError: no such law or file, or the file holds no such model.
-    """
-    laws = read_laws()
-    if str(name_or_file) in laws and not is_file(name_or_file):
-        return laws[str(name_or_file)]
-    from .model import read_model  # tables and statistics, which a law does not need
-
-    return read_model(name_or_file, tuple(laws))
 
 
 def warn_once(told: set[str], architecture: NetworkSpec, reason: str) -> None:

@@ -214,23 +214,8 @@ def fit_latency(networks: Sequence[NetworkSpec], seconds: Sequence[float], space
     weights = _solve(settings, table, aim)
     low, high = values.min(axis=0), values.max(axis=0)
     told = np.exp(offset + spread * said)
-    judged = judge(told, seconds)
-    model = LatencyModel(
-        space,
-        int(rows[0][STAGES]),
-        tuple(names),
-        low,
-        high,
-        center,
-        width,
-        table,
-        weights,
-        offset,
-        spread,
-        settings,
-        judged,
-    )
-    return model, told
+    parts = (tuple(names), low, high, center, width, table, weights, offset, spread, settings, judge(told, seconds))
+    return LatencyModel(space, int(rows[0][STAGES]), *parts), told
 
 
 def judge(said: Array, seconds: Sequence[float]) -> dict[str, float]:

@@ -120,9 +120,7 @@ def run_scale(
     base.check_scalable(depth_rounding)
     measure = _latency(latency_batch, latency_device, latency_threads)
     if latency_model is not None:
-        from ...evaluate.latency.laws import (
-            load_latency,  # a file of one needs statistics, which nothing else here does
-        )
+        from ...evaluate.latency.loading import load_latency  # of a file it needs statistics
 
         measure = load_latency(latency_model)
     if phi is not None:
