@@ -160,7 +160,7 @@ def _training_table(data: LabelledImages) -> ImageTable:
     fewest = int(counts.argmin())
     if counts[fewest] < 2:
         raise UserError(
-            f"{data.title}: class {names[fewest]!r} has {counts[fewest]} images in the training part; "
+            f"{data.title}: class {names[fewest]!r} has {counts[fewest]} image{'' if counts[fewest] == 1 else 's'} in the training part; "
             "at least 2 are needed, one to train on and one held out"
         )
     if data.limit is not None and data.limit < 2 * len(names):

@@ -22,6 +22,7 @@ SYSTEM_FOLDERS = frozenset(
 
 NOT_IMAGES, IN_HIDDEN, HIDDEN = "not images", "in hidden folders", "hidden"
 LOOPS, OUTSIDE = "links to folders read already", "beside the folders of the classes"
+AGAIN = "links to files read already"
 
 
 def is_hidden(name: str) -> bool:
@@ -30,17 +31,32 @@ def is_hidden(name: str) -> bool:
 
 
 def user_folders(top: Path) -> list[Path]:
-    """The folders in a folder, in order, those behind links too, without hidden ones.
+    """The folders in a folder, in order, those behind links too, without hidden ones and links back to where they are.
 
     Raises:
         UserError: it cannot be read.
     """
-    return [Path(entry.path) for entry in _entries(str(top)) if _is_folder(entry) and not is_hidden(entry.name)]
+    here = Path(os.path.realpath(top))
+    back = {_identity(parent) for parent in (here, *here.parents)}
+    return [
+        Path(entry.path)
+        for entry in _entries(str(top))
+        if _is_folder(entry)
+        and not is_hidden(entry.name)
+        and not (entry.is_symlink() and _identity(entry.path) in back)
+    ]
 
 
-def images_in(folder: Path, left_out: Counter[str] | None = None) -> Iterator[str]:
-    """The images directly in a folder, in order; other files are counted in ``left_out``, hidden folders' with them."""
+def images_in(
+    folder: Path, left_out: Counter[str] | None = None, seen: set[tuple[int, int]] | None = None
+) -> Iterator[str]:
+    """The images directly in a folder, in order; other files are counted in ``left_out``, hidden folders' with them.
+
+    Of a file with several names (links, hard ones too) the first counts; ``seen`` has the files of other folders.
+    """
     counts: Counter[str] = Counter() if left_out is None else left_out
+    seen = set() if seen is None else seen
+    device = _identity(folder)[0]
     for entry in _entries(str(folder)):
         if _is_folder(entry):
             if is_hidden(entry.name):
@@ -48,6 +64,11 @@ def images_in(folder: Path, left_out: Counter[str] | None = None) -> Iterator[st
         elif is_hidden(entry.name):
             counts[HIDDEN] += 1
         elif _is_file(entry) and is_image(entry.path):
+            file = _file_identity(entry, device)
+            if file in seen:
+                counts[AGAIN] += 1
+                continue
+            seen.add(file)
             yield entry.path
         else:
             counts[NOT_IMAGES] += 1
@@ -57,7 +78,7 @@ def images_under(folder: Path, left_out: Counter[str] | None = None) -> Iterator
     """The images in a folder and all folders in it, behind links too; no folder is read twice."""
     here = Path(os.path.realpath(folder))
     seen = {_identity(parent) for parent in here.parents}  # a link to one of these leads back
-    waiting, links = [str(folder)], list[str]()
+    waiting, links, files = [str(folder)], list[str](), set[tuple[int, int]]()
     while waiting or links:  # links last: what lies under its own name goes by it
         top = waiting.pop() if waiting else links.pop()
         identity = _identity(top)
@@ -66,7 +87,7 @@ def images_under(folder: Path, left_out: Counter[str] | None = None) -> Iterator
                 left_out[LOOPS] += 1
             continue
         seen.add(identity)
-        yield from images_in(Path(top), left_out)
+        yield from images_in(Path(top), left_out, files)
         for entry in reversed(_entries(top)):
             if _is_folder(entry) and not is_hidden(entry.name):
                 (links if entry.is_symlink() else waiting).append(entry.path)
@@ -82,7 +103,10 @@ def describe_left_out(left_out: Counter[str]) -> str:
     counts = {reason: count for reason, count in left_out.items() if count}
     if not counts:
         return ""
-    total, reasons = sum(counts.values()), ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
+    reasons = ", ".join(
+        f"{count:,} {reason.replace('links', 'link', 1) if count == 1 else reason}" for reason, count in counts.items()
+    )
+    total = sum(counts.values())
     return f"{total:,} file{'s' * (total != 1)} left out ({reasons})"
 
 
@@ -107,6 +131,16 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
         return entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))
     except OSError:
         return entry.is_symlink()
+
+
+def _file_identity(entry: os.DirEntry[str], device: int) -> tuple[int, int]:
+    """Of what the name leads to; costs nothing for a file that is no link. A link that leads nowhere is its own."""
+    if entry.is_symlink():
+        try:
+            return _identity(entry.path)
+        except OSError:
+            pass
+    return device, entry.inode()
 
 
 def _identity(folder: str | Path) -> tuple[int, int]:

@@ -112,6 +112,8 @@ def _test_table(layout: Layout, top: ClassFolders, classes: tuple[str, ...] | No
         return None
     if strange:
         raise UserError(f"{where} has classes that the training part lacks: {', '.join(strange[:5])}")
+    if layout.train is not None:
+        _check_apart(layout.train, top)
     left_out: Counter[str] = Counter()
     table = _read_classes(top, names, left_out)
     if left_out := +left_out:
@@ -119,9 +121,27 @@ def _test_table(layout: Layout, top: ClassFolders, classes: tuple[str, ...] | No
     return table
 
 
+def _check_apart(train: ClassFolders, test: ClassFolders) -> None:
+    """No folder of a test part is one of the training part under another name."""
+    trained = {os.path.realpath(folder): folder for folders in train.folders.values() for folder in folders}
+    for folders in test.folders.values():
+        for folder in folders:
+            if (same := trained.get(os.path.realpath(folder))) is not None:
+                raise UserError(
+                    f"{as_text(folder)} and {as_text(same)} are one folder: images that are trained on cannot test"
+                )
+
+
 def _read_classes(top: ClassFolders, names: tuple[str, ...], left_out: Counter[str]) -> FolderTable:
     """The images of the classes of these names, in their order."""
     left_out[OUTSIDE] += sum(1 for _ in images_in(top.path, left_out))
+    places: dict[str, Path] = {}
+    for folder in (folder for name in names for folder in top.folders.get(as_text(name), ())):
+        if (other := places.setdefault(os.path.realpath(folder), folder)) != folder:
+            raise UserError(
+                f"data.path: {as_text(other)} and {as_text(folder)} are one folder: two classes must not have the same "
+                "images"
+            )
     files: list[str] = []
     labels: list[int] = []
     for number, name in enumerate(names):

@@ -686,7 +686,7 @@ def test_one_class(tmp_path: Path) -> None:
 def test_a_class_too_small_to_be_split(tmp_path: Path) -> None:
     write_folder(tmp_path)
     write_folder(tmp_path, ("emu",), 1)
-    fails(files(tmp_path), "class 'emu' has 1 images in the training part; at least 2 are needed")
+    fails(files(tmp_path), "class 'emu' has 1 image in the training part; at least 2 are needed")
 
 
 def test_a_test_class_that_training_lacks(tmp_path: Path) -> None:

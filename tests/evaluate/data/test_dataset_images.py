@@ -423,7 +423,7 @@ def test_fields_that_do_not_fit(fields: dict[str, Any], message: str) -> None:
 def test_mistakes_that_loading_finds() -> None:
     with pytest.raises(UserError, match=r"^the given ndarray has one class, '0'; a classifier needs at least 2$"):
         load_split(DatasetImages((NOISE, LABELS * 0)), 3)
-    with pytest.raises(UserError, match=r"^the given list: class '1' has 1 images in the training part; at least 2"):
+    with pytest.raises(UserError, match=r"^the given list: class '1' has 1 image in the training part; at least 2"):
         load_split(DatasetImages([(NOISE[0], 0), (NOISE[1], 0), (NOISE[2], 1)]), 3)
     with pytest.raises(UserError, match=r"^data.num_classes=7, but the given ndarray has 3 classes: 0, 1, 2$"):
         load_split(DatasetImages((NOISE, LABELS), num_classes=7), 3)

@@ -141,6 +141,36 @@ def test_links_that_lead_back_end(tmp_path: Path, caplog: pytest.LogCaptureFixtu
 # -- names -----------------------------------------------------------------------------------------------
 
 
+def test_a_link_to_where_it_is_makes_no_class(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    (tmp_path / "all").symlink_to(".")
+    (tmp_path / "above").symlink_to("..")
+    assert (count(folder(tmp_path)), classes(folder(tmp_path))) == (20, ("cat", "dog"))
+
+
+def test_a_file_of_several_names_counts_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_folder(tmp_path)
+    for i, path in enumerate(sorted((tmp_path / "cat").iterdir())):
+        (tmp_path / "cat" / f"z{i}.png").symlink_to(path.name)
+        os.link(path, tmp_path / "cat" / f"y{i}.png")
+    assert count(folder(tmp_path)) == 20
+    assert "20 files left out (20 links to files read already)" in caplog.text
+
+
+def test_two_classes_are_not_one_folder(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    (tmp_path / "cow").symlink_to("dog")
+    with pytest.raises(UserError, match=r"cow and \S+dog are one folder: two classes must not have the same images"):
+        load_split(folder(tmp_path), 3)
+
+
+def test_a_test_part_is_not_the_training_part(tmp_path: Path) -> None:
+    write_folder(tmp_path / "train")
+    (tmp_path / "test").symlink_to("train")
+    with pytest.raises(UserError, match=r"test/cat and \S+train/cat are one folder: images that are trained on cannot"):
+        load_test(folder(tmp_path), 3)
+
+
 def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     write_folder(tmp_path / "train")
     write_folder(tmp_path / "test", each=2)
