@@ -158,9 +158,9 @@ def _training_table(data: LabelledImages) -> ImageTable:
     check_number_of_classes(data, names)
     counts = np.bincount(table.labels, minlength=len(names))
     fewest = int(counts.argmin())
-    if counts[fewest] < 2:
+    if (few := int(counts[fewest])) < 2:
         raise UserError(
-            f"{data.title}: class {names[fewest]!r} has {counts[fewest]} image{'' if counts[fewest] == 1 else 's'} in the training part; "
+            f"{data.title}: class {names[fewest]!r} has {few} image{'s' * (few != 1)} in the training part; "
             "at least 2 are needed, one to train on and one held out"
         )
     if data.limit is not None and data.limit < 2 * len(names):
