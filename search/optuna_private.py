@@ -1,15 +1,14 @@
-"""The fence around Optuna: the only file that uses its private names, each behind a public function or class.
+"""The fence around Optuna: what uses its private names, each behind a public function or class.
 
 Optuna offers no public way to a study's storage, to the attributes of a trial that another process runs, to its
 journal's records, or to a sampler's generator. Where a release moves one of these names,
-``tests/search/test_optuna_private.py`` says which.
+``tests/search/test_optuna_private.py`` says which. Its tables have a fence of their own, in ``search/sharing/``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -25,14 +24,12 @@ from optuna.pruners import (
     ThresholdPruner,
 )
 from optuna.samplers import GPSampler
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage, _CachedStorage
+from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import BaseJournalBackend
 from optuna.storages.journal._storage import JournalOperation
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-#: System attribute of a trial: who runs it (:mod:`effnas.search.ownership`).
-OWNER = "effnas:owner"
 #: System attribute of a trial: the standard deviation of the accuracy behind its values, where that is an estimate.
 SPREAD = "effnas:spread"
 #: Releases of Optuna that all of this was tested with.
@@ -65,9 +62,9 @@ def set_user_attr(study: Study, trial: Trial | FrozenTrial, key: str, value: Any
 
 
 def set_user_attrs(trial: Trial, attributes: Mapping[str, Any]) -> None:
-    """Set several user attributes of a trial that is told next: in a journal they are written with that."""
+    """Set several user attributes of a trial that is told next: they are written with that."""
     storage = get_storage(trial.study)
-    if isinstance(storage, BufferedJournalStorage):
+    if isinstance(storage, HoldingStorage):
         storage.hold_user_attrs(get_trial_id(trial), attributes)
         return
     for key, value in attributes.items():
@@ -148,7 +145,15 @@ class ListedAsStudy:
         return self.get_trials(deepcopy, states)
 
 
-class BufferedJournalStorage(JournalStorage):
+class HoldingStorage(BaseStorage):
+    """A storage that writes what is known of a trial at its end in one piece."""
+
+    def hold_user_attrs(self, trial_id: int, attributes: Mapping[str, Any]) -> None:
+        """Hold user attributes of a trial back, whose end is written next."""
+        raise NotImplementedError
+
+
+class BufferedJournalStorage(JournalStorage, HoldingStorage):
     """Optuna's journal storage, with all parameters of a trial in one write, and all that is known at its end.
 
     Both are held back until the next record of another kind, or until something is read. What a kill takes with it is
@@ -204,73 +209,3 @@ class BufferedJournalStorage(JournalStorage):
     def _append(self, records: Iterable[dict[str, Any]]) -> None:
         held, self._held = self._held, []
         self._backend.append_logs([*held, *records])
-
-
-class _OwnedTables(RDBStorage):
-    """Optuna's tables in a data base; a trial that starts gets its owner and a heartbeat in the same transaction."""
-
-    def __init__(self, url: str, owner: Mapping[str, Any], beat: int, grace: int, **engine: Any) -> None:
-        self._owner = dict(owner)
-        try:
-            super().__init__(url, engine, heartbeat_interval=beat, grace_period=grace)
-        except BaseException:
-            if hasattr(self, "engine"):
-                self.engine.dispose()
-            raise
-
-    def _get_prepared_new_trial(self, study_id: int, template_trial: FrozenTrial | None, session: Any) -> Any:
-        trial = super()._get_prepared_new_trial(study_id, template_trial, session)
-        if trial.state == TrialState.RUNNING:
-            self._own(session, trial.trial_id)
-        return trial
-
-    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        """As Optuna's; of several processes that start a waiting trial at once one has it, in SQLite too."""
-        if state != TrialState.RUNNING:
-            return super().set_trial_state_values(trial_id, state, values)
-        from optuna.storages._rdb.models import TrialModel
-        from optuna.storages._rdb.storage import _create_scoped_session
-        from sqlalchemy import update
-
-        waiting = (TrialModel.trial_id == trial_id, TrialModel.state == TrialState.WAITING)
-        start = update(TrialModel).where(*waiting).values(state=state, datetime_start=datetime.now())
-        with _create_scoped_session(self.scoped_session) as session:
-            done: Any = session.execute(start, execution_options={"synchronize_session": False})
-            if done.rowcount != 1:
-                return False
-            self._own(session, trial_id)
-        return True
-
-    def _own(self, session: Any, trial_id: Any) -> None:
-        from optuna.storages._rdb.models import TrialHeartbeatModel, TrialSystemAttributeModel
-
-        self._set_trial_attr_without_commit(session, TrialSystemAttributeModel, trial_id, OWNER, self._owner)
-        session.add(TrialHeartbeatModel(trial_id=trial_id))
-
-
-class OwnedStorage(_CachedStorage):
-    """Optuna's storage of a URL, which knows of every running trial who runs it.
-
-    Args:
-        url: SQLAlchemy's.
-        owner: who starts trials here: plain data.
-        beat: seconds between two heartbeats.
-        grace: seconds without one after which a trial is stale.
-        engine: for SQLAlchemy's ``create_engine``.
-    """
-
-    def __init__(self, url: str, owner: Mapping[str, Any], beat: int, grace: int, **engine: Any) -> None:
-        super().__init__(_OwnedTables(url, owner, beat, grace, **engine))
-
-    def get_heartbeat_interval(self) -> int | None:
-        """None: Optuna's own heartbeat is for ``Study.optimize``, and it warns of it elsewhere."""
-        return None
-
-    def list_stale_trials(self, study_id: int) -> list[int]:
-        """The ids of the study's running trials whose last heartbeat is too long ago, by the data base's clock."""
-        return list(self._backend._get_stale_trial_ids(study_id))
-
-    def close(self) -> None:
-        """Give back this thread's session and all connections; what is asked next makes new ones."""
-        self._backend.remove_session()
-        self._backend.engine.dispose()

@@ -22,10 +22,12 @@ from ..evaluate.identity import describe_changes
 from ..evaluate.table_files import read_columns
 from ..space.errors import UserError, hide_passwords
 from .journal import Journal, JournalFile, check_journal, is_half_written
-from .optuna_private import OwnedStorage, get_storage
-from .ownership import BEAT, GRACE, Owner, close_orphans, describe_owners, find_orphans, make_owner
+from .optuna_private import get_storage
 from .record import is_counted
 from .seeded import INTERRUPTED
+from .sharing.outages import Outages
+from .sharing.owned_storage import OwnedStorage
+from .sharing.ownership import BEAT, GRACE, Owner, close_orphans, describe_owners, find_orphans, make_owner
 
 JOURNAL = "study.journal"
 _WAYS = (
@@ -37,13 +39,16 @@ JOB = "job"
 
 
 def _connect(url: str, owner: Owner) -> OwnedStorage:
-    # SQLite refuses a writer while another one writes, others drop connections that were idle for hours
-    engine = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {"pool_pre_ping": True}
+    def open_tables() -> OwnedStorage:
+        # SQLite refuses a writer while another one writes
+        engine = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
+        return OwnedStorage(url, owner, BEAT, GRACE, Outages(url), **engine)
+
     try:
-        return OwnedStorage(url, owner, BEAT, GRACE, **engine)
+        return open_tables()
     except Exception:  # two processes may have begun to make the tables at once: one of them is refused
         time.sleep(1)
-        return OwnedStorage(url, owner, BEAT, GRACE, **engine)
+        return open_tables()
 
 
 def _open_journal(path: Path, says: int) -> tuple[BaseStorage, Callable[[], None]]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -23,11 +24,11 @@ from .confirm import REPEAT, enqueue_repeat
 from .feasible import explain_broken
 from .objective import Objective, find_violations, list_known, score_evaluation
 from .optuna_private import read_trial
-from .ownership import Company, Heart, Owner, describe_owners, enqueue_again
 from .problem import Candidate, Problem
 from .progress import TrialWatcher
 from .record import RESULT, Tally, close_interrupted, record_result, result_of
 from .seeded import derive_seed
+from .sharing.ownership import Company, Heart, Owner, describe_owners, enqueue_again
 from .stopping.referee import Referee, count_open
 from .stopping.streak import Streak
 from .workers import Outcome, Task, Workers
@@ -71,16 +72,9 @@ class Loop:
         max_failures: int | None = None,
         max_interruptions: int | None = None,
     ) -> None:
-        self._study = study
-        self._owner = owner
-        self._problem = problem
-        self._objective = objective
-        self._workers = workers
-        self._watcher = watcher
-        self._interrupts = interrupts
-        self._referee = referee
-        self._shared = shared
-        self._confirm = confirm
+        self._study, self._owner, self._problem, self._objective = study, owner, problem, objective
+        self._workers, self._watcher, self._interrupts, self._referee = workers, watcher, interrupts, referee
+        self._shared, self._confirm = shared, confirm
         self._streak, self._most = Streak(max_failures), max_interruptions
         #: Asked for and not yet told.
         self._open: dict[int, Trial] = {}
@@ -94,7 +88,7 @@ class Loop:
     def run(self, trials: int, timeout: float | None = None) -> None:
         """Until ``trials`` have finished, those of earlier runs included; after ``timeout`` seconds none is started.
 
-        Of several processes that share the study each finishes what it has begun: there may be a few more.
+        Of several processes that share the study each waits for what the others have begun, and makes up for the dead.
 
         Raises:
             UserError: no candidate can be evaluated, or too many in a row have failed.
@@ -106,7 +100,7 @@ class Loop:
                 while True:
                     while self._may_start(deadline) and (self._referee.promote() or self._may_add(trials)):
                         self._interrupts.check()
-                        self._start()
+                        self._start(trials)
                     if self._running:
                         self._finish(self._workers.wait(self._report))
                     elif self._streak.is_too_long and self._tally.counted < trials:
@@ -130,7 +124,7 @@ class Loop:
 
     def _may_add(self, trials: int) -> bool:
         """Whether a new candidate is wanted, or a repetition, which is then enqueued."""
-        known = self._tally.counted + count_open(self._open.values())
+        known = self._tally.counted + count_open([*self._open.values(), *self._company.list_others(self._open)])
         if known >= trials:
             return False
         if known >= trials - self._confirm and not enqueue_repeat(self._study, self._open.values(), self._confirm):
@@ -141,8 +135,8 @@ class Loop:
         return bool(self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
     def _wait_for_others(self, trials: int, deadline: float | None) -> bool:
-        """Whether to look again: candidates that are all needed are running elsewhere, or were until now."""
-        needed = self._company.list_needed()
+        """Whether to look again: candidates that are needed are running elsewhere, or were until now."""
+        needed = self._company.list_needed(self._tally.counted < trials)
         self._count_all()
         if not needed or self._tally.counted >= trials or (deadline is not None and time.monotonic() >= deadline):
             return False
@@ -152,7 +146,7 @@ class Loop:
                 time.sleep(LOOK)
         return True
 
-    def _start(self) -> None:
+    def _start(self, trials: int) -> None:
         if (
             self._tally.infeasible
             and self._tally.infeasible % PATIENCE == 0
@@ -162,7 +156,7 @@ class Loop:
             self._study.enqueue_trial(params)
         trial = self._study.ask(dict(self._problem.distributions))
         self._open[trial.number] = trial
-        if self._company.refuse(trial):
+        if self._company.refuse(trial, trials):
             del self._open[trial.number]
             return
         try:
@@ -212,13 +206,26 @@ class Loop:
 
     def _finish(self, outcome: Outcome) -> None:
         trial, candidate = self._running[outcome.number]
-        # this process was silent for so long (a laptop that slept) that another one has taken the trial's place
-        lost = self._shared and read_trial(self._study, trial).state.is_finished()
+        try:
+            lost = self._shared and read_trial(self._study, trial).state.is_finished()
+            if not lost and not outcome.interrupted:
+                self._tell_outcome(trial, outcome)
+        except UpdateFinishedTrialError:
+            lost = True
+        # lost: this process was silent for so long (a laptop that slept) that another one has taken the trial's place
         if lost or outcome.interrupted:
             self._close_unevaluated(trial, candidate, outcome.interrupted)
             return
-        known = trial.user_attrs[RESULT]
-        evaluation = outcome.evaluation
+        del self._running[outcome.number]
+        for other in self._waiting.pop(candidate.key, []):
+            if (earlier := self._tally.find_earlier(candidate.key, other)) is not None:
+                self._tell_duplicate(other, earlier)
+            else:
+                known = {**trial.user_attrs[RESULT], "duplicate_of": trial.number}
+                self._tell_failed(other, f"the same network failed as trial {trial.number}", known)
+
+    def _tell_outcome(self, trial: Trial, outcome: Outcome) -> None:
+        known, evaluation = trial.user_attrs[RESULT], outcome.evaluation
         if evaluation is not None:
             self._tell_evaluated(trial, evaluation, known | self._referee.count_epochs(trial))
         elif outcome.stopped and (stop := self._referee.describe_stop(trial)) is not None:
@@ -228,13 +235,6 @@ class Loop:
             raise UserError(outcome.reason)
         else:
             self._tell_failed(trial, outcome.reason or "it was stopped before its first report", known)
-        del self._running[outcome.number]
-        for other in self._waiting.pop(candidate.key, []):
-            if (earlier := self._tally.find_earlier(candidate.key, other)) is not None:
-                self._tell_duplicate(other, earlier)
-            else:
-                reason = f"the same network failed as trial {trial.number}"
-                self._tell_failed(other, reason, {**known, "duplicate_of": trial.number})
 
     def _close_unevaluated(self, trial: Trial, candidate: Candidate, killed: bool) -> None:
         """Free the place of a trial, and of those that wait for its network."""

@@ -29,11 +29,11 @@ from ..space.errors import (
     hide_passwords,
 )
 from .objective import Accuracy, Objective
-from .ownership import close_orphans, make_owner
 from .problem import Enqueued, Problem, list_waiting
 from .processes import make_workers
 from .progress import Progress
 from .record import is_counted
+from .sharing.ownership import close_orphans, make_owner
 from .stopping.checkpoints import CHECKPOINTS
 from .stopping.referee import Referee
 from .storage import JOURNAL, close_study, open_study, set_study_aside

@@ -52,9 +52,11 @@ TORCH = (
     "scaling/ablate/job.py",
 )
 
-#: Where names that a library keeps to itself may be used, one file a library.
+#: Where names that a library keeps to itself may be used, few files a library.
 FENCES = {
     "optuna": "search/optuna_private.py",
+    "optuna's tables": "search/sharing/tables_private.py",
+    "their rows": "search/sharing/rows_private.py",
     "torch": "space/torch_private.py",
     "nni": "search/algorithms/nni_library.py",
     "datasets": "evaluate/data/hugging_face.py",

@@ -150,7 +150,7 @@ class Referee:
         return True
 
 
-def count_open(trials: Iterable[Trial]) -> int:
+def count_open(trials: Iterable[Trial | FrozenTrial]) -> int:
     """How many candidates are open that count when they end: a continuation was counted when it was stopped."""
     return sum(trace_first(trial) == trial.number for trial in trials)
 

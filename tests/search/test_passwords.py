@@ -11,7 +11,7 @@ from synthetic import own_folder, search
 
 from effnas.cli import main
 from effnas.search import storage
-from effnas.search.optuna_private import OwnedStorage
+from effnas.search.sharing.owned_storage import OwnedStorage
 from effnas.space.errors import UserError, hide_passwords
 
 URL = "postgresql+psycopg://bob:s3cr%40tpw@db.example:5432/data?sslmode=require&sslpassword=0therpw"

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pwd
-import shutil
 import signal
-import socket
-import subprocess
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -18,15 +14,17 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.distributions import CategoricalDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
+from postgresql import Server, find_obstacle
 from synthetic import Synthetic, read_csv, search
 
 from effnas import Architecture, run_grid_search
 from effnas.scaling.ablate.job import run_ablation
-from effnas.search import ownership
 from effnas.search.optuna_private import get_storage, get_trial_id
+from effnas.search.problem import MAX_SEEDS
+from effnas.search.sharing import ownership
 from effnas.search.storage import open_study
 from effnas.space.errors import UserError
 from effnas.space.stage import Stage
@@ -44,6 +42,9 @@ BASELINE = Architecture(
 )
 SMALL = Architecture((Stage("mbconv", 16, 3, expand_ratio=3),), stem=16, head=96, resolution=32, num_classes=10)
 SPACE = {"a": CategoricalDistribution([1, 2])}
+#: What a trial of the grid is asked for.
+GRID: dict[str, Any] = {name: FloatDistribution(1, 10) for name in ("alpha", "beta", "gamma")}
+GRID |= {"seed": CategoricalDistribution(tuple(range(MAX_SEEDS)))}
 
 
 def grid(output: Path, storage: str, evaluator: Any = None, **options: Any) -> dict[str, Any]:
@@ -175,7 +176,7 @@ def start_elsewhere(monkeypatch: pytest.MonkeyPatch, url: str, folder: Path) -> 
         patch.setattr(ownership, "_machine", lambda: "another machine")
         study = optuna.load_study(study_name="grid", storage=url)
         again = open_study(url, "grid", folder, ["maximize"], study.user_attrs["job"])
-    return again.ask({**study.trials[0].distributions})
+    return again.ask(GRID)
 
 
 def let_time_pass(monkeypatch: pytest.MonkeyPatch) -> list[float]:
@@ -340,77 +341,13 @@ def test_progress_counts_the_trials_of_all(tmp_path: Path, sqlite: str, capfd: p
 # -- PostgreSQL --------------------------------------------------------------------------------------------
 
 
-def binaries() -> Path | None:
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    on_path = shutil.which("initdb")
-    return found[-1].parent if found else Path(on_path).parent if on_path else None
-
-
-def unprivileged() -> str | None:
-    """A user that may run the server, which root may not; None: this one may."""
-    if os.geteuid() != 0:
-        return None
-    for name in ("postgres", "nobody"):
-        with contextlib.suppress(KeyError):
-            return pwd.getpwnam(name).pw_name
-    pytest.skip("PostgreSQL does not run as root, and there is no user postgres or nobody")
-
-
 @pytest.fixture(scope="module")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgresql() -> Iterator[str]:
     """The address of a server of this test's own."""
-    pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'effnas[postgresql]'")
-    found = binaries()
-    if found is None:
-        pytest.skip("PostgreSQL's server is not installed (Debian's package postgresql)")
-    user = unprivileged()
-    folder = Path("/tmp") / f"effnas-postgresql-{os.getpid()}"  # a user who is not root reaches pytest's folders not
-    folder.mkdir(mode=0o700)
-    if user is not None:
-        shutil.chown(folder, user)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    data, log = folder / "data", folder / "log"
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -k {folder} -c fsync=off"
-
-    def run(program: str, *words: str) -> None:
-        command = [str(found / program), *words]
-        done = subprocess.run(
-            command,
-            user=user,
-            group=user and pwd.getpwnam(user).pw_gid,
-            cwd=folder,
-            env={"PATH": os.defpath, "LC_ALL": "C"},
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert done.returncode == 0, done.stderr + (log.read_text() if log.exists() else "")
-
-    try:
-        password = folder / "password"
-        password.write_text("s3cret\n")
-        password.chmod(0o644)
-        run(
-            "initdb",
-            "-D",
-            str(data),
-            "-U",
-            "effnas",
-            "-E",
-            "UTF8",
-            "--auth=scram-sha-256",
-            f"--pwfile={password}",
-            "--no-sync",
-        )
-        run("pg_ctl", "-D", str(data), "-w", "-l", str(log), "-o", options, "start")
-        try:
-            yield f"postgresql+psycopg://effnas:s3cret@127.0.0.1:{port}/postgres"
-        finally:
-            run("pg_ctl", "-D", str(data), "-m", "immediate", "stop")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    if (obstacle := find_obstacle()) is not None:
+        pytest.skip(obstacle)
+    with Server() as server:
+        yield server.url
 
 
 @pytest.mark.slow

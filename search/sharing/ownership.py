@@ -1,10 +1,9 @@
 """Whose a running trial is, and whether its process is still there: for studies that several machines share.
 
-The owner and a first heartbeat are written in the same transaction that starts the trial
-(:class:`~effnas.search.optuna_private.OwnedStorage`), so there is no moment at which a kill leaves a running trial
-without them. On the machine of a dead process its trials are found at once, elsewhere when no heartbeat came for
-:data:`GRACE` seconds of the data base's own clock. Optuna's heartbeat alone would not do: its first beat comes after
-the trial was started, and it beats in ``Study.optimize`` only.
+The owner and a first heartbeat are written in the same transaction that starts the trial (:class:`.OwnedStorage`), so
+there is no moment at which a kill leaves a running trial without them. On the machine of a dead process its trials are
+found at once, elsewhere when no heartbeat came for :data:`GRACE` seconds of the data base's own clock. Optuna's
+heartbeat alone would not do: its first beat comes after the trial was started, and it beats in ``Study.optimize`` only.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -23,17 +22,11 @@ from typing import TypedDict
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from .optuna_private import (
-    OWNER,
-    OwnedStorage,
-    get_enqueued_params,
-    get_storage,
-    get_study_id,
-    get_trial_id,
-    read_trial,
-)
-from .record import close_interrupted, enqueue_missing, is_counted, point_of, result_of
-from .seeded import INTERRUPTED
+from ..optuna_private import get_enqueued_params, get_storage, get_study_id, get_trial_id, read_trial
+from ..record import CONTINUES, close_interrupted, enqueue_missing, is_counted, point_of, result_of
+from ..seeded import INTERRUPTED
+from .owned_storage import OwnedStorage
+from .tables_private import OWNER
 
 #: Seconds between the heartbeats of a running trial.
 BEAT = 20
@@ -221,22 +214,49 @@ class Company:
         if self._enumerated:
             enqueue_again(self._study)
 
-    def refuse(self, trial: Trial) -> bool:
-        """Close a trial just asked for that is none of the candidates, or one that an earlier trial has."""
-        if not self._shared or not self._enumerated:
+    def refuse(self, trial: Trial, wanted: int) -> bool:
+        """Close a trial just asked for that nobody needs.
+
+        Where all candidates were enqueued, it is none of them, or an earlier trial has it; elsewhere as many as are
+        ``wanted`` were begun before, by several processes at once.
+        """
+        if not self._shared:
             return False
         stored = read_trial(self._study, trial)
-        if get_enqueued_params(stored) is not None and not is_taken(self._study, stored):
+        if self._enumerated and get_enqueued_params(stored) is not None and not is_taken(self._study, stored):
+            return False
+        if not self._enumerated and (CONTINUES in stored.user_attrs or self._count_before(trial.number) < wanted):
             return False
         close_interrupted(self._study, trial)
         return True
 
-    def list_needed(self) -> list[FrozenTrial]:
-        """Candidates that are waiting or running, where all are needed."""
-        if not self._shared or not self._enumerated:
+    def _count_before(self, number: int) -> int:
+        before = self._study.get_trials(deepcopy=False)[:number]
+        return sum(is_counted(trial) or _is_awaited(trial) for trial in before)
+
+    def list_others(self, mine: Container[int]) -> list[FrozenTrial]:
+        """Running trials of other processes, which will count, but for those of the numbers ``mine``."""
+        if not self._shared or self._enumerated:
             return []
+        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return [trial for trial in running if trial.number not in mine]
+
+    def list_needed(self, lacking: bool) -> list[FrozenTrial]:
+        """What is still to come from others, or was until the dead were closed.
+
+        All candidates that are waiting or running, where all are needed; else those running, where trials are lacking.
+        """
+        if not self._shared or not (self._enumerated or lacking):
+            return []
+        others = self.list_others(())
         self.sweep(0)
+        if not self._enumerated:
+            return others
         return self._study.get_trials(deepcopy=False, states=(TrialState.WAITING, TrialState.RUNNING))
+
+
+def _is_awaited(trial: FrozenTrial) -> bool:
+    return trial.state == TrialState.RUNNING and CONTINUES not in trial.user_attrs
 
 
 def describe_owners(trials: Iterable[FrozenTrial]) -> str:

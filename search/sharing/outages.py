@@ -1,0 +1,98 @@
+"""A data base that does not answer for a while: whoever asked waits, says so, and asks again."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from optuna.exceptions import StorageInternalError
+
+from ...space.errors import hide_passwords
+from ...space.quantity import format_duration
+
+T = TypeVar("T")
+#: Seconds for which a data base that does not answer is asked again.
+PATIENCE = 600.0
+#: Seconds between two attempts: the first, and the longest.
+FIRST_PAUSE, LONGEST_PAUSE = 0.25, 10.0
+#: What servers say of a transaction that may succeed when it is made again: it was cut off, or stood in another's way.
+_AGAIN = ("57P01", "57P02", "57P03", "40001", "40P01", "08")
+
+
+class Outages:
+    """Makes a transaction again where the data base was away.
+
+    Args:
+        address: of the storage.
+        patience: seconds without an answer after which its error is raised; then nothing is waited for any more.
+    """
+
+    def __init__(self, address: str, patience: float = PATIENCE) -> None:
+        self._address, self._patience = address, patience
+        #: What waits so many seconds; a search lets Ctrl-C through meanwhile.
+        self.pause: Callable[[float], None] = time.sleep
+        #: When it last answered after it had been away, by the clock of :func:`time.monotonic`; None: it never was.
+        self.ended: float | None = None
+
+    def call(self, transaction: Callable[[bool], T]) -> T:
+        """What the transaction gives. It gets whether it may have been made before, and its answer was lost.
+
+        Raises:
+            StorageInternalError: the data base has not answered for too long, or refuses the transaction.
+            KeyboardInterrupt: a signal came while it was waited for.
+        """
+        start, pause, told = time.monotonic(), FIRST_PAUSE, False
+        while True:
+            try:
+                result = transaction(pause > FIRST_PAUSE)
+            except StorageInternalError as error:
+                if not is_outage(error) or time.monotonic() - start + pause > self._patience:
+                    self._patience = 0.0
+                    raise
+                if not told and pause > FIRST_PAUSE:
+                    self._say(f"does not answer ({self.describe(error)}); it is asked again for {self._left(start)}")
+                    told = True
+            else:
+                if pause > FIRST_PAUSE:
+                    self.ended = time.monotonic()
+                if told:
+                    self._say(f"answers again, after {format_duration(self.ended - start if self.ended else 0)}")
+                return result
+            try:
+                self.pause(pause)
+            except KeyboardInterrupt:
+                self._patience = 0.0
+                raise
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _left(self, start: float) -> str:
+        return format_duration(self._patience - (time.monotonic() - start))
+
+    def describe(self, error: BaseException) -> str:
+        """The reason in one line, without passwords."""
+        text = str(getattr(error.__cause__, "orig", None) or error.__cause__ or error)
+        return hide_passwords(" ".join(text.split()), self._address)[:200]
+
+    def _say(self, what: str) -> None:
+        print(f"storage {hide_passwords(self._address)}: {what}", file=sys.stderr, flush=True)
+
+
+def is_outage(error: StorageInternalError) -> bool:
+    """Whether the data base was away or busy, and not the transaction at fault."""
+    from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+    from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+    cause = error.__cause__
+    if isinstance(cause, PoolTimeout):
+        return True
+    if not isinstance(cause, DBAPIError):
+        return False
+    if cause.connection_invalidated or str(getattr(cause.orig, "sqlstate", None) or "").startswith(_AGAIN):
+        return True
+    text = str(cause.orig)
+    if "sqlite" in type(cause.orig).__module__:
+        return "locked" in text or "busy" in text
+    # no connection was made: such errors know no statement
+    return isinstance(cause, OperationalError | InterfaceError) and cause.statement is None
