@@ -122,7 +122,7 @@ class JournalFile(BaseJournalBackend):
 
     def __init__(self, path: Path, state: JournalState | None = None) -> None:
         path.touch()
-        self._path = path
+        self._path, self._place = path, _find_place(path)
         self._sum = (check_journal(path)[0] if state is None else state).sum
         self._synced = -math.inf
         #: What was read last: so many records, so many bytes.
@@ -131,12 +131,20 @@ class JournalFile(BaseJournalBackend):
         self._own: list[bytes] = []
         self._end = 0
 
+    def _check_there(self) -> None:
+        if _find_place(self._path) != self._place:  # what follows would be the end of a study without its beginning
+            raise UserError(
+                f"{self._path}: was deleted or replaced while it was in use. Restore it, or begin anew (restart=true)"
+            )
+
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Write records at the end of the file, all of them or none.
 
         Raises:
             OSError: the file cannot be written.
+            UserError: it was deleted or replaced.
         """
+        self._check_there()
         lines, total = [], self._sum
         for log in logs:
             body = json.dumps(log, separators=(",", ":")).encode()
@@ -157,7 +165,12 @@ class JournalFile(BaseJournalBackend):
                 self._synced = now
 
     def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
-        """The records from that number on: a line that is still being written is left for the next time."""
+        """The records from that number on: a line that is still being written is left for the next time.
+
+        Raises:
+            UserError: the file was deleted or replaced.
+        """
+        self._check_there()
         if log_number_from == self._number and self._path.stat().st_size == self._end:
             lines: Sequence[bytes] = self._own
         else:
@@ -173,6 +186,15 @@ class JournalFile(BaseJournalBackend):
         self._number, self._offset, self._own = self._number + len(lines), self._end, []
         # parsed, though they were objects a moment ago: what is in memory is what a later process will read
         return map(json.loads, lines[skipped:])
+
+
+def _find_place(path: Path) -> tuple[int, int] | None:
+    """Where the file is on its disk; None: there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _write_whole(file: RawIOBase, content: bytes, start: int) -> None:

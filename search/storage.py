@@ -25,7 +25,7 @@ from .journal import Journal, JournalFile, check_journal, is_half_written
 from .optuna_private import get_storage
 from .record import is_counted
 from .seeded import INTERRUPTED
-from .sharing.outages import Outages
+from .sharing.outages import Outages, describe_fault
 from .sharing.owned_storage import OwnedStorage
 from .sharing.ownership import BEAT, GRACE, Owner, close_orphans, describe_owners, find_orphans, make_owner
 
@@ -150,7 +150,7 @@ def open_study(
     except (UserError, OSError):
         raise
     except Exception as error:  # SQLAlchemy's, Redis', a missing driver: all are the address's fault
-        reason = hide_passwords(" ".join(str(error).split()), storage or "")[:200] or type(error).__name__
+        reason = describe_fault(error, storage or "")
         # without its cause, in which the driver may name the password
         raise UserError(f"storage {place}: cannot be opened as an Optuna storage: {reason}") from None
     stored: dict[str, Any] = study.user_attrs[JOB]

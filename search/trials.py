@@ -33,6 +33,7 @@ from .problem import Enqueued, Problem, list_waiting
 from .processes import make_workers
 from .progress import Progress
 from .record import is_counted
+from .sharing.outages import describe_fault
 from .sharing.ownership import close_orphans, make_owner
 from .stopping.checkpoints import CHECKPOINTS
 from .stopping.referee import Referee
@@ -236,9 +237,8 @@ def _explained(storage: str | None) -> Iterator[None]:
     except OSError as error:
         raise UserError(explain_os_error(error)) from error
     except StorageInternalError as error:
-        reason = hide_passwords(" ".join(str(error.__cause__ or error).split()), storage or "")[:200]
-        place = hide_passwords(storage or "the journal")
-        raise UserError(f"storage {place}: {reason}; {AGAIN} to continue") from None
+        place, reason = storage or "the journal", describe_fault(error, storage or "")
+        raise UserError(f"storage {hide_passwords(place)}: {reason}; {AGAIN} to continue") from None
 
 
 def _identify(evaluator: Evaluator, facts: Mapping[str, Any], job: Mapping[str, Any]) -> dict[str, Any]:

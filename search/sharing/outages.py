@@ -52,7 +52,8 @@ class Outages:
                     self._patience = 0.0
                     raise
                 if not told and pause > FIRST_PAUSE:
-                    self._say(f"does not answer ({self.describe(error)}); it is asked again for {self._left(start)}")
+                    left = format_duration(self._patience - (time.monotonic() - start))
+                    self._say(f"does not answer ({describe_fault(error, self._address)}); it is asked again for {left}")
                     told = True
             else:
                 if pause > FIRST_PAUSE:
@@ -67,16 +68,15 @@ class Outages:
                 raise
             pause = min(2 * pause, LONGEST_PAUSE)
 
-    def _left(self, start: float) -> str:
-        return format_duration(self._patience - (time.monotonic() - start))
-
-    def describe(self, error: BaseException) -> str:
-        """The reason in one line, without passwords."""
-        text = str(getattr(error.__cause__, "orig", None) or error.__cause__ or error)
-        return hide_passwords(" ".join(text.split()), self._address)[:200]
-
     def _say(self, what: str) -> None:
         print(f"storage {hide_passwords(self._address)}: {what}", file=sys.stderr, flush=True)
+
+
+def describe_fault(error: BaseException, address: str) -> str:
+    """What a data base has refused, in one line: without statements, their values and passwords."""
+    cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+    text = str(getattr(cause, "orig", None) or cause or error)
+    return hide_passwords(" ".join(text.split()), address)[:200] or type(error).__name__
 
 
 def is_outage(error: StorageInternalError) -> bool:
