@@ -167,12 +167,12 @@ def test_a_trial_takes_three_transactions(tmp_path: Path, url: str) -> None:
     try:
         search(tmp_path / "few", storage=url, study="few", trials=4)
         few, seen[:] = list(seen), []
-        search(tmp_path / "many", storage=url, study="many", trials=24)
+        search(tmp_path / "many", storage=url, study="many", trials=14)
     finally:
         event.remove(Engine, "before_cursor_execute", note)
     writes = (len(seen) - seen.count("SELECT")) - (len(few) - few.count("SELECT"))
-    assert (len(seen) - len(few)) / 20 < 22
-    assert writes / 20 < 13  # of rows: an insertion of many is one
+    assert (len(seen) - len(few)) / 10 < 22
+    assert writes / 10 < 13  # of rows: an insertion of many is one
 
 
 # -- what others do meanwhile ------------------------------------------------------------------------------
@@ -183,9 +183,9 @@ def test_a_trial_that_somebody_has_ended(study: Study, url: str) -> None:
     with plain(url) as theirs:
         theirs.tell(trial.number, state=TrialState.FAIL)
         theirs.tell(second.number, state=TrialState.FAIL)
-    with pytest.raises(UpdateFinishedTrialError):
+    with pytest.raises(UpdateFinishedTrialError, match="has been finished"):
         trial.set_user_attr("result", {})
-    with pytest.raises(UpdateFinishedTrialError):
+    with pytest.raises(UpdateFinishedTrialError, match="has been finished"):
         study.tell(second, (1.0, 2.0))
     assert [t.state for t in study.trials] == [TrialState.FAIL] * 2
     assert alike(study, url)
@@ -265,10 +265,29 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return found
 
 
-@pytest.mark.parametrize("method", ["start", "claim", "write", "list_trials", "set_study_user_attr"])
+@pytest.fixture(scope="module")
+def decided(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
+    """What the search below decides where nothing goes wrong."""
+    folder = tmp_path_factory.mktemp("whole")
+    search(folder, storage=f"sqlite:///{folder}/study.db", algorithm=enqueueing, trials=6)
+    return decisions(folder)
+
+
+def decisions(folder: Path) -> list[list[str]]:
+    rows = read_csv(folder / "trials.csv")
+    return [[row[name] for name in row if name == "score" or name.startswith("decision.")] for row in rows]
+
+
+@pytest.mark.parametrize("method", ["start", "claim", "write", "list_trials"])
 @pytest.mark.parametrize("lost", ["question", "answer"])
 def test_a_transaction_is_made_again(
-    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch, waits: list[float], method: str, lost: str
+    tmp_path: Path,
+    url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    waits: list[float],
+    decided: list[list[str]],
+    method: str,
+    lost: str,
 ) -> None:
     inner, calls = getattr(OwnedTables, method), []
     monkeypatch.setattr(storages, "Outages", lambda address: Outages(address))
@@ -282,20 +301,15 @@ def test_a_transaction_is_made_again(
             raise refused()
         return result
 
-    whole = search(tmp_path / "whole", storage=f"sqlite:///{tmp_path}/whole.db", algorithm=enqueueing)
     monkeypatch.setattr(OwnedTables, method, cut_off)
-    summary = search(tmp_path / "a", storage=url, algorithm=enqueueing)
+    search(tmp_path / "a", storage=url, algorithm=enqueueing, trials=6)
     assert len(calls) > 2
     assert waits
-    assert (summary["complete"], summary["best"]["score"]) == (whole["complete"], whole["best"]["score"])
+    assert decisions(tmp_path / "a") == decided
     with plain(url) as theirs:
         trials = [t for t in theirs.trials if t.state != TrialState.WAITING]
-    assert [t.number for t in trials] == list(range(8))
+    assert [t.number for t in trials] == list(range(6))
     assert {t.state for t in trials} == {TrialState.COMPLETE}
-    assert all(len(t.params) == len(trials[0].params) > 3 for t in trials)
-    names = [name for name in read_csv(tmp_path / "a" / "trials.csv")[0] if name.startswith("decision.")]
-    rows = [[[row[name] for name in names] for row in read_csv(tmp_path / x / "trials.csv")] for x in ("whole", "a")]
-    assert rows[0] == rows[1]
 
 
 def enqueueing(seed: int) -> Any:
@@ -346,14 +360,16 @@ def test_patience_ends_once(waits: list[float], monkeypatch: pytest.MonkeyPatch)
 
     impatient = Outages("here", 0.9)
     for _ in range(2):
-        with pytest.raises(StorageInternalError):
+        with pytest.raises(StorageInternalError, match="a transaction has failed"):
             impatient.call(transact)
         assert waits == [0.25, 0.5]
     monkeypatch.setattr(outages.time, "sleep", lambda seconds: (_ for _ in ()).throw(KeyboardInterrupt))
     interrupted = Outages("here")
     with pytest.raises(KeyboardInterrupt):
         interrupted.call(transact)
-    with pytest.raises(StorageInternalError):  # what is tidied up then waits for nothing
+    with pytest.raises(
+        StorageInternalError, match="a transaction has failed"
+    ):  # what is tidied up then waits for nothing
         interrupted.call(transact)
 
 
@@ -366,7 +382,7 @@ def test_what_does_not_pass_is_not_waited_for(waits: list[float], fault: str) ->
         error.__cause__ = OperationalError("statement", None, sqlite3.OperationalError(fault))
         raise error
 
-    with pytest.raises(StorageInternalError):
+    with pytest.raises(StorageInternalError, match="a transaction has failed"):
         Outages("sqlite:///here").call(transact)
     assert waits == []
 
