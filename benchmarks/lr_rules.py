@@ -25,6 +25,7 @@ from __future__ import annotations
 import argparse
 import csv
 import math
+import statistics
 import subprocess
 import time
 from collections.abc import Iterator
@@ -33,6 +34,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 from torch import nn
 
 from effnas.evaluate.data import ImageData
@@ -162,8 +164,56 @@ def main() -> None:
 
 
 def report(rows: list[dict[str, Any]]) -> str:
-    """The tables."""
-    return ""
+    """The accuracies, and each rule's regret."""
+    found = {(row["way"], row["phi"], row["rate"], row["seed"]): row["accuracy"] for row in rows}
+    facts = {row["phi"]: (row["blocks"], row["width"]) for row in rows}
+    counts = {s: sum(key[3] == s for key in found) for s in {key[3] for key in found}}
+    seeds = [s for s, count in sorted(counts.items()) if count == max(counts.values())]  # those that are complete
+    lines = [
+        f"{len(seeds)} seeds; accuracy in per cent",
+        "",
+        "| way | phi | " + " | ".join(f"{r:g}" for r in RATES) + " |",
+    ]
+    lines.append("|" + "---|" * (len(RATES) + 2))
+    for way, phi in (("plain", 0), ("plain", 1), ("plain", 2), ("muP-like", 1), ("muP-like", 2)):
+        means = [
+            statistics.fmean(found[way, phi, r, s] for s in seeds) if (way, phi, r, seeds[0]) in found else math.nan
+            for r in RATES
+        ]
+        cells = ["–" if math.isnan(mean) else f"{100 * mean:.1f}" for mean in means]
+        lines.append(f"| {way} | {phi} | " + " | ".join(cells) + " |")
+    base = find_peak([statistics.fmean(found["plain", 0, r, s] for s in seeds) for r in RATES])
+    lines += ["", f"best rate of phi = 0: {base:.2f}", "", "| rule | rates | regret at 1 | at 2 | against reuse |"]
+    lines.append("|---|---|---|---|---|")
+    gains: dict[str, dict[tuple[int, int], float]] = {}
+    for name, rule in RULES.items():
+        way, cells, rates = name if name == "muP-like" else "plain", [], []
+        gains[name] = {}
+        for phi in PHIS[1:]:
+            rate = base * rule(facts[phi][0] / facts[0][0], facts[phi][1])
+            rates.append(f"{rate:.2f}")
+            known = [r for r in RATES if (way, phi, r, seeds[0]) in found]
+            for s in seeds:
+                curve = [found[way, phi, r, s] for r in known]
+                gains[name][phi, s] = float(np.interp(math.log2(rate), np.log2(known), curve))
+            best = max(statistics.fmean(found["plain", phi, r, s] for s in seeds) for r in RATES)
+            cells.append(f"{100 * (best - statistics.fmean(gains[name][phi, s] for s in seeds)):.2f}")
+        differences = [
+            statistics.fmean(gains[name][phi, s] - gains["reuse"][phi, s] for phi in PHIS[1:]) for s in seeds
+        ]
+        error = statistics.stdev(differences) / math.sqrt(len(seeds)) if len(seeds) > 1 else math.nan
+        against = "–" if name == "reuse" else f"{100 * statistics.fmean(differences):+.2f} ± {100 * error:.2f}"
+        lines.append(f"| {name} | {', '.join(rates)} | {' | '.join(cells)} | {against} |")
+    return "\n".join(lines)
+
+
+def find_peak(accuracies: list[float]) -> float:
+    """The rate at which a parabola is highest that goes through the best accuracy and two on either side."""
+    best = min(max(int(np.argmax(accuracies)), 2), len(RATES) - 3)
+    near = slice(best - 2, best + 3)
+    x = np.log2(RATES[near])
+    a, b, _ = np.polyfit(x, accuracies[near], 2)
+    return float(2 ** np.clip(-b / (2 * a), x[0], x[-1])) if a < 0 else RATES[int(np.argmax(accuracies))]
 
 
 if __name__ == "__main__":

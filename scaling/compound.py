@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ..space.built import check_network
 from ..space.errors import UserError, check_number
-from ..space.multipliers import DIVISOR, round_filters, round_repeats
+from ..space.multipliers import DIVISOR, check_divisor, round_filters, round_repeats
 from ..space.network_spec import N, NetworkSpec
 from ..space.zoo import load_architecture
 from .coefficients import Coefficients
@@ -23,51 +23,67 @@ _HIGHEST_RESOLUTION = 100_000
 
 
 def base_network(
-    baseline: NetworkSpec | str | None, network: object, default: str = BASELINE, in_channels: int | None = None
+    baseline: NetworkSpec | str | None,
+    network: object,
+    default: str = BASELINE,
+    in_channels: int | None = None,
+    divisor: int = DIVISOR,
 ) -> NetworkSpec:
     """The network that a job scales: itself, a file or zoo name, the user's own ``network``, or else the default.
 
-    ``in_channels``: of the images; None: the network's own.
+    ``in_channels``: of the images; None: the network's own. ``divisor``: of the widths that it is to be scaled to.
 
     Raises:
-        UserError: it cannot be read, ``network`` is not a network, or its builder ignores one of its arguments.
+        UserError: it cannot be read, ``network`` is not a network, its builder ignores one of its arguments, or
+            rounds its own widths.
     """
     network, found = check_network(network), baseline
     if found is None or isinstance(found, str):
         found = load_architecture(found or (None if network else default), network)
     found = found if in_channels is None else found.with_(in_channels=in_channels)
-    found.check_scalable()
+    found.check_scalable(divisor=divisor)
     return found
 
 
-def scale(architecture: N, coefficients: Coefficients, phi: float) -> N:
+def scale(architecture: N, coefficients: Coefficients, phi: float, *, divisor: int = DIVISOR) -> N:
     """The network with depth × α^φ, width × β^φ and resolution × γ^φ, rounded as the official code does.
 
     φ is any real number: 0 gives an equal network, negative ones shrink. The dropout rate follows as
     ``dropout · (1 + 1.5·φ/7)``, kept in [0, 0.9); ``drop_path`` stays the rate of the last of the (now more) blocks.
+    ``divisor`` is what the widths become multiples of, :data:`~effnas.space.multipliers.TARGET_DIVISORS`.
 
     Raises:
         UserError: φ is not a number in [−100, 100], the resolution would fall below the total stride (no pixel left
             to see), or the network would grow out of bounds.
     """
-    return scale_by(architecture, Compound(coefficients), phi)
+    return scale_by(architecture, Compound(coefficients), phi, divisor=divisor)
 
 
-def scale_by(architecture: N, rule: Rule, phi: float, *, depth_rounding: str = "up") -> N:
+def scale_by(architecture: N, rule: Rule, phi: float, *, divisor: int = DIVISOR, depth_rounding: str = "up") -> N:
     """As :func:`scale`, by any rule; ``depth_rounding`` as :func:`multiply_network` takes it.
+
+    The name says the rule, the divisor, unless it is 8, and φ.
 
     Raises:
         UserError: as :func:`scale`, or the rule is not defined at this φ.
     """
     check_number("phi", phi, -100, 100)
+    check_divisor(divisor)
     multipliers = rule(phi)
     try:
-        scaled = multiply_network(architecture, multipliers, depth_rounding=depth_rounding, keep_dropout=phi == 0)
+        scaled = multiply_network(
+            architecture, multipliers, divisor=divisor, depth_rounding=depth_rounding, keep_dropout=phi == 0
+        )
     except UserError as error:
         by = rule.coefficients if isinstance(rule, Compound) else f"rule {rule.name}"
         raise UserError(f"phi = {phi:g}, {by}: {error}") from None
-    middle = "" if rule.name == "compound" else f"_{rule.name}"
+    middle = ("" if rule.name == "compound" else f"_{rule.name}") + name_divisor(divisor)
     return scaled.with_(name=f"{architecture.name or 'network'}"[:170] + f"{middle}_phi{phi:g}")
+
+
+def name_divisor(divisor: int) -> str:
+    """The part of a network's name that tells its widths' divisor; "" for the usual one."""
+    return "" if divisor == DIVISOR else f"_div{divisor}"
 
 
 def multiply_network(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from ..space.cost import cost
 from ..space.errors import UserError, check_number
+from ..space.multipliers import DIVISOR, check_divisor
 from ..space.network_spec import NetworkSpec
 from .coefficients import Coefficients
 from .compound import scale_by
@@ -32,6 +33,7 @@ def solve_phi(
     memory: float | None = None,
     latency: float | None = None,
     measure: Latency | None = None,
+    divisor: int = DIVISOR,
     depth_rounding: str = "up",
 ) -> float:
     """The largest φ, to 1/10,000, whose network keeps within every target given.
@@ -46,7 +48,7 @@ def solve_phi(
         memory: most ``cost(...).peak_memory``, in bytes.
         latency: most seconds that ``measure`` may say of the network.
         measure: measures a network; each network once.
-        depth_rounding: as :func:`~effnas.scaling.compound.multiply_network`.
+        divisor, depth_rounding: as :func:`~effnas.scaling.compound.multiply_network`.
 
     Raises:
         UserError: no target, a target that is not a positive number, one that no φ of the rule meets (the message
@@ -60,7 +62,9 @@ def solve_phi(
         raise UserError(f"solve_phi needs a target: {', '.join(given)}")
     for name, value in limits.items():
         check_number(f"target {name}", value, 0, open_low=True)
-    amounts = _Amounts(architecture, rule, limits, measure, depth_rounding)
+    check_divisor(divisor)
+    make = partial(scale_by, divisor=divisor, depth_rounding=depth_rounding)
+    amounts = _Amounts(architecture, rule, limits, measure, make)
     first, last = (round(end * STEPS) for end in (max(rule.low, -100), min(rule.high, 100)))
     first += first / STEPS < rule.low  # rounded out of the rule's range
     by = rule.coefficients if isinstance(rule, Compound) else f"rule {rule.name}"
@@ -99,10 +103,10 @@ class _Amounts:
         rule: Rule,
         limits: Mapping[str, float],
         measure: Latency | None,
-        depth_rounding: str,
+        make: Callable[[NetworkSpec, Rule, float], NetworkSpec],
     ) -> None:
         self._architecture, self._rule, self._limits = architecture, rule, limits
-        self._depth_rounding = depth_rounding
+        self._make = make
         self._of_step = cache(self._compute)
         self._measure = cache(measure) if measure is not None else None
 
@@ -117,7 +121,7 @@ class _Amounts:
 
     def _compute(self, step: int) -> dict[str, float] | None:
         try:
-            network = scale_by(self._architecture, self._rule, step / STEPS, depth_rounding=self._depth_rounding)
+            network = self._make(self._architecture, self._rule, step / STEPS)
             found = cost(network)
         except UserError:
             return None

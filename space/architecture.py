@@ -13,7 +13,7 @@ import yaml
 from .errors import UserError, check_choice, check_int, check_number
 from .files import PlainDumper, load_yaml, make_from_mapping, write_text
 from .formulas import Cost, compute_cost, format_cost
-from .multipliers import DIVISOR, DIVISORS, ROUNDINGS, check_multiplier, round_filters, round_repeats
+from .multipliers import DIVISOR, DIVISORS, ROUNDINGS, check_divisor, check_multiplier, round_filters, round_repeats
 from .network_spec import check_shared_fields, copy_with, hash_plain
 from .stage import ACTIVATIONS, PADDINGS, Stage
 
@@ -235,9 +235,10 @@ class Architecture:
 
     # -- scaling ------------------------------------------------------------------------------------
 
-    def check_scalable(self, depth_rounding: str = "up") -> None:
+    def check_scalable(self, depth_rounding: str = "up", divisor: int = DIVISOR) -> None:
         """Raise :class:`UserError` unless ``depth_rounding`` is a known one."""
         check_choice("depth_rounding", depth_rounding, ROUNDINGS)
+        check_divisor(divisor)
 
     def scaled(
         self,

@@ -18,7 +18,7 @@ from .builders.table import BUILT
 from .errors import UserError, check_choice, unknown
 from .files import PlainDumper, write_text
 from .formulas import Cost
-from .multipliers import DIVISOR, ROUNDINGS, check_multiplier
+from .multipliers import DIVISOR, ROUNDINGS, check_divisor, check_multiplier
 from .network_spec import check_shared_fields, copy_with, hash_plain
 
 if TYPE_CHECKING:
@@ -147,8 +147,11 @@ class BuiltNetwork(BuilderCall):
 
     # -- scaling ------------------------------------------------------------------------------------
 
-    def check_scalable(self, depth_rounding: str = "up") -> None:
-        """Raise :class:`UserError` unless the builder uses its arguments, and ``depth_rounding`` is left alone."""
+    def check_scalable(self, depth_rounding: str = "up", divisor: int = DIVISOR) -> None:
+        """Raise :class:`UserError` unless the builder uses its arguments, and how to round is left alone."""
+        check_divisor(divisor)
+        if divisor != DIVISOR:
+            raise UserError(f"divisor={divisor} is for Architectures: the builder {self.code} rounds its own widths")
         check_choice("depth_rounding", depth_rounding, ROUNDINGS)
         if depth_rounding != "up":
             raise UserError(

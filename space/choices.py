@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from .errors import UserError, check_int, unknown
-from .multipliers import round_filters
+from .multipliers import DIVISOR, round_filters
 
 if TYPE_CHECKING:
     import numpy as np
@@ -108,8 +108,21 @@ class Choices:
         raise unknown(f"space {self.name}: {name}", value, self.choices[name])
 
 
-def read_choices(spec: Any, where: str) -> tuple[list[Any], list[Any]]:
+def drop_idle(stage: Mapping[str, Any], in_channels: int) -> dict[str, Any]:
+    """The stage with everything that has no effect set to its neutral value (see ``Stage.effective_skip``)."""
+    data = dict(stage)
+    if data.get("block") != "mbconv":
+        data["expand_ratio"] = 1
+    skip, single = data.get("skip", "identity"), data.get("repeats", 1) == 1
+    if skip == "identity" and single and (data.get("stride", 1) != 1 or in_channels != data.get("channels")):
+        data["skip"] = "none"
+    return data
+
+
+def read_choices(spec: Any, where: str, divisor: int = DIVISOR) -> tuple[list[Any], list[Any]]:
     """The labels and values of one decision, in any of the forms of :class:`~effnas.space.space.SearchSpace`.
+
+    ``divisor``: of the widths that are multiples of a base.
 
     Raises:
         UserError: another form, or what :func:`check_labels` refuses; ``where`` opens the message.
@@ -121,7 +134,7 @@ def read_choices(spec: Any, where: str) -> tuple[list[Any], list[Any]]:
     elif set(spec) == {"base", "times"} and isinstance(spec["times"], list | tuple):
         labels = list(spec["times"])
         try:
-            values = [round_filters(spec["base"], ratio) for ratio in labels]
+            values = [round_filters(spec["base"], ratio, divisor) for ratio in labels]
         except UserError as error:
             raise UserError(f"{where}: base and times: {error}") from None
     elif set(spec) == {"base", "plus"} and isinstance(spec["plus"], list | tuple):

@@ -10,6 +10,8 @@ from .errors import UserError, check_choice, check_int, check_number
 DIVISOR = 8
 #: What else they can be made multiples of, in the order in which a budget is tried to be met.
 DIVISORS = (DIVISOR, 4, 2, 1)
+#: What hardware may want them to be multiples of.
+TARGET_DIVISORS = (4, DIVISOR, 16, 32)
 #: How ``depth · repeats`` becomes whole.
 ROUNDINGS = ("up", "nearest")
 #: Digits kept of a product before it is rounded: 1.21 ** 0.5 · 40 is 44, not 43.99999999999999.
@@ -19,7 +21,8 @@ _DIGITS = 6
 def round_filters(channels: int, width: float, divisor: int = DIVISOR) -> int:
     """``width · channels`` to the nearest multiple of ``divisor``, at least that, and at most 10 % below the product.
 
-    ``width`` 1 changes nothing, so that scaling by nothing is the identity for widths that 8 does not divide.
+    ``width`` 1 changes nothing, so that scaling by nothing is the identity for widths that 8 does not divide; but a
+    coarser ``divisor``, which hardware asks for, holds for these too.
     Source: ``round_filters`` in efficientnet_model.py, tensorflow/tpu.
 
     Raises:
@@ -27,7 +30,7 @@ def round_filters(channels: int, width: float, divisor: int = DIVISOR) -> int:
     """
     check_int("channels", channels, 1)
     check_multiplier("width", width)
-    if width == 1:
+    if width == 1 and divisor <= DIVISOR:
         return channels
     exact = round(width * channels, _DIGITS)
     rounded = max(divisor, int(exact + divisor / 2) // divisor * divisor)
@@ -47,6 +50,12 @@ def round_repeats(repeats: int, depth: float, rounding: str = "up") -> int:
     check_multiplier("depth", depth)
     exact = round(depth * repeats, _DIGITS)
     return max(1, math.ceil(exact) if rounding == "up" else math.floor(exact + 0.5))
+
+
+def check_divisor(divisor: int, where: str = "divisor") -> None:
+    """Raise :class:`UserError` unless it is what a target's widths can be multiples of."""
+    check_choice(where, divisor, TARGET_DIVISORS)
+    check_int(where, divisor, 1)
 
 
 def check_multiplier(what: str, value: float) -> None:

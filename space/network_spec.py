@@ -129,7 +129,7 @@ class NetworkSpec(Protocol):
             UserError: a multiplier is not a positive number, or the result is outside what a network may be.
         """
 
-    def check_scalable(self, depth_rounding: str = "up") -> None:
+    def check_scalable(self, depth_rounding: str = "up", divisor: int = DIVISOR) -> None:
         """Raise :class:`UserError` unless it can be scaled so; a builder must use its arguments, and rounds itself."""
 
     def check_classes(self, count: int) -> None:

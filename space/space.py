@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from .architecture import Architecture
 from .choices import Choice as Choice
-from .choices import Choices, check_name, read_choices
+from .choices import Choices, check_name, drop_idle, read_choices
 from .choices import Decisions as Decisions
 from .cost import ArchitectureBatch
 from .errors import UserError, check_choice, unknown
 from .files import load_yaml, read_text
+from .multipliers import DIVISOR, check_divisor
 from .network_spec import NetworkSpec
 from .stage import BLOCKS, SKIPS, Stage
 
@@ -36,7 +37,8 @@ class SearchSpace(Choices):
     Any field of a stage or of the network may be one value or several. Several make a decision:
 
     - ``[3, 5]``: the values themselves;
-    - ``{base: 40, times: [0.75, 1.0, 1.25]}``: a width relative to ``base``, rounded as EfficientNet rounds widths;
+    - ``{base: 40, times: [0.75, 1.0, 1.25]}``: a width relative to ``base``, rounded as EfficientNet rounds widths, to
+      multiples of ``divisor``;
     - ``{base: 2, plus: [-1, 0, 1]}``: a number relative to ``base``, at least 1;
     - ``{choices: {false: 0.0, true: 0.25}}``: names of one's own for the values.
 
@@ -51,6 +53,7 @@ class SearchSpace(Choices):
         name: of the space.
         stages: one mapping per stage, with the fields of :class:`~effnas.space.architecture.Stage`.
         names: short names for fields inside decision names.
+        divisor: 4, 8, 16 or 32, as the hardware likes widths.
         network: fields of :class:`~effnas.space.architecture.Architecture`, the rest being its defaults.
 
     Raises:
@@ -58,9 +61,16 @@ class SearchSpace(Choices):
     """
 
     def __init__(
-        self, name: str, stages: list[Mapping[str, Any]], names: Mapping[str, str] | None = None, **network: Any
+        self,
+        name: str,
+        stages: list[Mapping[str, Any]],
+        names: Mapping[str, str] | None = None,
+        divisor: int = DIVISOR,
+        **network: Any,
     ) -> None:
         super().__init__(name)
+        check_divisor(divisor, f"space {name}: divisor")
+        self.divisor = divisor
         self._values: dict[str, tuple[Any, ...]] = {}
         names = {} if names is None else names
         if not isinstance(names, Mapping):
@@ -72,7 +82,7 @@ class SearchSpace(Choices):
         self._network: dict[str, tuple[str, Any]] = {}
         for key, spec in network.items():
             if key not in NETWORK_FIELDS:
-                raise unknown(f"space {name}: field", key, ("name", "stages", "names", *NETWORK_FIELDS))
+                raise unknown(f"space {name}: field", key, ("name", "stages", "names", "divisor", *NETWORK_FIELDS))
             self._network[key] = self._read_field(spec, key, key, Architecture)
         self._stages: list[dict[str, tuple[str, Any]]] = []
         for i, stage in enumerate(stages):
@@ -97,7 +107,7 @@ class SearchSpace(Choices):
         if not isinstance(spec, list | tuple | Mapping):
             _check_value(owner, key, spec, where)
             return "", spec
-        labels, values = read_choices(spec, where)
+        labels, values = read_choices(spec, where, self.divisor)
         if decision in self.choices:
             raise UserError(f"{where}: two fields have this name; check 'names'")
         for label, value in zip(labels, values, strict=True):
@@ -168,11 +178,11 @@ class SearchSpace(Choices):
         channels = self._values[stem][index[stem]] if stem else fixed
         for row in self._stages:
             data = {k: self._values[d][index[d]] if d else v for k, (d, v) in row.items()}
-            effective = _drop_idle(data, channels)
+            effective = drop_idle(data, channels)
             for key, (decision, _) in row.items():
                 if decision:
                     for i, value in enumerate(self._values[decision]):
-                        if i >= index[decision] or _drop_idle({**data, key: value}, channels) == effective:
+                        if i >= index[decision] or drop_idle({**data, key: value}, channels) == effective:
                             index[decision] = i
                             data[key] = value
                             break
@@ -193,7 +203,7 @@ class SearchSpace(Choices):
             after: dict[int, int] = {}
             for channels, ways in counts.items():
                 distinct = {
-                    tuple(sorted(_drop_idle(dict(zip(row, values, strict=True)), channels).items()))
+                    tuple(sorted(drop_idle(dict(zip(row, values, strict=True)), channels).items()))
                     for values in itertools.product(*options)
                 }
                 for item in distinct:
@@ -257,17 +267,6 @@ def _check_value(owner: type, key: str, value: Any, where: str) -> None:
         owner(**{**others, key: value})
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
-
-
-def _drop_idle(stage: Mapping[str, Any], in_channels: int) -> dict[str, Any]:
-    """The stage with everything that has no effect set to its neutral value (see ``Stage.effective_skip``)."""
-    data = dict(stage)
-    if data.get("block") != "mbconv":
-        data["expand_ratio"] = 1
-    skip, single = data.get("skip", "identity"), data.get("repeats", 1) == 1
-    if skip == "identity" and single and (data.get("stride", 1) != 1 or in_channels != data.get("channels")):
-        data["skip"] = "none"
-    return data
 
 
 def _take_decided(row: Mapping[str, tuple[str, Any]], like: Stage | Architecture) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ...space.errors import UserError, check_int, unknown
+from ...space.errors import UserError, check_choice, check_int, unknown
 from ...space.paths import is_file
 from ...space.space import SearchSpace, load_space
 from ..arguments import as_list, check_threads, describe_device
@@ -20,6 +20,8 @@ from .model import MOST, fit_latency
 from .report import MEASURED, write_fit, write_measured
 
 TASKS = ("measure", "fit")
+#: What else the precisions are called.
+ALIASES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 
 
 def run_latency(
@@ -31,6 +33,7 @@ def run_latency(
     batch_size: int = 1,
     threads: int | None = 1,
     device: str = "cpu",
+    precision: str = "fp32",
     rounds: int = 5,
     seed: int = 0,
     output: str | Path = "outputs/latency",
@@ -45,7 +48,8 @@ def run_latency(
         space: whose networks they are; a string is a shipped one's name or a file.
         unit: of the file's ``seconds``.
         members: different ones to measure; those that ``output`` has are not measured again.
-        batch_size, threads, device: of the measurement (:func:`~effnas.evaluate.machine.profile.profile`), in fp32.
+        batch_size, threads, device, precision: of the measurement (:func:`~effnas.evaluate.machine.profile.profile`);
+            ``float32``, ``bfloat16`` and ``float16`` are names of fp32, bf16 and fp16.
         rounds: in which a few networks take turns; the median counts.
         seed: of the choice of members.
         output: folder of ``measurements.csv`` and ``summary.json``; or of ``latency.json``, the model, ``summary.json``
@@ -83,7 +87,9 @@ def run_latency(
     check_int("rounds", rounds, 2, 1000)
     check_int("batch_size", batch_size, 1, 1_000_000)
     check_threads(threads)
-    how = {"batch_size": batch_size, "threads": threads, "device": device, "precision": "fp32"}
+    precision = ALIASES.get(precision, precision)
+    check_choice("precision", precision, (*ALIASES.values(), *ALIASES))
+    how = {"batch_size": batch_size, "threads": threads, "device": device, "precision": precision}
     return _measure(known, members, rounds, seed, how, Path(output), command, quiet)
 
 
@@ -105,16 +111,16 @@ def _measure(
         rows = _read_rows(output / MEASURED, columns, {**how, "rounds": rounds})
         have = {tuple(row[name] for name in space.distributions) for row in rows}
         todo = [(d, n) for d, n in drawn if tuple(str(d[name]) for name in space.distributions) not in have]
-        done, timed = len(drawn) - len(todo), {name: how[name] for name in ("batch_size", "threads", "device")}
+        done = len(drawn) - len(todo)
         left = iter(todo)
         for seconds in measure_members(
-            [network for _, network in todo], rounds=rounds, seen=lambda n: seen(done + n), **timed
+            [network for _, network in todo], rounds=rounds, seen=lambda n: seen(done + n), **how
         ):
             for second in seconds:
                 decisions, _ = next(left)
                 rows.append({**{k: str(v) for k, v in decisions.items()}, "seconds": second, **how, "rounds": rounds})
             write_measured(columns, rows, output)
-        where = f"batch {how['batch_size']}, {describe_device(how['device'], how['threads'])}, fp32"
+        where = f"batch {how['batch_size']}, {describe_device(how['device'], how['threads'])}, {how['precision']}"
         facts = {"space": space.name, "measured": where, "rounds": rounds, "seed": seed, "command": command}
         return write_measured(columns, rows, output, facts)
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...space.cost import cost
 from ...space.errors import UserError, check_choice, unknown
 from ...space.network_spec import NetworkSpec
 from ...space.paths import expand_path, is_file
@@ -17,8 +18,9 @@ from ..tabular import match_choice
 #: Columns of times, and how many seconds one of a unit is.
 TIMES = ("seconds", "throughput")
 UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
-#: A median of so many seconds an inference is more likely one of milliseconds: it is asked.
-SUSPECT = 1.0
+#: A median of so many seconds an inference is more likely one of milliseconds: it is asked. So is a shorter one, if the
+#: networks would do so few MACs a second, which no computer that runs them is so slow as to do.
+SUSPECT, SUSPECT_SMALL, SLOWEST = 1.0, 0.02, 2e8
 
 
 def read_measurements(file: str | Path, space: Any, unit: str | None = None) -> tuple[list[NetworkSpec], list[float]]:
@@ -53,12 +55,6 @@ def read_measurements(file: str | Path, space: Any, unit: str | None = None) -> 
         raise UserError(f"unit={unit} is of a column seconds; throughput is in images a second")
     times = [_time(cell, f"{path}: row {i}: {given[0]}") for i, cell in enumerate(columns[given[0]], 1)]
     seconds = [1 / time for time in times] if given == ["throughput"] else [time * UNITS[unit or "s"] for time in times]
-    middle = statistics.median(times)
-    if given == ["seconds"] and unit is None and middle > SUSPECT:
-        raise UserError(
-            f"{path}: the median of seconds is {middle:.4g}: are these milliseconds? Give unit=ms, or unit=s if a "
-            "network really takes so long"
-        )
     found: dict[str, tuple[NetworkSpec, list[float]]] = {}
     for i, second in enumerate(seconds):
         where = f"{path}: row {i + 1}"
@@ -68,7 +64,22 @@ def read_measurements(file: str | Path, space: Any, unit: str | None = None) -> 
         except UserError as error:
             raise UserError(f"{where}: {error}") from None
         found.setdefault(network.digest, (network, []))[1].append(second)
-    return [network for network, _ in found.values()], [statistics.geometric_mean(s) for _, s in found.values()]
+    networks = [network for network, _ in found.values()]
+    seconds = [statistics.geometric_mean(s) for _, s in found.values()]
+    if given == ["seconds"] and unit is None:
+        _ask_unit(path, networks, seconds)
+    return networks, seconds
+
+
+def _ask_unit(path: Path, networks: Sequence[NetworkSpec], seconds: Sequence[float]) -> None:
+    """Raise :class:`UserError` where times in seconds are so long that they may be milliseconds."""
+    middle = statistics.median(seconds)
+    speed = statistics.median(cost(n).macs / second for n, second in zip(networks, seconds, strict=True))
+    if middle > SUSPECT or (middle > SUSPECT_SMALL and speed < SLOWEST):
+        raise UserError(
+            f"{path}: the median of seconds is {middle:.4g}, {speed:.2g} MACs a second: are these milliseconds? Give "
+            "unit=ms, or unit=s if a network really takes so long"
+        )
 
 
 def _decisions(cells: Mapping[str, Any], space: Any, where: str) -> dict[str, Any]:

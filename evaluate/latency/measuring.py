@@ -34,6 +34,7 @@ def measure_members(
     batch_size: int,
     threads: int | None,
     device: str,
+    precision: str,
     seen: Callable[[int], None],
 ) -> Iterator[list[float]]:
     """Seconds per batch of the next few networks: each the median of its rounds, in which all of them take turns.
@@ -43,7 +44,12 @@ def measure_members(
     """
     for first in range(0, len(networks), TOGETHER):
         seconds = paired_latency(
-            networks[first : first + TOGETHER], rounds=rounds, batch_size=batch_size, threads=threads, device=device
+            networks[first : first + TOGETHER],
+            rounds=rounds,
+            batch_size=batch_size,
+            threads=threads,
+            device=device,
+            precision=precision,
         )
         yield [statistics.median(values) for values in seconds]
         seen(min(first + TOGETHER, len(networks)))

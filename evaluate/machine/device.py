@@ -46,8 +46,9 @@ def find_device(name: object) -> torch.device:
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """A context: bf16 where ``precision`` is ``bf16``, fp32 as always where it is ``fp32``."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+    """A context: ``bf16`` or ``fp16`` where ``precision`` is that, fp32 as always where it is ``fp32``."""
+    half = torch.float16 if precision == "fp16" else torch.bfloat16
+    return torch.autocast(device.type, dtype=half, enabled=precision != "fp32")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -36,6 +36,7 @@ def time_round(
     batch_size: int = 1,
     threads: int | None = None,
     device: str = "cpu",
+    precision: str = "fp32",
     timed: Callable[[], None] = lambda: None,
 ) -> list[float]:
     """Seconds per batch of each network, one measured after the other: the median of its passes.
@@ -45,7 +46,7 @@ def time_round(
         passes: timed, of each.
         backwards: begin with the last one.
         warmup: passes before them.
-        batch_size, threads, device: as :func:`~effnas.evaluate.machine.profile.profile`.
+        batch_size, threads, device, precision: as :func:`~effnas.evaluate.machine.profile.profile`.
         timed: called after each network.
 
     Raises:
@@ -60,6 +61,7 @@ def time_round(
                 batch_size=batch_size,
                 threads=threads,
                 device=device,
+                precision=precision,
                 repeats=passes[i],
                 warmup=warmup,
                 fvcore=False,
@@ -77,6 +79,7 @@ def paired_latency(
     batch_size: int = 1,
     threads: int | None = 1,
     device: str = "cpu",
+    precision: str = "fp32",
     seen: Callable[[int], None] = lambda count: None,
 ) -> list[list[float]]:
     """Seconds per batch, for each network one value per round: the median of its passes in that round.
@@ -90,6 +93,7 @@ def paired_latency(
         batch_size: images per pass.
         threads: of the CPU; None: PyTorch's default.
         device: as :func:`~effnas.evaluate.machine.device.find_device`.
+        precision: as :func:`~effnas.evaluate.machine.profile.profile`.
         seen: called with the number of finished measurements, of ``(rounds + 1) × networks``.
 
     Raises:
@@ -108,6 +112,7 @@ def paired_latency(
                 batch_size=batch_size,
                 threads=threads,
                 device=device,
+                precision=precision,
                 timed=lambda: seen(next(counts)),
             )
         except NotTimedError as error:

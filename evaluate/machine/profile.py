@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from ...space.builders.live_tensors import LiveTensors
-from ...space.errors import check_choice, check_int
+from ...space.errors import UserError, check_choice, check_int
 from ...space.network import build
 from ...space.network_spec import NetworkSpec
 from ..arguments import check_threads
 from .device import autocast, find_device, finish_work, out_of_memory, torch_threads
 from .fvcore_count import count_by_fvcore
-from .settings import PRECISIONS
+from .settings import TIMED_PRECISIONS
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def profile(
         batch_size: images per forward pass.
         threads: of PyTorch on the CPU, restored afterwards; None: unchanged.
         device: as :func:`~effnas.evaluate.machine.device.find_device`.
-        precision: one of :data:`~effnas.evaluate.machine.settings.PRECISIONS`; bf16 is autocast.
+        precision: one of :data:`~effnas.evaluate.machine.settings.TIMED_PRECISIONS`; all but fp32 are autocast.
         repeats: timed passes.
         warmup: passes before them.
         fvcore: count with fvcore too; about a second for a large network.
@@ -79,12 +79,14 @@ def profile(
         UserError: a number out of range, or the machine lacks the device.
         EvaluationError: not enough memory.
     """
-    check_choice("precision", precision, PRECISIONS)
+    check_choice("precision", precision, TIMED_PRECISIONS)
     check_int("batch_size", batch_size, 1, 1_000_000)
     check_threads(threads)
     check_int("repeats", repeats, 2, 1_000_000)
     check_int("warmup", warmup, 0, 1_000_000)
     place = find_device(device)
+    if precision == "fp16" and place.type == "cpu":
+        raise UserError("precision=fp16 needs a GPU; on a CPU choose fp32 or bf16")
     with out_of_memory(batch_size, architecture.resolution), torch_threads(threads), torch.inference_mode():
         if module is None:
             with torch.random.fork_rng(devices=[]):

@@ -8,6 +8,8 @@ import torch
 
 MEMORY_FORMATS = ("channels_last", "contiguous")
 PRECISIONS = ("fp32", "bf16")
+#: What inference can be timed in; fp16 needs a GPU.
+TIMED_PRECISIONS = (*PRECISIONS, "fp16")
 
 
 @dataclass(frozen=True)

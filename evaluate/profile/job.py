@@ -21,7 +21,7 @@ from ..folder import folder_lock
 from ..machine.device import find_device
 from ..machine.fvcore_count import count_by_fvcore, part_names
 from ..machine.profile import Profile, profile
-from ..machine.settings import PRECISIONS
+from ..machine.settings import TIMED_PRECISIONS
 from ..progress_bar import progress_bar
 from .report import write_profile
 
@@ -76,7 +76,7 @@ def run_profile(
     Raises:
         UserError: no network, no such network, a setting out of range, or not enough memory.
     """
-    check_choice("precision", precision, PRECISIONS)
+    check_choice("precision", precision, TIMED_PRECISIONS)
     check_int("batch_size", batch_size, 1, 1_000_000)
     check_threads(threads)
     if resolution is not None:

@@ -21,6 +21,7 @@ from ...search.trials import StudyOptions, complete_options, run_enqueued
 from ...search.winner.keeper import Keeper, rank_by_mean
 from ...space.built import BuiltNetwork
 from ...space.errors import advise_without_restart, check_choice, check_int
+from ...space.multipliers import DIVISOR
 from ...space.network_spec import NetworkSpec
 from ..compound import SEARCHED, base_network
 from .latency import LatencyRatios
@@ -38,6 +39,7 @@ def run_grid_search(
     *,
     network: BuiltNetwork | None = None,
     in_channels: int | None = None,
+    divisor: int = DIVISOR,
     alpha: Sequence[float] = (1.0, 1.4),
     beta: Sequence[float] = (1.0, 1.2),
     gamma: Sequence[float] = (1.0, 1.3),
@@ -67,6 +69,7 @@ def run_grid_search(
         evaluator: trains the scaled networks.
         network: a network of the user's own builder; files of its networks need it.
         in_channels: of the images; None: the baseline's own.
+        divisor: what the scaled networks' widths are multiples of: 4, 8, 16 or 32.
         alpha, beta, gamma, step, ratio, solve, tolerance: the grid (:class:`~effnas.scaling.grid.points.Grid`).
         choose: what the coefficients are: the ``surface``'s highest point (:mod:`~effnas.scaling.grid.response`), or
             the ``point`` of the highest mean accuracy, also used where there are too few points for a surface.
@@ -95,10 +98,11 @@ def run_grid_search(
     check_int("refine", refine, 0, 10)
     check_seeds(seed, seeds, confirm)
     output, how = Path(output), complete_options(options)
-    architecture = base_network(baseline, network, SEARCHED, in_channels)
-    scaled = Scaled(architecture)
+    architecture = base_network(baseline, network, SEARCHED, in_channels, divisor)
+    scaled = Scaled(architecture, divisor)
     grid = Grid(alpha, beta, gamma, step, ratio, solve, tolerance)
     facts = {**grid.settings(), "baseline": architecture.digest, "seed": seed}
+    facts |= {"divisor": divisor} if divisor != DIVISOR else {}
     latency = None
     if ratio == "latency":
         latency = LatencyRatios(
@@ -134,7 +138,7 @@ def run_grid_search(
             keeper,
             choose=choose,
             latencies={} if latency is None else latency.known,
-            settings=grid.settings(),
+            settings={**grid.settings(), "divisor": divisor},
             seed=seed,
             seconds=seconds,
             evaluator=type(evaluator).__name__,

@@ -11,6 +11,7 @@ from typing import Any
 from ...space.cost import cost
 from ...space.errors import UserError, check_choice, check_number
 from ...space.formulas import Cost
+from ...space.multipliers import DIVISOR
 from ...space.network_spec import NetworkSpec
 from ..coefficients import Coefficients
 from ..compound import scale
@@ -38,10 +39,11 @@ class Scaled:
 
     Args:
         baseline: the network of φ = 0.
+        divisor: what the scaled networks' widths are multiples of.
     """
 
-    def __init__(self, baseline: NetworkSpec) -> None:
-        self.baseline = baseline
+    def __init__(self, baseline: NetworkSpec, divisor: int = DIVISOR) -> None:
+        self.baseline, self.divisor = baseline, divisor
         self.base = cost(baseline)
         self._networks: dict[Coefficients, NetworkSpec | None] = {}
         self._costs: dict[str, Cost] = {}
@@ -62,7 +64,7 @@ class Scaled:
         Raises:
             UserError: there is none.
         """
-        found = scale(self.baseline, point, 1)
+        found = scale(self.baseline, point, 1, divisor=self.divisor)
         return self._rounded.setdefault(found.after_rounding, found)
 
     def cost(self, network: NetworkSpec) -> Cost:

@@ -14,6 +14,7 @@ from ...evaluate.study_result import StudyResult, find_front
 from ...search.record import job_facts, shown_trials, trial_row, write_rows
 from ...search.winner.keeper import Keeper, describe_kept
 from ...search.winner.naming import describe_seeds, describe_selection, tell_selection
+from ...space.multipliers import DIVISOR
 from ...space.tables import text_table
 from ..coefficients import Coefficients
 from .figure import grid_figure
@@ -117,7 +118,8 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         )
     header = ["rank", "alpha", "beta", "gamma", "accuracy", "sd", *["predicted ± se"] * expected, "seeds"]
     header += ["nominal", "achieved", *["latency"] * timed, "M MACs", "M params", "pixels", "points"]
-    base = summary["baseline"]
+    base, divisor = summary["baseline"], summary["grid"].get("divisor", DIVISOR)
+    by = "" if divisor == DIVISOR else f" --divisor {divisor}"
     return "\n".join(
         [
             f"{base['name']} ({base['macs'] / 1e6:,.3f} M MACs at {base['resolution']}²) scaled to φ = 1: "
@@ -132,7 +134,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
             f"written to {summary['output']}: coefficients.yaml baseline.yaml points.csv trials.csv summary.json "
             "grid.png grid.svg",
             *describe_kept(summary["weights"]),
-            f"next: effnas scale --coefficients {summary['output']}/coefficients.yaml "
+            f"next: effnas scale --coefficients {summary['output']}/coefficients.yaml{by} "
             f"--baseline {summary['output']}/baseline.yaml --family 0..3",
         ]
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...space.built import BuiltNetwork, check_network
@@ -29,22 +29,23 @@ class Family:
     Args:
         baseline: of φ = 0.
         rule: how it grows.
-        depth_rounding: as ``effnas scale`` has it.
+        rounding: ``divisor`` and ``depth_rounding`` as ``effnas scale`` has them.
     """
 
-    def __init__(self, baseline: NetworkSpec, rule: Rule, depth_rounding: str) -> None:
-        self.baseline, self._rule, self._rounding = baseline, rule, depth_rounding
+    def __init__(self, baseline: NetworkSpec, rule: Rule, rounding: Mapping[str, Any]) -> None:
+        self.baseline, self._rule, self._rounding = baseline, rule, dict(rounding)
 
     def network(self, phi: float) -> NetworkSpec:
         """The member of φ."""
-        return scale_by(self.baseline, self._rule, phi, depth_rounding=self._rounding)
+        return scale_by(self.baseline, self._rule, phi, **self._rounding)
 
     def phi_of(self, axis: str, amount: float) -> float | None:
         """The smallest φ, in steps of 0.01, whose network costs so much; None: no φ of the rule does."""
         if axis == "latency":
             return None
         try:
-            below = solve_phi(self.baseline, self._rule, **{axis: amount}, depth_rounding=self._rounding)  # type: ignore[arg-type]
+            limit: dict[str, Any] = {axis: amount}
+            below = solve_phi(self.baseline, self._rule, **limit, **self._rounding)
         except UserError:
             return None
         step = round(below / STEP)
@@ -86,14 +87,14 @@ def find_family(
     rule: str | None,
     coefficients: Any,
     shares: Any,
-    depth_rounding: str,
+    rounding: Mapping[str, Any],
 ) -> Family | None:
     """The family of the members, as far as options and folders tell it; None: they do not.
 
     Args:
         found: what the folders tell of it.
         members: of the law; the one that is called ``…_phi0`` may be the baseline.
-        baseline, network, rule, coefficients, shares, depth_rounding: as the user gives them.
+        baseline, network, rule, coefficients, shares, rounding: as the user gives them.
 
     Raises:
         UserError: the folders tell of two families, or the members are not of this one.
@@ -122,7 +123,8 @@ def find_family(
         shares=load_shares(shares),
         lite=base.fixed_ends,
     )
-    family = Family(base, made, depth_rounding)
+    base.check_scalable(rounding["depth_rounding"], rounding["divisor"])
+    family = Family(base, made, rounding)
     family.check_members(members)
     return family
 

@@ -11,6 +11,7 @@ from typing import Any
 from ...evaluate.arguments import as_list
 from ...space.built import BuiltNetwork
 from ...space.errors import UserError, check_choice, check_number
+from ...space.multipliers import DIVISOR
 from ...space.network_spec import NetworkSpec
 from ...space.quantity import parse_quantity
 from ..scale.job import read_family
@@ -52,6 +53,7 @@ def run_predict(
     rule: str | None = None,
     coefficients: Any = None,
     shares: Any = None,
+    divisor: int = DIVISOR,
     depth_rounding: str = "up",
     dataset: str | None = None,
     differing: Sequence[str] | str = (),
@@ -74,7 +76,7 @@ def run_predict(
             numbers or strings like 4.5G; of seconds. All of them of ``x``.
         target_accuracy: a fraction; the cost and φ that it needs.
         doubling: tell the cost from which doubling it gains less than this (a fraction of 1).
-        baseline, network, rule, coefficients, shares, depth_rounding: of the family, as
+        baseline, network, rule, coefficients, shares, divisor, depth_rounding: of the family, as
             :func:`~effnas.scaling.scale.job.run_scale`; None: as the runs tell them, where they do.
         dataset: of a transfer with several.
         differing: settings of the trainings that may differ, like ``lr``.
@@ -121,7 +123,7 @@ def run_predict(
         rule=rule,
         coefficients=coefficients,
         shares=shares,
-        depth_rounding=depth_rounding,
+        rounding={"divisor": divisor, "depth_rounding": depth_rounding},
     )
     asked = _asked(law, axis, grown, phi, family, _split(costs[axis]))
     backtests = run_backtests(members, axis, noise)

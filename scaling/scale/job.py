@@ -15,10 +15,11 @@ from typing import Any
 from ...space.built import BuiltNetwork
 from ...space.cost import cost
 from ...space.errors import UserError, check_number, unknown
+from ...space.multipliers import DIVISOR, check_divisor
 from ...space.network_spec import NetworkSpec
 from ...space.quantity import parse_quantity
 from ..coefficients import PAPER, PRESETS, load_coefficients
-from ..compound import BASELINE, base_network, scale_by
+from ..compound import BASELINE, base_network, name_divisor, scale_by
 from ..rules import Multipliers, Rule, load_shares, make_rule
 from ..solve import TARGETS, Latency, solve_phi
 from .explain import explain_rows
@@ -38,6 +39,7 @@ def run_scale(
     rule: str = "compound",
     coefficients: Any = None,
     shares: Sequence[float] | str | None = None,
+    divisor: int = DIVISOR,
     depth_rounding: str = "up",
     phi: float | None = None,
     preset: str | None = None,
@@ -65,6 +67,7 @@ def run_scale(
         coefficients: of compound and lacs: "paper", three numbers ("1.2,1.1,1.15" or a list) or a coefficients file;
             None: the rule's own.
         shares: of dwr: of depth, width and resolution in the MACs factor; None: 0.1, 0.8, 0.1.
+        divisor: what widths become multiples of, as the hardware likes them: 4, 8 (the official code's), 16 or 32.
         depth_rounding: how depth · repeats becomes whole: "up", as the official code, or "nearest".
         phi: one network at this φ.
         preset: one published network: b0…b8, l2, lite0…lite4.
@@ -112,12 +115,13 @@ def run_scale(
                 f"preset {preset} has its own baseline and multipliers: leave baseline, network, rule and "
                 "coefficients out, or use phi"
             )
-        made, row = _preset(preset, in_channels)
+        made, row = _preset(preset, in_channels, divisor)
         return write_scale([made], [row], Path(output))
     base = base_network(baseline, network, in_channels=in_channels)
     given = None if coefficients is None else load_coefficients(coefficients)
     by = make_rule(rule, coefficients=given, shares=load_shares(shares), lite=base.fixed_ends)
-    base.check_scalable(depth_rounding)
+    base.check_scalable(depth_rounding, divisor)
+    rounding: dict[str, Any] = {"divisor": divisor, "depth_rounding": depth_rounding}
     measure = _latency(latency_batch, latency_device, latency_threads)
     if latency_model is not None:
         from ...evaluate.latency.loading import load_latency  # of a file it needs statistics
@@ -129,8 +133,8 @@ def run_scale(
     elif family is not None:
         phis = read_family(family)
     else:
-        phis = [_largest(base, by, targets, measure, depth_rounding)]
-    networks = [scale_by(base, by, phi, depth_rounding=depth_rounding) for phi in phis]
+        phis = [_largest(base, by, targets, measure, rounding)]
+    networks = [scale_by(base, by, phi, **rounding) for phi in phis]
     base_macs = cost(base).macs
     rows = [_describe(n, by.name, phi, by(phi), base_macs) for n, phi in zip(networks, phis, strict=True)]
     if target_latency is not None or latency_model is not None:
@@ -157,16 +161,18 @@ def _asked(ways: Mapping[str, object], targets: Mapping[str, object], *, explain
     return others + limits
 
 
-def _largest(base: NetworkSpec, rule: Rule, targets: Mapping[str, Any], measure: Latency, depth_rounding: str) -> float:
+def _largest(
+    base: NetworkSpec, rule: Rule, targets: Mapping[str, Any], measure: Latency, rounding: Mapping[str, Any]
+) -> float:
     """The φ of the largest network within the targets."""
-    limits = {}
+    limits: dict[str, Any] = {}
     for name in TARGETS:
         value = targets[f"target_{name}"]
         if name == "memory" and isinstance(value, str):
             value = value.strip().removesuffix("B")
         limits[name] = None if value is None else parse_quantity(f"target_{name}", value)
     latency = _seconds(targets["target_latency"])
-    return solve_phi(base, rule, **limits, latency=latency, measure=measure, depth_rounding=depth_rounding)
+    return solve_phi(base, rule, **limits, latency=latency, measure=measure, **rounding)
 
 
 def _seconds(value: object) -> float | None:
@@ -201,10 +207,13 @@ def _latency(batch: int, device: str, threads: int | None) -> Latency:
     return measure
 
 
-def _preset(name: str, in_channels: int | None) -> tuple[NetworkSpec, dict[str, Any]]:
+def _preset(name: str, in_channels: int | None, divisor: int) -> tuple[NetworkSpec, dict[str, Any]]:
     published = PRESETS[name]
+    check_divisor(divisor)
     base = base_network("efficientnet_lite0" if "lite" in name else BASELINE, None, in_channels=in_channels)
     network = base_network(f"efficientnet_{name}", None, in_channels=in_channels)
+    if divisor != DIVISOR:
+        network = base.scaled(*published, divisor=divisor).with_(name=network.name + name_divisor(divisor))
     multipliers = Multipliers(published.depth, published.width, published.resolution / base.resolution)
     return network, _describe(network, None, None, multipliers, cost(base).macs)
 

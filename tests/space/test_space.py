@@ -113,7 +113,7 @@ def _naive(space: SearchSpace, decisions: dict[str, Any]) -> Architecture:
     for i, row in enumerate(data.pop("stages")):
         stage = {key: value(spec, f"block{i}_{short.get(key, key)}") for key, spec in row.items()}
         stages.append({**stage, "expand_ratio": stage.get("expand_ratio", 1) if stage["block"] == "mbconv" else 1})
-    fields = {key: value(spec, key) for key, spec in data.items() if key not in ("name", "_target_")}
+    fields = {key: value(spec, key) for key, spec in data.items() if key not in ("name", "divisor", "_target_")}
     return Architecture.from_dict({"effnas_architecture": 1, **fields, "stages": stages})
 
 

@@ -121,6 +121,10 @@ def test_measuring_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.
 def test_members_are_measured_here(tmp_path: Path) -> None:
     summary = run_latency("measure", space="tiny", members=2, rounds=2, output=tmp_path / "out", quiet=True)
     assert 0 < summary["seconds_low"] <= summary["seconds_high"] < 1
+    with pytest.raises(UserError, match="precision=fp16 needs a GPU; on a CPU choose fp32 or bf16"):
+        run_latency(
+            "measure", space="tiny", members=2, rounds=2, precision="fp16", output=tmp_path / "half", quiet=True
+        )
 
 
 @pytest.mark.parametrize(("device", "tau"), [("throughput_a100", 0.80), ("throughput_zcu102", 0.6)])
@@ -152,6 +156,29 @@ def test_milliseconds_are_asked_for(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"are these milliseconds. Give unit=ms, or unit=s"):
         fit(tmp_path, file)
     assert fit(tmp_path, file, unit="us")["seconds_low"] < 1
+    with pytest.raises(UserError, match=r"0\.\d+, .* MACs a second: are these milliseconds"):
+        fit(tmp_path, table(tmp_path, factor=100))  # below a second, and yet too slow for networks so small
+    assert fit(tmp_path, table(tmp_path, factor=100), unit="s")["seconds_high"] > 0.02
+
+
+def test_the_precision_is_part_of_a_measurement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def timed(networks: Any, **options: Any) -> list[list[float]]:
+        asked.append(options["precision"])
+        return [[truth(network)] * 3 for network in networks]
+
+    monkeypatch.setattr(measuring, "paired_latency", timed)
+    options: dict[str, Any] = {"space": "tiny", "members": 3, "output": tmp_path, "quiet": True}
+    summary = run_latency("measure", precision="bfloat16", **options)
+    assert asked == ["bf16"]
+    assert summary["measured"].endswith(", bf16")
+    with (tmp_path / "measurements.csv").open(encoding="utf-8", newline="") as lines:
+        assert {row["precision"] for row in csv.DictReader(lines)} == {"bf16"}
+    with pytest.raises(UserError, match=r"was measured otherwise .precision.; choose another -o DIR"):
+        run_latency("measure", **options)
+    with pytest.raises(UserError, match=r"precision: unknown 'int8'. Choose one of: fp32, bf16, fp16"):
+        run_latency("measure", precision="int8", **options)
 
 
 @pytest.mark.parametrize("value", [0, -1, "nan", "", "fast"])
