@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from .evaluate.cam.job import run_cam as run_cam
     from .evaluate.compare.job import run_compare as run_compare
+    from .evaluate.compress.job import run_compress as run_compress
     from .evaluate.export.job import run_export as run_export
     from .evaluate.export.pretrained_folder import load_pretrained as load_pretrained
     from .evaluate.latency.job import run_latency as run_latency
@@ -59,6 +60,7 @@ _WHERE = {
     "run_ablation": "scaling.ablate.job",
     "run_cam": "evaluate.cam.job",
     "run_compare": "evaluate.compare.job",
+    "run_compress": "evaluate.compress.job",
     "run_evaluate": "evaluate.measure.job",
     "run_export": "evaluate.export.job",
     "run_latency": "evaluate.latency.job",

@@ -183,6 +183,16 @@ _ROWS = (
         ),
     ),
     Command(
+        "compress",
+        "evaluate.compress.job.run_compress",
+        "prune a trained network to a budget of MACs, and fine-tune what is left",
+        (
+            "effnas compress --weights outputs/train/weights.safetensors --target-macs 0.5",
+            "effnas compress --weights outputs/train/weights.safetensors --target-macs 20M --divisor 16 --data cifar10"
+            " --data.path cifar10",
+        ),
+    ),
+    Command(
         "transfer",
         "evaluate.transfer.job.run_transfer",
         "fine-tune several networks on several data sets, as one table",

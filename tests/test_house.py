@@ -35,6 +35,7 @@ TORCH = (
     *("evaluate/data/*", "evaluate/machine/*", "evaluate/train/*", "evaluate/measure/*", "evaluate/cam/*"),
     *(
         "evaluate/compare/*",
+        "evaluate/compress/*",
         "evaluate/profile/job.py",
         "evaluate/export/*",
         "evaluate/latency/measuring.py",

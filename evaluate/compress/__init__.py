@@ -1,0 +1,1 @@
+"""``effnas compress``: fewer channels for a trained network, within a budget."""

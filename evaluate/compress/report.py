@@ -1,0 +1,46 @@
+"""What ``effnas compress`` writes and prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ...space.tables import text_table
+from ..folder import versions, write_json
+
+RECORD, PRUNED, TRAINED = "compress.json", "pruned.safetensors", "trained"
+#: What a compression writes to its folder.
+RESULTS = (RECORD, PRUNED, "architecture.yaml", TRAINED)
+
+
+def write_compressed(record: Mapping[str, Any], output: Path) -> dict[str, Any]:
+    """Write ``compress.json`` and return its content."""
+    document = {**record, "versions": versions(), "output": str(output)}
+    write_json(output / RECORD, document)
+    return document
+
+
+def summary_text(record: Mapping[str, Any]) -> str:
+    """What the command prints."""
+    before, pruned, trained = record["before"], record["pruned"], record.get("trained")
+    rows = [[before["name"] or "the network", before, before["accuracy"]], ["pruned", pruned, pruned["accuracy"]]]
+    if trained is not None:
+        rows.append(["fine-tuned", pruned, trained["accuracy"]])
+    cells = [
+        [str(name), f"{of['macs']:,}", f"{of['macs'] / before['macs']:.3f}", f"{of['params']:,}", f"{accuracy:.2%}"]
+        for name, of, accuracy in rows
+    ]
+    table = text_table(["", "MACs", "of all", "params", "accuracy on held-out images"], cells)
+    cuts = "; ".join(cut["what"] for cut in record["cuts"])
+    files = f"{PRUNED} architecture.yaml {RECORD}" + f" {TRAINED}/" * (trained is not None)
+    place = record["output"]
+    after = (
+        f"next: effnas evaluate --weights {place}/{TRAINED}/weights.safetensors"
+        if trained is not None
+        else f"next: effnas train --weights {place}/{PRUNED} --training finetune"
+    )
+    tested = ""
+    if trained is not None and trained.get("test_accuracy") is not None:
+        tested = f"on the test part {trained['test_accuracy']:.2%}\n"
+    return f"{table}\n{tested}cut: {cuts}\nwritten to {place}: {files}\n{after}"
