@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import random
 import signal
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from effnas.commandline.commands import COMMANDS
 from effnas.commandline.options import CONF, read_options
 
 LINES, SECONDS = 2000, 20
+#: Lines at whose prompt the shell asks for more; each takes Hydra's composition.
+PROMPTS = 400
 #: Commands that take no time; of the others everything runs but the job itself.
 REAL = ("scale", "reproduce", "compare")
 BASES = {
@@ -34,6 +37,7 @@ BASES = {
     "profile": ["efficientnet_b0"],
     "predict": ["--from a.csv --at-macs 4.5G,9.9G"],
     "latency": ["measure --space tiny --members 3", "fit a.csv --space accel_nasbench --unit ms"],
+    "compress": ["--weights a.safetensors --target-macs 5M", "--json"],
     "rank": ["--shortcuts synflow,epochs_2 --members 80", "shortcuts={fair:{rule:fair}} data=digits --json"],
 }
 VALUES = [
@@ -156,26 +160,50 @@ def test_every_command_is_tried() -> None:
     assert BASES.keys() == COMMANDS.keys()
 
 
-@pytest.mark.slow
-def test_a_line_ends_in_a_result_or_one_message(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def no_hang() -> Iterator[None]:
+    """A line that takes too long fails."""
+
     def hang(*_: Any) -> None:
         raise TimeoutError(f"{SECONDS} seconds are over")
 
     before = signal.signal(signal.SIGALRM, hang)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("folder", "no_hang")
+def test_a_line_ends_in_a_result_or_one_message(capsys: pytest.CaptureFixture[str]) -> None:
     wrong = []
-    try:
-        for words, _ in zip(mutated_lines(0), range(LINES), strict=False):
-            signal.alarm(SECONDS)
-            try:
-                status = main(words)
-            finally:
-                signal.alarm(0)
-            error = capsys.readouterr().err
-            right = status == 0 or (status == 2 and error.count("error: ") == 1)
-            if not right or "Traceback" in error:
-                wrong.append(f"{[word[:80] for word in words]}: {status}\n{error[-600:]}")
-    finally:
-        signal.signal(signal.SIGALRM, before)
+    for words, _ in zip(mutated_lines(0), range(LINES), strict=False):
+        signal.alarm(SECONDS)
+        status = main(words)
+        signal.alarm(0)
+        error = capsys.readouterr().err
+        right = status == 0 or (status == 2 and error.count("error: ") == 1)
+        if not right or "Traceback" in error:
+            wrong.append(f"{[word[:80] for word in words]}: {status}\n{error[-600:]}")
+    assert not wrong, f"{len(wrong)} lines:\n" + "\n".join(wrong[:20])
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("folder", "no_hang")
+def test_completion_offers_words_and_says_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong, rng = [], random.Random(1)
+    for words, _ in zip(mutated_lines(1), range(PROMPTS), strict=False):
+        line = " ".join(["effnas", *words]).replace("\x00", "")
+        monkeypatch.setenv("COMP_LINE", line[:2000])  # the shell's, through an environment variable
+        monkeypatch.setenv(
+            "COMP_POINT", rng.choice([str(rng.randrange(len(line[:2000]) + 1)), "", "-1", "x", "9" * 30])
+        )
+        signal.alarm(SECONDS)
+        status = main(["-sc", f"query={rng.choice(['bash', 'zsh', 'fish'])}"])
+        signal.alarm(0)
+        said = capsys.readouterr()
+        if status or said.err or "Traceback" in said.out:
+            wrong.append(f"{line[:200]!r} at {os.environ['COMP_POINT']!r}: {status}\n{said.err[-600:]}")
     assert not wrong, f"{len(wrong)} lines:\n" + "\n".join(wrong[:20])
