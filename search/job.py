@@ -16,7 +16,7 @@ from optuna.study import Study
 from ..evaluate.contain import contained
 from ..evaluate.evaluation import Evaluator, find_kind, make_plain_mapping
 from ..evaluate.identity import describe_content
-from ..evaluate.latency.known import find_latency
+from ..evaluate.latency.known import find_latency, tell_latency
 from ..evaluate.reasons import describe_exception
 from ..evaluate.study_result import StudyResult
 from ..space.errors import UserError, check_int
@@ -40,6 +40,7 @@ def run_search(
     objective: Objective | None = None,
     algorithm: Callable[..., BaseSampler] = Predictor,
     *,
+    latency: str | Path | None = None,
     trials: int = 30,
     confirm: int = 0,
     keep: int = 1,
@@ -57,6 +58,8 @@ def run_search(
         objective: score or scores of an evaluation, and hard limits; None: the MnasNet reward, T = 400 M, w = −0.07.
         algorithm: called as ``algorithm(seed=…)``, returns an Optuna sampler: the class itself, or a partial of it. A
             partial's ``prior`` may be the name of a network, a file or a network: the nearest member is looked up.
+        latency: what says the latency of networks before they are trained, as the evaluator's ``latency_model``: a
+            ready law's name (``rtx4090``, …), or a file of ``effnas latency fit``.
         trials: finished trials to reach, those of earlier runs included.
         confirm: how many of them, the last ones, evaluate the best networks so far again, with other seeds, for
             evaluations that are noisy (:mod:`effnas.search.confirm`). The first of them, whole rounds of the three
@@ -85,10 +88,11 @@ def run_search(
     output, how = Path(output), complete_options(options)
     members = load_space(space) if isinstance(space, str) else space
     objective = name_worth(MnasNetReward() if objective is None else objective, evaluator)
-    latency = find_latency(evaluator, members.name)
-    find_feasible_member(members, objective, np.random.default_rng(seed), latency)  # limits out of reach are told now
+    evaluator = tell_latency(evaluator, latency)
+    known = find_latency(evaluator, members.name)
+    find_feasible_member(members, objective, np.random.default_rng(seed), known)  # limits out of reach are told now
     algorithm, start = begin_around(algorithm, members)
-    algorithm = inform_algorithm(algorithm, members, objective, latency)
+    algorithm = inform_algorithm(algorithm, members, objective, known)
     _rehearse(algorithm, members, objective)
     sampler = Seeded(algorithm, seed)
     if start is not None and not how["quiet"]:
@@ -98,7 +102,7 @@ def run_search(
     def write(optuna_study: Study, seconds: float) -> StudyResult:
         facts = {"algorithm": str(sampler), "evaluator": type(evaluator).__name__, "command": command}
         details = _describe(evaluator) | (
-            {} if latency is None else {"latency_is": getattr(latency, "trust", "known before training")}
+            {} if known is None else {"latency_is": getattr(known, "trust", "known before training")}
         )
         return write_search(
             optuna_study,
@@ -115,7 +119,7 @@ def run_search(
         )
 
     summary = run_trials(
-        SpaceProblem(members, objective, seed, latency),
+        SpaceProblem(members, objective, seed, known),
         evaluator,
         objective,
         sampler,

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 from ...space.errors import UserError
 from ...space.network_spec import NetworkSpec
 from .laws import KnownLatency
 from .loading import load_latency
+
+E = TypeVar("E")
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,24 @@ class KnowsLatency:
     def latency_files(self) -> tuple[str | Path, ...]:
         """The model's, among the files that an evaluator reads."""
         return () if self.latency_model is None else (self.latency_model,)
+
+
+def tell_latency(evaluator: E, model: str | Path | None) -> E:
+    """The same evaluator with a model of latency; itself where none is given.
+
+    Raises:
+        UserError: it takes none or has another one, or there is no such model.
+    """
+    if model is None:
+        return evaluator
+    if not isinstance(evaluator, KnowsLatency):
+        raise UserError(
+            f"latency={model}: evaluator {type(evaluator).__name__} takes no model of latency; give it a method "
+            "known_latency(network) instead"
+        )
+    if evaluator.latency_model not in (None, model):
+        raise UserError(f"latency={model} and evaluator.latency_model={evaluator.latency_model}: leave one of them out")
+    return replace(evaluator, latency_model=model)
 
 
 def find_latency(evaluator: object, space: str) -> KnownLatency | None:

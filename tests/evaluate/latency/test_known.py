@@ -191,6 +191,18 @@ def test_an_evaluator_of_ones_own_may_know_latency(tmp_path: Path) -> None:
     assert summary["infeasible"] > 0
 
 
+def test_latency_is_an_option_of_a_search(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["search", "space=accel_nasbench", "evaluator=zero_cost", "evaluator.proxies=log_params", "trials=6"]
+    line += ["evaluator.reference=8", "latency=rtx4090", "objective=pareto", "objective.metrics=[merit,latency]"]
+    line += ["objective.max_latency=0.0003", "-o", str(tmp_path), "--quiet", "--json"]
+    assert main(line) == 0
+    found = json.loads(capsys.readouterr().out)
+    known = load_latency("rtx4090")
+    assert found["best"]["latency"] == pytest.approx(known(load_architecture(str(tmp_path / "baseline.yaml"))))
+    assert found["best"]["latency"] <= 0.0003
+    assert found["evaluator_details"]["latency_is"].startswith("law of 144 mobile-type networks on NVIDIA RTX 4090")
+
+
 # -- mistakes --------------------------------------------------------------------------------------------
 
 
@@ -213,6 +225,10 @@ def test_latency_is_said_once(model: str, tmp_path: Path) -> None:
         Proxy(ImageData(), Training(), latency_batch=4, latency_model=model)
     with pytest.raises(UserError, match=match.format("latency", "seconds")):
         Tabular("table.csv", "tiny", latency="seconds", latency_model="rtx4090")
+    with pytest.raises(UserError, match=r"latency=rtx4090 and evaluator.latency_model=rtx5090: leave one of them out"):
+        run_search("tiny", ZeroCost("tiny", latency_model="rtx5090"), Accuracy(), latency="rtx4090")
+    with pytest.raises(UserError, match=r"latency=rtx4090: evaluator object takes no model of latency; give it a meth"):
+        run_search("tiny", object(), Accuracy(), latency="rtx4090")  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"evaluator.latency_model must be a law's name, a file or null, got 3"):
         ZeroCost("tiny", latency_model=3)  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"no such file: rtx3090; .* ready laws are rtx4090, rtx5090, i9_10940x"):
