@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .evaluate.profile.job import run_profile as run_profile
     from .evaluate.train.job import run_train as run_train
     from .evaluate.transfer.job import run_transfer as run_transfer
+    from .report.job import run_report as run_report
     from .scaling.ablate.job import run_ablation as run_ablation
     from .scaling.coefficients import Coefficients as Coefficients
     from .scaling.coefficients import load_coefficients as load_coefficients
@@ -68,6 +69,7 @@ _WHERE = {
     "run_predict": "scaling.predict.job",
     "run_profile": "evaluate.profile.job",
     "run_rank": "search.rank.job",
+    "run_report": "report.job",
     "run_reproduce": "scaling.reproduce.job",
     "run_scale": "scaling.scale.job",
     "run_search": "search.job",

@@ -25,6 +25,7 @@ class Command:
         summary: one line.
         examples: command lines.
         only_prints: the switch with which alone nothing is written.
+        endings: of one file that may be named in place of an output folder; no configuration is kept beside it.
         positional: the option whose value may stand alone.
     """
 
@@ -34,6 +35,7 @@ class Command:
     examples: tuple[str, ...]
     positional: Positional | None = None
     only_prints: str | None = None
+    endings: tuple[str, ...] = ()
 
     @property
     def config(self) -> str:
@@ -223,6 +225,18 @@ _ROWS = (
             "effnas rank --space mobile_cifar --data cifar10 --data.path ../shared/data/cifar10 --data.limit 3000"
             " --shortcuts epochs_2+images_1000,resolution_16",
         ),
+    ),
+    Command(
+        "report",
+        "report.job.run_report",
+        "put what runs have found on one page of HTML",
+        (
+            "effnas report outputs/search -o search.html",
+            "effnas report outputs/search outputs/grid outputs/train -o chain.html",
+            "effnas report 'outputs/search-sweep/*' -o sweep.html --json",
+        ),
+        Positional("runs", (), word="RUN"),
+        endings=(".html", ".htm"),
     ),
 )
 #: By name, in the order of the chain.

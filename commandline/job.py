@@ -65,7 +65,9 @@ def begin_job(sweep: Sweep, config: DictConfig, error: str = "") -> None:
     sweep.add(outcome, as_json=bool(config.get("json")))
 
 
-def run_job(command: Command, config: DictConfig, typed: str, sweep: Sweep | None = None) -> None:
+def run_job(
+    command: Command, config: DictConfig, typed: str, sweep: Sweep | None = None, file: Path | None = None
+) -> None:
     """Run one job of Hydra's; only its result reaches standard output, whatever a library prints.
 
     Args:
@@ -73,6 +75,7 @@ def run_job(command: Command, config: DictConfig, typed: str, sweep: Sweep | Non
         config: composed.
         typed: the command line, for the record.
         sweep: whose job it is, which is told what the job gave; None: of none.
+        file: that is the output in place of Hydra's folder.
 
     Raises:
         UserError: a mistake of the user's.
@@ -90,7 +93,7 @@ def run_job(command: Command, config: DictConfig, typed: str, sweep: Sweep | Non
         _clean_records(settings, address)
         with read_write(config):
             config.storage = json.loads(os.environ.get(ADDRESSES, "{}")).get(address, address)
-    output = Path(settings.runtime.output_dir)
+    output = Path(settings.runtime.output_dir) if file is None else file
     if output.is_relative_to(Path.cwd()):  # messages and tables name it as the user would
         output = output.relative_to(Path.cwd())
     if sweep is not None and not config.quiet:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from ..space.errors import UserError, hide_passwords
 from .annotations import read_kinds
-from .arguments import ADDRESSES, hide_addresses, parse_words, scan_words
+from .arguments import ADDRESSES, Arguments, hide_addresses, parse_words, scan_words
 from .commands import COMMANDS, Command
 from .config_record import LEFT_OUT, record_configuration
 from .options import CONF, Options, read_options
@@ -48,6 +48,7 @@ def run_command(name: str, words: Sequence[str], options: Options) -> None:
     command, typed = COMMANDS[name], hide_passwords(shlex.join(["effnas", name, *words]), *words)
     arguments = parse_words(words, options)
     addresses = hide_addresses(arguments)
+    file = _take_file(command, arguments)
     multirun = "--multirun" in arguments.hydra
     from .errors import explain_error
     from .hydra_words import write_hydra_words  # needs Hydra, and --help does not
@@ -62,7 +63,7 @@ def run_command(name: str, words: Sequence[str], options: Options) -> None:
             if sweep is not None:
                 begin_job(sweep, config)
             with record_configuration(config):
-                run_job(command, config, typed, sweep)
+                run_job(command, config, typed, sweep, file)
         except Exception as error:
             if sweep is None:
                 raise _JobFailed from error
@@ -74,7 +75,7 @@ def run_command(name: str, words: Sequence[str], options: Options) -> None:
             begin_job(sweep, config, text)  # and the other jobs still run
 
     composed = write_hydra_words(arguments, options, read_kinds(command.run, options))
-    if os.environ.get("RANK", "0") != "0":  # torchrun's: the folder is the first process's
+    if command.endings or os.environ.get("RANK", "0") != "0":  # torchrun's: the folder is the first process's
         composed.append(LEFT_OUT)
     given = dict(arguments.overrides)
     if given.get(command.only_prints or "") == "true" and given.keys() <= {command.only_prints, "json", "quiet"}:
@@ -85,6 +86,16 @@ def run_command(name: str, words: Sequence[str], options: Options) -> None:
         else:
             with sweep.told():
                 call_hydra(command, composed, job, sweep)
+
+
+def _take_file(command: Command, arguments: Arguments) -> Path | None:
+    """The file that is named as the output, of a command that writes one; Hydra is told its folder."""
+    place = next((value for key, value in arguments.overrides if key == "hydra.run.dir"), arguments.output)
+    if "--multirun" in arguments.hydra or not place or Path(place).suffix.lower() not in command.endings:
+        return None
+    arguments.overrides = [(key, value) for key, value in arguments.overrides if key != "hydra.run.dir"]
+    arguments.output = str(Path(place).parent)
+    return Path(place)
 
 
 def call_hydra(

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from ..space.cost import cost, cost_batch
 from ..space.errors import UserError, check_choice, check_number
 from ..space.network_spec import NetworkSpec
+from ..space.paths import cache_folder
 from ..space.space import Decisions
 from .accel_archive import ARCHIVE, DEVICES, Archive, archive_digest, benchmark_space, read_archive
 from .evaluation import Evaluation, EvaluationError, Report
-from .folder import cache_folder
 from .latency.known import KnowsLatency
 from .surrogate import Surrogate, fit
 

@@ -1,4 +1,4 @@
-"""A run's output folder: one process's at a time, with files of the same form; and what is kept between runs."""
+"""A run's output folder: one process's at a time, with files of the same form."""
 
 from __future__ import annotations
 
@@ -173,8 +173,3 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
     writer.writeheader()
     writer.writerows(rows)
     write_bytes(path, text.getvalue().encode(errors="backslashreplace"))
-
-
-def cache_folder() -> Path:
-    """What may be made again but takes a while is kept here: ``$EFFNAS_CACHE``, by default ``~/.cache/effnas``."""
-    return Path(os.environ.get("EFFNAS_CACHE") or Path.home() / ".cache" / "effnas")

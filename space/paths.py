@@ -1,4 +1,4 @@
-"""Paths as users write them: where they lead, whether anything is there, and how they are shown."""
+"""Paths as users write them: where they lead, whether anything is there, how they are shown; and the cache."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from pathlib import Path
 def expand_path(path: str | os.PathLike[str]) -> Path:
     """The path with the user's home for ``~``; that of nobody (``~nobody/x``) stays as it is, and leads nowhere."""
     return Path(os.path.expanduser(path))
+
+
+def cache_folder() -> Path:
+    """What may be made again but takes a while is kept here: ``$EFFNAS_CACHE``, by default ``~/.cache/effnas``."""
+    return Path(os.environ.get("EFFNAS_CACHE") or Path.home() / ".cache" / "effnas")
 
 
 def is_file(path: str | os.PathLike[str]) -> bool:

@@ -23,7 +23,7 @@ from effnas.commandline.commands import COMMANDS
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
 #: Each may import those before it; ``conf`` has no code, and what is on top may import all.
-ROOMS = ("space", "evaluate", "search", "scaling")
+ROOMS = ("space", "report", "evaluate", "search", "scaling")
 ON_TOP = ("commandline", "cli", "__main__", "__init__")
 
 #: Of a file, of a folder, and of the package: branches on the kind of network.

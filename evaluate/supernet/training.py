@@ -17,11 +17,11 @@ from filelock import FileLock, Timeout
 from ...space.errors import UserError, explain_os_error
 from ...space.files import remove_leftovers
 from ...space.network_spec import hash_plain
+from ...space.paths import cache_folder
 from ...space.weights.weights import read_weights
 from ..data.labelled_images import LabelledImages
 from ..data.load import load_split
 from ..evaluation import EvaluationError
-from ..folder import cache_folder
 from ..identity import describe_changes, describe_content, describe_files
 from ..interrupt import Interrupts
 from ..machine.device import find_device

@@ -18,8 +18,8 @@ from filelock import FileLock, Timeout
 from torch import nn
 
 from ...space.files import write_text
+from ...space.paths import cache_folder
 from ...space.torch_private import cpu_computes_bf16
-from ..folder import cache_folder
 from ..machine.device import finish_work, fork_random_state, free_memory, is_out_of_memory, torch_threads
 from ..machine.fast_layers import fast_layers
 from ..machine.settings import MEMORY_FORMATS, PRECISIONS, Settings

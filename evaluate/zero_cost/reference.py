@@ -24,8 +24,9 @@ from optuna.distributions import CategoricalDistribution
 
 from ...space.errors import UserError
 from ...space.network_spec import NetworkSpec, hash_plain
+from ...space.paths import cache_folder
 from ..evaluation import EvaluationError
-from ..folder import cache_folder, write_json
+from ..folder import write_json
 from .proxies import PARTS, expand_parts, score_network
 
 log = logging.getLogger(__name__)

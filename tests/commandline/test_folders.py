@@ -34,6 +34,7 @@ LINES = {
     "reproduce": "table2",
     "compare": "--members efficientnet",
     "transfer": f"--architecture net.yaml {SMALL.replace('data=digits data.limit', '+data.digits.limit')}",
+    "report": "w",
     "ablate": "--baseline net.yaml rules=[width,depth] factors=[2] latency=false tolerance=0.4",
 }
 
@@ -49,6 +50,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def here(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     NET.save(tmp_path / "net.yaml")
+    (tmp_path / "w").mkdir()
     (tmp_path / "w.safetensors").symlink_to(trained / "weights.safetensors")
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -38,6 +38,7 @@ BASES = {
     "predict": ["--from a.csv --at-macs 4.5G,9.9G"],
     "latency": ["measure --space tiny --members 3", "fit a.csv --space accel_nasbench --unit ms"],
     "compress": ["--weights a.safetensors --target-macs 5M", "--json"],
+    "report": ["outputs/search outputs/grid", "runs=[a,b] --json -o page.html"],
     "rank": ["--shortcuts synflow,epochs_2 --members 80", "shortcuts={fair:{rule:fair}} data=digits --json"],
 }
 VALUES = [

@@ -1,0 +1,65 @@
+"""Learning curves of trainings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..folders import Run
+from ..marks import axis as plain_axis
+from ..marks import by_run, count_axis, only_colour, percent_axis, spec, tips
+from ..markup import Figure, Piece
+from ..trials import is_number
+
+#: Epochs of one training that are drawn, evenly.
+EPOCHS = 400
+_PARTS = {
+    "held-out": {"accuracy": "accuracy", "loss": "loss"},
+    "training": {"accuracy": "train_accuracy", "loss": "train_loss"},
+}
+
+
+def show_curves(runs: Sequence[Run]) -> Piece | None:
+    """Accuracy and loss over the epochs: held-out as lines, on the training images dashed."""
+    found = [run for run in runs if run.kind in ("train", "") and len(run.table("log")) > 0]
+    figures = [figure for kind in ("accuracy", "loss") if (figure := _figure(found, kind)) is not None]
+    return Piece("Learning curves", "", figures) if figures else None
+
+
+def _figure(runs: Sequence[Run], kind: str) -> Figure | None:
+    marks: list[dict[str, Any]] = []
+    for run in runs:
+        rows = run.table("log")
+        for row in rows[:: max(1, len(rows) // EPOCHS)]:
+            for part, columns in _PARTS.items():
+                value = row.get(columns[kind])
+                if is_number(value) and is_number(row.get("epoch")):
+                    marks.append({"x": row["epoch"], "y": value, "run": run.name, "part": part})
+    if not marks:
+        return None
+    values = [mark["y"] for mark in marks]
+    y = percent_axis("y", kind, values) if kind == "accuracy" else plain_axis("y", kind)
+    dash = {
+        "field": "part",
+        "type": "nominal",
+        "title": "images",
+        "scale": {"domain": list(_PARTS), "range": [[1, 0], [4, 3]]},
+        "legend": {"orient": "bottom"},
+    }
+    channels = only_colour(by_run([run.name for run in runs]))
+    told = tips(
+        ("run", "run", ""),
+        ("x", "epoch", "d"),
+        ("part", "images", ""),
+        ("y", kind, ".2%" if kind == "accuracy" else ".4f"),
+    )
+    layer = {
+        "mark": {"type": "line", "strokeWidth": 2, "point": {"size": 14}},
+        "encoding": {"x": count_axis("x", "epoch"), "y": y, **channels, "strokeDash": dash, "tooltip": told},
+    }
+    caption = (
+        "On training images as each batch was trained on: augmented, and before the step that learned from it."
+        if kind == "accuracy"
+        else "The training loss includes label smoothing and mixed labels where the recipe has them."
+    )
+    return Figure(f"{kind.capitalize()} by epoch", spec(marks, [layer]), caption, 300)
