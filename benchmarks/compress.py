@@ -11,7 +11,7 @@ So each way has had 12 epochs. All are measured on the test images. A training t
 
     python benchmarks/compress.py [--data ../shared/data/cifar10] [--seeds 3] [--output outputs/benchmark_compress]
 
-About 15 minutes on one core; the results are benchmarks/results/compress-cifar10.csv.
+About 25 minutes on one core; the results are benchmarks/results/compress-cifar10.csv.
 """
 
 from __future__ import annotations
