@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from .space.space import SearchSpace as SearchSpace
     from .space.space import load_space as load_space
     from .space.stage import Stage as Stage
+    from .space.timm.strings import architecture_from_timm as architecture_from_timm
+    from .space.timm.strings import architecture_to_timm as architecture_to_timm
     from .space.zoo import ZOO as ZOO
     from .space.zoo import load_architecture as load_architecture
 
@@ -51,6 +53,8 @@ _WHERE = {
     "Stage": "space.stage",
     "UserError": "space.errors",
     "ZOO": "space.zoo",
+    "architecture_from_timm": "space.timm.strings",
+    "architecture_to_timm": "space.timm.strings",
     "build": "space.network",
     "cost": "space.cost",
     "load_architecture": "space.zoo",

@@ -22,6 +22,10 @@ from .errors import UserError, unknown
 from .files import load_yaml, read_text
 from .network_spec import NetworkSpec
 from .stage import Stage
+from .timm.strings import parse_timm, read_timm_text
+
+#: Begins the name of a file of timm's architecture strings.
+TIMM = "timm:"
 
 
 class Published(NamedTuple):
@@ -169,7 +173,8 @@ def load_architecture(name_or_file: str | Path | None, network: BuiltNetwork | N
     """A network of the zoo by its name, or the one in a YAML file; a file's own name stands in for a missing one.
 
     Args:
-        name_or_file: None for ``network`` itself.
+        name_or_file: None for ``network`` itself; ``timm:FILE`` is a file of timm's architecture strings
+            (:func:`~effnas.space.timm.strings.read_timm_text`).
         network: a network of the user's own builder; files of its networks need it.
 
     Raises:
@@ -184,6 +189,10 @@ def load_architecture(name_or_file: str | Path | None, network: BuiltNetwork | N
         return BuiltNetwork(text, resolution=BUILT[text].resolution, num_classes=BUILT[text].num_classes, name=text)
     if text in ARCHITECTURES:
         return zoo(text)
+    if text.startswith(TIMM):
+        path = text.removeprefix(TIMM)
+        timms = read_timm_text(read_text(path, "architecture"), path)
+        return timms if timms.name else timms.with_(name=Path(path).stem)
     if not os.path.isfile(text):  # not Path.is_file, which raises on names that no file system allows
         near = difflib.get_close_matches(text, ZOO, n=3)
         hint = f" Did you mean {' or '.join(repr(name) for name in near)}?" if near else ""
@@ -201,6 +210,8 @@ def parse_network(data: object, source: str = "architecture", network: BuiltNetw
     Raises:
         UserError: it is not a network; ``source`` opens the message.
     """
+    if isinstance(data, Mapping) and "arch_def" in data and "effnas_architecture" not in data:
+        return parse_timm(data, source)
     if isinstance(data, Mapping) and "effnas_network" in data:
         return BuiltNetwork.from_dict(data, source, network)
     return Architecture.from_dict(data, source)

@@ -66,6 +66,7 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("train ~seed", ["~seed: seed is an option of the command and stays"]),
     ("search threads.=1", ["'threads.' is not an option"]),
     ("search space..a=1", ["'space..a' is not an option"]),
+    ("scale --baseline timm:none.txt --phi 1", ["architecture: no such file: none.txt"]),
     ("export weights=5", ["weights: no such file: 5"]),
     ("cam weights=5", ["weights: must be a file's path, got 5"]),
     ("transfer data=5", ["data is set entry by entry: +data.NAME.KEY=VALUE"]),

@@ -1,0 +1,1 @@
+"""timm's architecture strings: read as Architectures, and written."""
