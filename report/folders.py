@@ -15,8 +15,7 @@ from typing import Any
 
 from ..space.errors import UserError
 from ..space.paths import as_text, expand_path, is_folder
-
-Row = dict[str, Any]
+from .journal import Row, read_journal
 
 #: Of a run's folder: the command that it is of, as ``evaluate.folder`` marks it.
 MARK = ".effnas"
@@ -45,6 +44,7 @@ class Run:
         tables: rows by the table's name; cells are numbers where they look like them, None where empty.
         config: the configuration, as YAML; "" where none was kept.
         notes: what is missing, cut off or of another version, in words.
+        directions: of the objectives, where no summary tells them yet.
     """
 
     folder: Path
@@ -54,6 +54,7 @@ class Run:
     tables: Mapping[str, Sequence[Row]] = field(default_factory=dict)
     config: str = ""
     notes: tuple[str, ...] = ()
+    directions: tuple[str, ...] = ()
 
     @property
     def finished(self) -> bool:
@@ -122,16 +123,21 @@ def read_run(folder: Path, name: str) -> Run:
         file = folder / f"{table}.csv"
         if os.path.isfile(file):
             tables[table] = _read_table(file, notes)
+    directions: list[str] = []
+    if not summary and "trials" not in tables:
+        tables["trials"], directions = read_journal(folder)
     kind = _find_kind(folder, summary, tables)
     if not summary:
         notes.insert(0, _tell_unfinished(folder, tables))
-    return Run(folder, name, kind, summary, tables, _read_config(folder), tuple(notes))
+    return Run(folder, name, kind, summary, tables, _read_config(folder), tuple(notes), tuple(directions))
 
 
 def _tell_unfinished(folder: Path, tables: Mapping[str, Sequence[Row]]) -> str:
     text = "this run has not ended: it has no summary yet"
     if rows := tables.get("log"):
         text += f"; {len(rows)} epochs are logged"
+    if rows := tables.get("trials"):
+        text += f"; {len(rows)} trials have ended"
     return f"{text}. The same command goes on with it, and effnas report shows what is there by then"
 
 
@@ -211,7 +217,7 @@ def _find_kind(folder: Path, summary: Mapping[str, Any], tables: Mapping[str, An
     for kind, keys in forms.items():
         if all(key in summary for key in keys):
             return kind
-    return next((kind for name, kind in (("log", "train"), ("trials", "search")) if name in tables), "")
+    return next((kind for name, kind in (("log", "train"), ("trials", "search")) if tables.get(name)), "")
 
 
 def _read_config(folder: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from ..space.files import write_text
 from ..space.paths import as_text, is_file, is_folder
 from .folders import find_folders, is_run, read_run, read_runs
 from .page import make_page
+
+log = logging.getLogger(__name__)
 
 #: Of the page, where a folder is named.
 NAME = "report.html"
@@ -59,6 +62,25 @@ def run_report(
             for run in found
         ],
     }
+
+
+def write_report(folder: Path) -> None:
+    """Write the page of a run beside its results, at its end; whatever goes wrong there is told, and ends no run.
+
+    Args:
+        folder: of the run, held by it.
+    """
+    try:
+        write_text(folder / NAME, make_page(read_runs([folder])))
+    except Exception as error:  # a run without its page is whole
+        told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        log.warning("%s: no %s is written (%s); report=false asks for none", folder, NAME, told)
+
+
+def tell_report(output: str | Path) -> list[str]:
+    """A line for the terminal: where a run's page is; none where there is no page."""
+    file = Path(output) / NAME
+    return [f"on one page: {as_text(file)}"] if is_file(file) else []
 
 
 def _choose_file(output: Path) -> Path:

@@ -51,7 +51,7 @@ def find_front(rows: Sequence[Row], axis: str) -> set[int]:
 
 def maximizes(run: Run) -> bool:
     """Whether the first objective is better where it is larger."""
-    directions = (run.summary.get("study") or {}).get("directions") or ["maximize"]
+    directions = (run.summary.get("study") or {}).get("directions") or run.directions or ["maximize"]
     return bool(directions[0] == "maximize")
 
 

@@ -19,6 +19,7 @@ from ..evaluate.identity import describe_content
 from ..evaluate.latency.known import find_latency, tell_latency
 from ..evaluate.reasons import describe_exception
 from ..evaluate.study_result import StudyResult
+from ..report.job import write_report
 from ..space.errors import UserError, check_int
 from ..space.network_spec import hash_plain
 from ..space.space import load_space
@@ -70,7 +71,7 @@ def run_search(
             (:meth:`~effnas.evaluate.proxy.Proxy.keeping`).
         seed: of the sampler's choices and of every training.
         output: folder of ``baseline.yaml``, ``trials.csv``, ``pareto.csv``, ``summary.json``, figures,
-            ``weights/trial-N.safetensors`` and, without ``storage``, the study.
+            ``report.html``, ``weights/trial-N.safetensors`` and, without ``storage``, the study.
         job: what the user chose, as plain data; a folder that holds another search is refused. By default made of the
             arguments.
         command: as the user typed it, for the record.
@@ -104,7 +105,7 @@ def run_search(
         details = _describe(evaluator) | (
             {} if known is None else {"latency_is": getattr(known, "trust", "known before training")}
         )
-        return write_search(
+        found = write_search(
             optuna_study,
             members,
             objective,
@@ -117,6 +118,9 @@ def run_search(
             prior=start,
             **facts,
         )
+        if how["report"]:
+            write_report(output)
+        return found
 
     summary = run_trials(
         SpaceProblem(members, objective, seed, known),

@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial
 
 from ..evaluate.folder import write_json
 from ..evaluate.study_result import StudyResult
+from ..report.job import tell_report
 from ..space.tables import text_table
 from .algorithms.known_network import KnownNetwork
 from .confirm import choice_trials, find_front
@@ -249,6 +250,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         + (f" (median of all candidates {summary['median_score']:.4f})" if summary["median_score"] else ""),
         *_describe_optimism(summary),
         f"written to {summary['output']}: baseline.yaml trials.csv pareto.csv summary.json search.png search.svg",
+        *tell_report(summary["output"]),
         *describe_kept(summary["weights"]),
         f"next: effnas grid-alpha-beta-gamma --baseline {summary['output']}/baseline.yaml"
         + (" --network NAME, a YAML file of its builder" if "effnas_network" in best["architecture"] else ""),

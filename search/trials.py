@@ -45,7 +45,8 @@ from .workers import count_workers
 #: What searches, grids and ablations write to their folders; the names of figures are without an ending.
 RESULTS = (
     *(JOURNAL, "summary.json", "trials.csv", "pareto.csv", "points.csv", "ablation.csv", "comparisons.csv"),
-    *("members.csv", "baseline.yaml", "coefficients.yaml", "latency.json", "networks", WEIGHTS_FOLDER, CHECKPOINTS),
+    *("members.csv", "baseline.yaml", "coefficients.yaml", "latency.json", "report.html", "networks"),
+    *(WEIGHTS_FOLDER, CHECKPOINTS),
     *(f"{name}.{kind}" for name in ("search", "grid", "ablation", "rank") for kind in ("png", "svg")),
 )
 
@@ -66,10 +67,10 @@ class StudyOptions(TypedDict, total=False):
             from the second time on the candidate is evaluated in a process of its own. None: it never is.
         storage: URL of an Optuna storage, for several machines; None: a journal file in the output folder.
         study: its name there; None: the command's.
-        restart: begin anew: what the folder holds of an earlier run, or the storage under this name, is kept under
-            another name, with a number.
+        restart: begin anew; what an earlier run has left in the folder, or the storage, is kept under another name.
         pruner: Optuna's, for one objective, or :class:`~effnas.search.stopping.halving.AsynchronousHalving`; None:
             every candidate is evaluated to its end.
+        report: write ``report.html`` at the end, the run on one page (:mod:`effnas.report.job`).
         quiet: no progress on standard error.
     """
 
@@ -83,6 +84,7 @@ class StudyOptions(TypedDict, total=False):
     study: str | None
     restart: bool
     pruner: BasePruner | None
+    report: bool
     quiet: bool
 
 
@@ -97,10 +99,9 @@ DEFAULTS: StudyOptions = {
     "study": None,
     "restart": False,
     "pruner": None,
+    "report": True,
     "quiet": False,
 }
-
-
 #: No study has more; a number beyond is a slip, and too large a one is no number for progress to count with.
 MOST_TRIALS = 100_000_000
 
@@ -270,7 +271,6 @@ def run_enqueued(
 
     Raises:
         UserError: as there, or no trial is complete, which ``lacking`` says.
-        KeyboardInterrupt: as there.
     """
     require_accuracy(evaluator, name)
     summary = run_trials(

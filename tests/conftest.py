@@ -46,12 +46,13 @@ def _touch(figure: Figure, file: BinaryIO, **_: object) -> None:
 
 @pytest.fixture(autouse=True)
 def unpainted(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are drawn up but not painted, which is most of the time that a small job takes.
+    """Figures are drawn up but not painted, which is most of the time that a small job takes; nor is a run's page made.
 
     Tests that look at a picture have the mark ``pictures``.
     """
     if request.node.get_closest_marker("pictures") is None:
         monkeypatch.setattr(Figure, "savefig", _touch)
+        monkeypatch.setattr("effnas.report.job.make_page", lambda *_: "not made")
 
 
 @pytest.fixture(scope="session")

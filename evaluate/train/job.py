@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ...report.job import write_report
 from ...space.built import BuiltNetwork
 from ...space.errors import UserError, advise_without_restart, check_int, check_number
 from ...space.network_spec import NetworkSpec
@@ -57,6 +58,7 @@ def run_train(
     test: bool = True,
     checkpoint_every: float = 1.0,
     tensorboard: bool = True,
+    report: bool = True,
     restart: bool = False,
     output: str | Path = "outputs/train",
     command: str = "",
@@ -87,9 +89,10 @@ def run_train(
             the summary's ``test_note`` says why.
         checkpoint_every: epochs between two checkpoints; may be a fraction.
         tensorboard: write event files too.
+        report: write ``report.html`` at the end, the run on one page.
         restart: begin anew: what the folder holds of an earlier run is kept under another name, with a number.
         output: folder of ``weights.safetensors``, ``architecture.yaml``, ``checkpoint.pt``, ``log.csv``,
-            ``curves.png``, ``curves.svg``, ``summary.json`` and ``tensorboard/``.
+            ``curves.png``, ``curves.svg``, ``summary.json``, ``report.html`` and ``tensorboard/``.
         command: as the user typed it, for the record.
         quiet: no progress on standard error.
 
@@ -169,7 +172,10 @@ def run_train(
             return {}
         facts = {"seed": seed, "device": str(place), "processes": group.size, "command": command}
         facts |= {"training": identity["training"], "trained_on": identity["data"]}
-        return write_training(result, start, {**tested, **facts}, output)
+        summary = write_training(result, start, {**tested, **facts}, output)
+        if report:
+            write_report(output)
+        return summary
 
 
 def _watcher(stack: ExitStack, output: Path, note: str, group: Group, *, tensorboard: bool, quiet: bool) -> Watcher:

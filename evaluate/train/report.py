@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from ...report.job import tell_report
 from ...space.cost import cost
 from ...space.errors import AGAIN, UserError
 from ...space.weights.weights import save_weights
@@ -23,7 +24,8 @@ log = logging.getLogger(__name__)
 CHECKPOINT, WEIGHTS = "checkpoint.pt", "weights.safetensors"
 #: What a training writes to its folder.
 RESULTS = (
-    *(CHECKPOINT, WEIGHTS, "architecture.yaml", "log.csv", "curves.png", "curves.svg", "summary.json", "tensorboard"),
+    *(CHECKPOINT, WEIGHTS, "architecture.yaml", "log.csv", "curves.png", "curves.svg", "summary.json", "report.html"),
+    "tensorboard",
 )
 
 
@@ -128,6 +130,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         [
             *lines,
             f"written to {output}: {WEIGHTS} architecture.yaml log.csv curves.png curves.svg summary.json {CHECKPOINT}",
+            *tell_report(output),
             f"next: effnas evaluate --weights {output}/{WEIGHTS} with the same --data",
         ]
     )

@@ -19,7 +19,7 @@ def show_found(run: Run) -> Piece:
     """What the command was asked, what came out, and which number of it is honest."""
     body = "".join(f'<p class="warning">{text(note)}</p>' for note in run.notes)
     body += "".join(map(paragraph, (*_asked(run), *_found(run)))) + _honest(run)
-    if not run.finished and not run.tables:
+    if not run.finished and not any(run.tables.values()):
         body += paragraph("Nothing can be shown yet.")
     return Piece("What was asked, and found", body)
 

@@ -19,6 +19,7 @@ from ...evaluate.evaluation import Evaluator
 from ...evaluate.interrupt import Interrupts
 from ...evaluate.machine.paired_latency import paired_latency
 from ...evaluate.study_result import StudyResult
+from ...report.job import write_report
 from ...search.problem import CONFIRMS, check_seeds
 from ...search.record import enqueue_missing, is_done
 from ...search.trials import StudyOptions, complete_options, run_enqueued
@@ -88,7 +89,7 @@ def run_ablation(
             before training.
         latency_rounds, latency_batch, latency_device, latency_threads: of that measurement.
         output: folder of ``summary.json``, ``ablation.csv``, ``comparisons.csv``, ``trials.csv``, ``ablation.png``,
-            ``ablation.svg``, ``networks/`` and ``weights/trial-N.safetensors``.
+            ``ablation.svg``, ``report.html``, ``networks/`` and ``weights/trial-N.safetensors``.
         job, command: as :func:`~effnas.search.job.run_search`.
         options: how the study is run, :class:`~effnas.search.trials.StudyOptions`.
 
@@ -149,7 +150,7 @@ def run_ablation(
         confirming[0] = 0 if is_done(optuna_study, found) else len(found)
         latency_of = f"batch {latency_batch}, {latency_device}"
         latency_of += f", {latency_threads} thread{'s' * (latency_threads > 1)}" if latency_threads else ""
-        return write_ablation(
+        written = write_ablation(
             optuna_study,
             members,
             output,
@@ -163,6 +164,9 @@ def run_ablation(
             evaluator=type(evaluator).__name__,
             command=command,
         )
+        if how["report"]:
+            write_report(output)
+        return written
 
     deadline = None if how["timeout"] is None else time.monotonic() + how["timeout"]
     with ExitStack() as begun:

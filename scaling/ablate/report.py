@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ...evaluate.folder import write_json
 from ...evaluate.study_result import StudyResult, find_front
+from ...report.job import tell_report
 from ...search.problem import CONFIRMS
 from ...search.record import job_facts, result_of, shown_trials, trial_row, write_rows
 from ...search.winner.keeper import Keeper, describe_kept
@@ -247,7 +248,8 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     if summary["failed"]:
         lines.append(f"{summary['failed']} trainings failed; the first reason: {summary['reasons'][0]}")
     files = "summary.json ablation.csv comparisons.csv trials.csv ablation.png ablation.svg networks/"
-    return "\n".join([*lines, f"written to {summary['output']}: {files}", *describe_kept(summary["weights"])])
+    lines += [f"written to {summary['output']}: {files}", *tell_report(summary["output"])]
+    return "\n".join([*lines, *describe_kept(summary["weights"])])
 
 
 def _label(row: Mapping[str, Any], name: str) -> str:

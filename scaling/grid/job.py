@@ -16,6 +16,7 @@ from optuna.study import Study
 
 from ...evaluate.evaluation import Evaluator
 from ...evaluate.study_result import StudyResult
+from ...report.job import write_report
 from ...search.problem import check_seeds
 from ...search.trials import StudyOptions, complete_options, run_enqueued
 from ...search.winner.keeper import Keeper, rank_by_mean
@@ -83,7 +84,7 @@ def run_grid_search(
             it reaches there is reported beside what it was chosen for.
         keep: networks whose trained weights are kept, those of the highest mean accuracy; 0: none.
         output: folder of ``coefficients.yaml``, ``baseline.yaml``, ``points.csv``, ``trials.csv``, ``summary.json``,
-            ``grid.png``, ``grid.svg`` and ``weights/trial-N.safetensors``.
+            ``grid.png``, ``grid.svg``, ``report.html`` and ``weights/trial-N.safetensors``.
         job, command: as :func:`~effnas.search.job.run_search`.
         options: how the study is run, :class:`~effnas.search.trials.StudyOptions`.
 
@@ -130,7 +131,7 @@ def run_grid_search(
 
     def write(optuna_study: Study, seconds: float) -> StudyResult:
         plan.look_at(optuna_study)
-        return write_grid(
+        found = write_grid(
             optuna_study,
             scaled,
             plan.rounds,
@@ -144,6 +145,9 @@ def run_grid_search(
             evaluator=type(evaluator).__name__,
             command=command,
         )
+        if how["report"]:
+            write_report(output)
+        return found
 
     deadline = None if how["timeout"] is None else time.monotonic() + how["timeout"]
     with ExitStack() as begun:

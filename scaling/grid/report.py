@@ -11,6 +11,7 @@ from optuna.study import Study
 
 from ...evaluate.folder import write_json
 from ...evaluate.study_result import StudyResult, find_front
+from ...report.job import tell_report
 from ...search.record import job_facts, shown_trials, trial_row, write_rows
 from ...search.winner.keeper import Keeper, describe_kept
 from ...search.winner.naming import describe_seeds, describe_selection, tell_selection
@@ -133,6 +134,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
             *tell_selection(f"the chosen point ({_named(summary['best'])})", summary),
             f"written to {summary['output']}: coefficients.yaml baseline.yaml points.csv trials.csv summary.json "
             "grid.png grid.svg",
+            *tell_report(summary["output"]),
             *describe_kept(summary["weights"]),
             f"next: effnas scale --coefficients {summary['output']}/coefficients.yaml{by} "
             f"--baseline {summary['output']}/baseline.yaml --family 0..3",

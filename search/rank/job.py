@@ -24,6 +24,7 @@ from ...evaluate.folder import folder_lock
 from ...evaluate.identity import describe_content
 from ...evaluate.interrupt import Interrupts
 from ...evaluate.study_result import StudyResult
+from ...report.job import write_report
 from ...space.errors import UserError, advise_without_restart, check_int
 from ...space.network_spec import NetworkSpec
 from ...space.space import load_space
@@ -67,8 +68,8 @@ def run_rank(
         members: how many; all, where the space has no more.
         seeds: trainings of each member, two or more: what they disagree about no shortcut can know.
         seed: of the choice of members, and the first of the trainings'. Shortcuts that train use another one.
-        output: folder of ``summary.json``, ``members.csv``, ``trials.csv``, ``rank.png`` and ``rank.svg``; each
-            shortcut's own study is in ``shortcuts/NAME``.
+        output: folder of ``summary.json``, ``members.csv``, ``trials.csv``, ``rank.png``, ``rank.svg`` and
+            ``report.html``; each shortcut's own study is in ``shortcuts/NAME``.
         job, command: as :func:`~effnas.search.job.run_search`.
         options: how the studies are run, :class:`~effnas.search.trials.StudyOptions`.
 
@@ -161,7 +162,7 @@ def run_rank(
             found = run(shortcut, output / SHORTCUTS / shortcut.name, seed + MAX_SEEDS - 1, 1)
             judgements.append(judge_members(shortcut, found, [network for _, network in drawn], seed + MAX_SEEDS - 1))
     with folder_lock(output, "rank"):
-        return write_rank(
+        ranked = write_rank(
             drawn,
             reference,
             judgements,
@@ -170,6 +171,9 @@ def run_rank(
             seeds=range(seed, seed + seeds),
             seconds=time.monotonic() - start,
         )
+        if how["report"]:
+            write_report(output)
+        return ranked
 
 
 def draw_members(space: Space, count: int, seed: int) -> list[tuple[dict[str, Any], NetworkSpec]]:

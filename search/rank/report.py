@@ -12,6 +12,7 @@ import numpy as np
 
 from ...evaluate.folder import write_csv, write_json
 from ...evaluate.study_result import StudyResult
+from ...report.job import tell_report
 from ...space.cost import cost
 from ...space.errors import UserError
 from ...space.network_spec import NetworkSpec
@@ -165,7 +166,8 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         )
     if summary["failed"]:
         lines.append(f"{summary['failed']} trainings failed; the first reason: {summary['reasons'][0]}")
-    return "\n".join([*lines, f"written to {summary['output']}: summary.json members.csv trials.csv rank.png rank.svg"])
+    lines.append(f"written to {summary['output']}: summary.json members.csv trials.csv rank.png rank.svg")
+    return "\n".join([*lines, *tell_report(summary["output"])])
 
 
 def _tell_verdict(summary: Mapping[str, Any]) -> list[str]:

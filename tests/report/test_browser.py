@@ -12,7 +12,7 @@ from run_folders import HOSTILE, MAKERS, make_search
 
 from effnas import run_report
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.pictures]
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra browser (playwright)")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

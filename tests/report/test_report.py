@@ -10,16 +10,23 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
+from optuna.distributions import CategoricalDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from run_folders import HOSTILE, MAKERS, make_search, make_training, write_csv
 
 from effnas import UserError, run_report
 from effnas.cli import main
 from effnas.report import library
 from effnas.report.folders import find_folders, read_run, read_runs
+from effnas.report.job import write_report
 from effnas.report.markup import data_script, text
 from effnas.report.pieces.decisions import find_importances
 from effnas.report.trials import find_front, thin_out
+
+pytestmark = pytest.mark.pictures
 
 
 @pytest.fixture(autouse=True)
@@ -192,6 +199,23 @@ def test_a_run_that_has_not_ended(tmp_path: Path) -> None:
     page = show(folder, output=tmp_path / "x.html")
     assert "this run has not ended: it has no summary yet; 4 epochs are logged" in page.words
     assert "Accuracy by epoch" in page.words
+    (tmp_path / "going").mkdir()
+    storage = JournalStorage(JournalFileBackend(str(tmp_path / "going" / "study.journal")))
+    study = optuna.create_study(study_name="search", storage=storage, direction="minimize")
+    for i in range(12):
+        trial = study.ask({"a": CategoricalDistribution([1, 2])})
+        trial.set_user_attr("accuracy", 0.5 + 0.01 * i)
+        trial.set_user_attr("macs", 1000 + i)
+        study.tell(trial, 0.1 * i)
+    study.ask()
+    with (tmp_path / "going" / "study.journal").open("a") as file:
+        file.write('{"op_code": 4, "worker')  # a process is writing it, or was killed then
+    page = show(tmp_path / "going", output=tmp_path / "going.html")
+    assert "it has no summary yet; 12 trials have ended" in page.words
+    assert "Accuracy against MACs" in page.words
+    assert "cannot be shown" not in page.words
+    (tmp_path / "going" / "study.journal").write_text("no journal\nat all\n")
+    assert "Nothing can be shown yet" in show(tmp_path / "going", output=tmp_path / "going.html").words
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "study.journal").write_text("")
     page = show(tmp_path / "new", output=tmp_path / "y.html")
@@ -304,3 +328,37 @@ def test_the_library_is_cached_and_asked_for_where_it_is_lacking(
     monkeypatch.setitem(sys.modules, "vl_convert", None)
     with pytest.raises(UserError, match="vl-convert-python carries, and it is not installed: pip install vl-convert"):
         library.load_library()
+
+
+# -- at the end of a run ---------------------------------------------------------------------------------
+
+
+def test_a_search_writes_its_page_unless_told_not_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = ["search", "--space", "tiny", "evaluator=zero_cost", "objective=pareto", "algorithm=random", "--quiet"]
+    line += ["evaluator.proxies=[log_params]", "trials=3"]
+    assert main([*line, "-o", "out"]) == 0
+    assert "on one page: out/report.html" in capsys.readouterr().out
+    assert "What was asked, and found" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert main([*line, "-o", "none", "report=false"]) == 0
+    assert "report.html" not in capsys.readouterr().out
+    assert not (tmp_path / "none" / "report.html").exists()
+
+
+def test_what_goes_wrong_with_the_page_costs_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = make_training(tmp_path / "run")
+
+    def refuse() -> str:
+        raise UserError("vl-convert-python is not installed")
+
+    monkeypatch.setattr("effnas.report.page.load_library", refuse)
+    write_report(folder)
+    assert "no report.html is written (vl-convert-python is not installed); report=false asks for none" in caplog.text
+    monkeypatch.setattr("effnas.report.page.load_library", lambda: 1 / 0)
+    write_report(folder)
+    assert "(ZeroDivisionError: division by zero)" in caplog.text
+    assert not (folder / "report.html").exists()
