@@ -23,7 +23,7 @@ from ..space.files import write_text
 from .arguments import ADDRESSES
 from .commands import Command
 from .schema import make_schema, read_arguments
-from .sweep import Outcome, Sweep
+from .sweep import Outcome, Sweep, list_facts
 
 #: Characters of the name of a job's folder.
 MAX_NAME = 120
@@ -61,7 +61,8 @@ def name_job() -> str:
 
 def begin_job(sweep: Sweep, config: DictConfig, error: str = "") -> None:
     """Tell the sweep of the job that runs, whatever comes of it; ``error``: that it has failed, and why."""
-    outcome = Outcome(HydraConfig.get().job.num, name_job(), error=error)
+    settings = HydraConfig.get()
+    outcome = Outcome(settings.job.num, name_job(), error=error, overrides=[*settings.overrides.task])
     sweep.add(outcome, as_json=bool(config.get("json")))
 
 
@@ -105,7 +106,9 @@ def run_job(
         if result:  # nothing comes from torchrun's processes but the first
             text = json.dumps(result, indent=2) if config.json else _result_text(command, result, given)
     if sweep is not None:
-        told = {"document": result} if config.json else {"text": text}
+        told: dict[str, Any] = {"document": result} if config.json else {"text": text}
+        told["overrides"] = [*settings.overrides.task]
+        told["facts"] = {"folder": output.name, **list_facts(result)} if result else {}
         sweep.add(Outcome(settings.job.num, name_job(), **told), as_json=config.json)
     elif text:
         print(text, flush=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,20 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from ..evaluate.folder import write_csv
 from ..space.errors import UserError
 from ..space.files import write_text
 
+log = logging.getLogger(__name__)
+
+#: In the sweep's folder: a row for each job.
+TABLE = "sweep.csv"
+#: Its columns beside what was varied, where a job's result has them.
+FACTS = (
+    *("confirmed_accuracy", "confirmed_score", "confirmed_tau", "test_accuracy", "accuracy", "top1", "merit", "score"),
+    *("macs", "params", "activations", "latency", "alpha", "beta", "gamma", "phi", "resolution", "ceiling"),
+    *("epochs", "trials", "complete", "failed", "seconds"),
+)
 #: In the sweep's folder, while it runs: a file from each job of another process.
 FOLDER = ".results"
 
@@ -32,6 +44,8 @@ class Outcome:
         document: its result, where JSON is wanted; None: it failed.
         text: its result for people, where JSON is not wanted.
         error: why it failed, a mistake of the user's.
+        overrides: ``key=value`` of the job, as Hydra has them.
+        facts: numbers of its result, and its folder, for :data:`TABLE`.
     """
 
     number: int
@@ -39,6 +53,8 @@ class Outcome:
     document: Any = None
     text: str = ""
     error: str = ""
+    overrides: list[str] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -103,6 +119,34 @@ class Sweep:
                 print(outcome.text, flush=True)
         if self.folder:
             shutil.rmtree(self.folder, ignore_errors=True)
+            if any(outcome.facts for outcome in self.outcomes.values()):
+                self._write_table(Path(self.folder).parent)
+
+    def _write_table(self, folder: Path) -> None:
+        """A row for each job: what was varied, and what came out."""
+        jobs = [self.outcomes[number] for number in sorted(self.outcomes)]
+        varied = [dict(override.partition("=")[::2] for override in job.overrides) for job in jobs]
+        keys = list(dict.fromkeys(key for one in varied for key in one))
+        keys = [key for key in keys if len(jobs) == 1 or len({one.get(key) for one in varied}) > 1]
+        rows = [
+            {**job.facts, **{key: one.get(key) for key in keys}, "job": job.number, "error": job.error}
+            for job, one in zip(jobs, varied, strict=True)
+        ]
+        found = list(dict.fromkeys(key for row in rows for key in row if key not in ("job", "error", *keys)))
+        try:
+            write_csv(folder / TABLE, ["job", *keys, *found, "error"], rows)
+        except OSError as error:
+            log.warning("%s: cannot be written (%s)", folder / TABLE, error)
+
+
+def list_facts(result: Any) -> dict[str, Any]:
+    """The numbers of a job's result that a table over jobs has: of its best network, of its seeds, of its trials."""
+    if not isinstance(result, Mapping):
+        return {}
+    parts = (result.get("best"), result.get("confirmed_on"))
+    best, confirmed = (part if isinstance(part, Mapping) else {} for part in parts)
+    known = {**result, **best, **{f"confirmed_{key}": confirmed.get(key) for key in ("accuracy", "score", "tau")}}
+    return {key: known[key] for key in FACTS if isinstance(known.get(key), int | float)}
 
 
 #: The sweep that runs in this process, for :class:`Beginning`, which Hydra makes.

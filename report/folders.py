@@ -26,6 +26,8 @@ SUMMARIES = (
 )
 #: Tables that pieces of the page show.
 TABLES = ("trials", "pareto", "points", "log", "members", "predict")
+#: Of a sweep, in the folder of its jobs' folders.
+SWEEP = "sweep.csv"
 #: What a run that has not ended leaves: its study, or the state of its training.
 BEGUN = ("study.journal", "checkpoint.pt", "log.csv", "trials.csv", "measurements.csv", "transfer.csv")
 #: Larger files are not read: a page of a few megabytes has no room for them.
@@ -225,6 +227,15 @@ def _read_config(folder: Path) -> str:
         return (folder / ".hydra" / "config.yaml").read_text(encoding="utf-8", errors="replace")[:100_000]
     except OSError:
         return ""
+
+
+def read_sweeps(runs: Sequence[Run]) -> list[tuple[Path, list[Row]]]:
+    """Of the sweeps whose jobs are among the runs: the folder, and a row for each job."""
+    found = []
+    for folder in dict.fromkeys(run.folder.parent for run in runs):
+        if os.path.isfile(folder / SWEEP) and (rows := _read_table(folder / SWEEP, [])):
+            found.append((folder, rows))
+    return found
 
 
 def _short_names(folders: Sequence[Path]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from .networks import Networks
 from .pieces.curves import show_curves
 from .pieces.decisions import show_decisions
 from .pieces.drawing import show_network
-from .pieces.facts import compare_runs, show_failures, show_found, show_record, show_table
+from .pieces.facts import compare_runs, show_failures, show_found, show_record, show_sweeps, show_table
 from .pieces.family import show_family
 from .pieces.front import show_front
 from .pieces.grid import show_grid
@@ -59,6 +59,7 @@ def _make_page(runs: Sequence[Run], command: str, points: int, library: str) -> 
     if len(runs) > 1:
         pieces = [
             *_shown("The runs compared", lambda: compare_runs(runs)),
+            *_shown("Sweeps", lambda: show_sweeps(runs)),
             *_shown("Accuracy against cost", lambda: show_front(runs, networks, points)),
             *_shown("Best so far", lambda: show_progress(runs, points)),
             *_shown("Learning curves", lambda: show_curves(runs)),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .folders import Row, Run
+from .folders import Run
+from .journal import Row
 
 
 def is_number(value: Any) -> bool:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..folders import Run
+from ..folders import Run, read_sweeps
 from ..markup import Piece, count, listing, number, paragraph, percent, seconds, table, text
 from ..trials import is_number
 
@@ -168,6 +168,22 @@ def show_table(run: Run) -> Piece | None:
     plain = [(key, value) for key, value in run.summary.items() if isinstance(value, int | float | str | bool)]
     shown = [[key, value] for key, value in plain if key not in ("command", "output")]
     return Piece("Its numbers", table(["key", "value"], shown, f"Numbers of {run.name}", left=2)) if shown else None
+
+
+def show_sweeps(runs: Sequence[Run]) -> Piece | None:
+    """What the jobs of sweeps varied, and what came out; jobs that failed are in it too."""
+    body = ""
+    for folder, rows in read_sweeps(runs):
+        columns = [key for key in rows[0] if any(row[key] is not None for row in rows)]
+        cells = [[(_sweep_cell(key, row[key]), row[key]) for key in columns] for row in rows]
+        body += table(columns, cells, f"Jobs of {folder.name}", left=len(columns))
+    return Piece("The sweep: what was varied, and what came out", body) if body else None
+
+
+def _sweep_cell(key: str, value: Any) -> str:
+    if is_number(value) and key in ("accuracy", "confirmed_accuracy", "test_accuracy", "top1"):
+        return percent(value)
+    return count(value) if is_number(value) and key in ("macs", "params", "activations") else number(value)
 
 
 def compare_runs(runs: Sequence[Run]) -> Piece:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from effnas.cli import main
-from effnas.commandline.sweep import FOLDER, Outcome, Sweep
+from effnas.commandline.sweep import FOLDER, TABLE, Outcome, Sweep, list_facts
 from effnas.space.errors import UserError
 
 
@@ -34,6 +36,41 @@ def test_documents_of_other_processes(tmp_path: Path, capsys: pytest.CaptureFixt
         assert capsys.readouterr().out == ""
     assert json.loads(capsys.readouterr().out) == [{"phi": 0}, None, {"phi": 1, "name": "é\udcff"}]
     assert not (tmp_path / FOLDER).exists()
+
+
+def test_a_table_over_the_jobs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["scale", "-m", "phi=0,500,1", "depth_rounding=up", "-o", "out"]) == 2
+    with (tmp_path / "out" / TABLE).open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["phi"] for row in rows] == ["0", "500", "1"]
+    assert [row["folder"] for row in rows] == ["phi=0", "", "phi=1"]
+    assert "phi must be in [-100, 100]" in rows[1]["error"]
+    assert [row["macs"] != "" for row in rows] == [True, False, True]
+    assert int(rows[0]["macs"]) == 385_814_752
+    assert "depth_rounding" not in rows[0]
+    capsys.readouterr()
+    assert main(["report", "out", "-o", "sweep.html"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("result", "facts"),
+    [
+        (None, {}),
+        ([{"macs": 1}], {}),
+        ({"accuracy": 0.5, "seconds": 3, "name": "x"}, {"accuracy": 0.5, "seconds": 3}),
+        (
+            {"best": {"accuracy": 0.5, "macs": 7}, "confirmed_on": {"accuracy": 0.4}, "trials": 9, "failed": 0},
+            {"confirmed_accuracy": 0.4, "accuracy": 0.5, "macs": 7, "trials": 9, "failed": 0},
+        ),
+        ({"best": None, "confirmed_on": None, "trials": 9}, {"trials": 9}),
+    ],
+)
+def test_numbers_of_a_result(result: Any, facts: dict[str, float]) -> None:
+    assert list_facts(result) == facts
+    assert list(list_facts(result)) == list(facts)
 
 
 def test_texts_of_other_processes_come_in_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -89,7 +89,11 @@ def test_pointing_clicking_hiding_and_keys(browser: Any, pages: dict[str, Path],
     page.keyboard.press("Escape")
     assert not page.locator("#pinned").is_visible()
     page.locator("input.hide").check()
-    page.wait_for_function(f"document.querySelectorAll('path[aria-roledescription=point]').length < {before}")
+    page.wait_for_function(
+        "before => document.querySelector('figure.wide').querySelectorAll("
+        "'path[aria-roledescription=point]').length < before",
+        arg=before,
+    )
     canvas = page.locator("figure.wide").first.locator(".canvas")
     canvas.focus()
     page.keyboard.press("ArrowRight")

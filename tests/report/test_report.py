@@ -307,6 +307,12 @@ def test_patterns_and_sweeps(tmp_path: Path) -> None:
     for name in ("seed=0", "seed=1"):
         make_training(tmp_path / "sweep" / name)
         make_training(tmp_path / "other" / name)
+    rows = [{"job": i, "seed": i, "folder": f"seed={i}", "accuracy": 0.5, "error": ""} for i in range(2)]
+    write_csv(tmp_path / "sweep" / "sweep.csv", [*rows, {"job": 2, "seed": HOSTILE[0], "error": "too large"}])
+    words = show(tmp_path / "sweep", output=tmp_path / "x.html").words
+    assert "The sweep: what was varied, and what came out" in words
+    assert "too large" in words
+    assert HOSTILE[0] in words
     folders = find_folders([str(tmp_path / "sweep"), str(tmp_path / "sweep" / "seed=*")])
     assert [folder.name for folder in folders] == ["seed=0", "seed=1"]
     assert [run.name for run in read_runs(folders)] == ["seed=0", "seed=1"]
