@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..space.errors import UserError, explain_os_error
+from ..space.errors import UserError, explain_os_error, show
 from ..space.files import write_text
 from ..space.paths import as_text, is_file, is_folder
 from .folders import find_folders, is_run, read_run, read_runs
@@ -42,7 +42,7 @@ def run_report(
         UserError: no such folder, no results in it, or the file cannot be written.
     """
     file = _choose_file(Path(output))
-    found = read_runs(find_folders([runs] if isinstance(runs, str | Path) else list(runs)))
+    found = read_runs(find_folders(_list_names(runs)))
     page = make_page(found, command)
     try:
         write_text(file, page)
@@ -62,6 +62,14 @@ def run_report(
             for run in found
         ],
     }
+
+
+def _list_names(runs: Any) -> list[str]:
+    if isinstance(runs, str | Path | int | float):
+        return [str(runs)]
+    if runs is not None and any(isinstance(one, Mapping | list) for one in runs):
+        raise UserError(f"runs: must be folders, one or a list of them, got {show(runs)}")
+    return [str(one) for one in runs or ()]
 
 
 def write_report(folder: Path) -> None:

@@ -20,13 +20,17 @@
 
   // -- networks: pointed at, pinned ---------------------------------------------------------------------
 
-  const tableOf = (network, other) => {
+  const tableOf = (network, other, beside = 1) => {
+    // one fact a row, or as many as fit beside each other
     const table = make("table"), body = make("tbody");
-    const theirs = new Map(other ? other.facts : []);
-    for (const [key, value] of network.facts) {
+    const theirs = new Map(other ? other.facts : []), rows = Math.ceil(network.facts.length / beside);
+    for (let i = 0; i < rows; i++) {
       const row = make("tr");
-      row.append(isolated("th", key), isolated("td", value));
-      if (other && theirs.get(key) !== value) row.className = "differs";
+      for (let k = i; k < network.facts.length; k += rows) {
+        const [key, value] = network.facts[k];
+        row.append(isolated("th", key), isolated("td", value));
+        if (other && theirs.get(key) !== value) row.className = "differs";
+      }
       body.append(row);
     }
     table.append(body);
@@ -36,7 +40,7 @@
 
   const showTip = (index, x, y) => {
     const network = data.networks[index];
-    tip.replaceChildren(isolated("strong", nameOf(network)), tableOf(network));
+    tip.replaceChildren(isolated("strong", nameOf(network)), tableOf(network, undefined, network.facts.length > 14 ? 2 : 1));
     tip.hidden = false;
     const box = tip.getBoundingClientRect();
     const left = x + 14 + box.width > innerWidth ? Math.max(4, x - 14 - box.width) : x + 14;

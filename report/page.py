@@ -67,7 +67,9 @@ def _make_page(runs: Sequence[Run], command: str, points: int, library: str) -> 
         parts.append(_section("all", "All runs", pieces, figures))
     for number, run in enumerate(runs):
         alone = [run] if len(runs) == 1 else []
-        parts.append(_section(f"run{number}", _title(run), _pieces_of(run, alone, networks, points), figures))
+        parts.append(
+            _section(f"run{number}", _title(run, len(runs)), _pieces_of(run, alone, networks, points), figures)
+        )
     title = runs[0].name if len(runs) == 1 else f"{len(runs)} runs"
     links = "".join(f'<a href="#run{i}">{text(run.name)}</a>' for i, run in enumerate(runs)) if len(runs) > 1 else ""
     data = {
@@ -123,8 +125,9 @@ def _shown(title: str, make: Callable[[], Piece | None]) -> list[Piece]:
     return [] if piece is None else [piece]
 
 
-def _title(run: Run) -> str:
-    return f"{run.name} ({run.kind})" if run.kind else run.name
+def _title(run: Run, runs: int) -> str:
+    kind = f"effnas {run.kind}" if run.kind else "a run"
+    return kind if runs == 1 else f"{run.name}: {kind}"
 
 
 def _section(name: str, title: str, pieces: Sequence[Piece], figures: list[Figure]) -> str:

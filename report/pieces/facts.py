@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..folders import Run, read_sweeps
-from ..markup import Piece, count, listing, number, paragraph, percent, seconds, table, text
+from ..markup import Piece, count, details, listing, number, paragraph, percent, seconds, table, text
 from ..trials import is_number
 
 #: Reasons of failures that are told.
@@ -154,9 +154,8 @@ def show_record(run: Run) -> Piece:
         body += f"<h3>Command</h3><pre class=command>{text(command)}</pre>"
     versions = found.get("versions")
     if isinstance(versions, Mapping):
-        body += table(
-            ["package", "version"], [list(item) for item in versions.items()], f"Versions of {run.name}", left=2
-        )
+        cells = [list(item) for item in versions.items()]
+        body += details("Versions", table(["package", "version"], cells, f"Versions of {run.name}", left=2))
     body += paragraph(f"Files: {run.folder}", "note")
     if run.config:
         body += listing("Configuration (.hydra/config.yaml)", run.config)

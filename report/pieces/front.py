@@ -61,7 +61,7 @@ def show_front(runs: Sequence[Run], networks: Networks, limit: int) -> Piece | N
         f"side. By keyboard: Tab to the figure, the arrow keys, Enter{left}."
     )
     figure = Figure(title, _spec(points, axis, kind, [run.name for run, _ in found]), caption, 400, True, True)
-    return Piece(title, body, (figure,))
+    return Piece("Accuracy and cost: the front" if kind == "accuracy" else "Merit and cost: the front", body, (figure,))
 
 
 def _networks_of(run: Run) -> list[dict[str, Any]]:
@@ -93,7 +93,7 @@ def _spec(points: list[dict[str, Any]], axis: str, kind: str, names: list[str]) 
     values = [point["y"] for point in points]
     y = percent_axis("y", kind, values) if kind == "accuracy" else plain_axis("y", kind, axis={"format": "~g"})
     channels = by_run(names)
-    dots = {**channels, "x": x, "y": y, "opacity": {"condition": {"test": "datum.front", "value": 0.95}, "value": 0.4}}
+    dots = {**channels, "x": x, "y": y, "opacity": {"condition": {"test": "datum.front", "value": 0.95}, "value": 0.55}}
     if len(names) < 2:
         dots["color"] = {"condition": {"test": "datum.front", "value": "#0072B2"}, "value": GREY}
     size = {"condition": {"test": "datum.front", "value": 75}, "value": 38}

@@ -36,7 +36,7 @@ def show_progress(runs: Sequence[Run], limit: int) -> Piece | None:
         [
             {
                 "transform": [{"filter": "!datum.line"}],
-                "mark": {"type": "point", "filled": True, "size": 20, "opacity": 0.3},
+                "mark": {"type": "point", "filled": True, "size": 24, "opacity": 0.6},
                 "encoding": {**shared, "tooltip": told},
             },
             {

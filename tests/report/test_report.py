@@ -257,6 +257,10 @@ def test_odd_tables(tmp_path: Path) -> None:
         (["nowhere"], r"runs: no such folder: nowhere; name the folder that a command wrote \(its -o DIR\)"),
         (["no*"], r"runs: no such folder: no\*"),
         (["empty"], r"runs: empty has no results of effnas, nor has a folder in it"),
+        (["runs=null"], r"runs: name one or several folders of runs"),
+        (["runs=5"], r"runs: no such folder: 5;"),
+        (["runs=[5,{a:1}]"], r"runs: must be folders, one or a list of them, got"),
+        (["x" * 5000], r"runs: no such folder: x"),
         (["run/summary.json"], r"runs: run/summary.json is a file; name the folder of the run: run"),
     ],
 )
