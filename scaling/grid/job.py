@@ -48,7 +48,7 @@ def run_grid_search(
     ratio: str = "nominal",
     solve: str = "gamma",
     tolerance: float | None = None,
-    choose: str = "surface",
+    choose: str = "posterior",
     refine: int = 0,
     latency_batch: int = 1,
     latency_device: str = "cpu",
@@ -72,8 +72,10 @@ def run_grid_search(
         in_channels: of the images; None: the baseline's own.
         divisor: what the scaled networks' widths are multiples of: 4, 8, 16 or 32.
         alpha, beta, gamma, step, ratio, solve, tolerance: the grid (:class:`~effnas.scaling.grid.points.Grid`).
-        choose: what the coefficients are: the ``surface``'s highest point (:mod:`~effnas.scaling.grid.response`), or
-            the ``point`` of the highest mean accuracy, also used where there are too few points for a surface.
+        choose: what the coefficients are: the point of the highest expected accuracy over a family by the
+            ``posterior`` (:mod:`~effnas.scaling.grid.posterior`), the ``surface``'s highest point
+            (:mod:`~effnas.scaling.grid.response`), or the ``point`` of the highest mean accuracy, also used where there
+            are too few points for a surface.
         refine: rounds of finer points around the best ones, at half the step each time, after the grid
             (:func:`~effnas.scaling.grid.study.finer_points`).
         latency_batch, latency_device, latency_threads: how latency is measured, with ``ratio="latency"``

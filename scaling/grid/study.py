@@ -68,7 +68,7 @@ class GridPlan:
         rounds: int,
         latency: LatencyRatios | None = None,
         *,
-        choose: str = "surface",
+        choose: str = "posterior",
         confirm: int = 0,
         quiet: bool = False,
     ) -> None:

@@ -124,7 +124,7 @@ def test_grids_that_are_none(options: dict[str, Any], message: str) -> None:
 
 
 def test_points_are_ranked(tmp_path: Path) -> None:
-    summary = grid(tmp_path, command="effnas grid-alpha-beta-gamma")
+    summary = grid(tmp_path, command="effnas grid-alpha-beta-gamma", choose="point")
     points = grid_points(**GRID)
     assert len(points) == len({scale(BASELINE, p, 1).digest for p in points}) == 9
     assert summary["trials"] == summary["complete"] == len(summary["points"]) == 9
@@ -198,7 +198,7 @@ class Luck:
         return Evaluation(0.5 + 0.02 * chance.gauss(0, 1), cost(architecture))
 
 
-@pytest.mark.parametrize("choose", ["point", "surface"])
+@pytest.mark.parametrize("choose", ["point", "surface", "posterior"])
 def test_the_chosen_point_is_confirmed_by_other_seeds(tmp_path: Path, choose: str) -> None:
     log = tmp_path / "calls.txt"
     options: dict[str, Any] = {**WIDER, "seeds": 2, "choose": choose}

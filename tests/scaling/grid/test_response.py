@@ -164,7 +164,7 @@ class Sharp:
 
 
 def grid(output: Path, noise: float = 0.0, **options: Any) -> dict[str, Any]:
-    options = {"ratio": "achieved", **options}
+    options = {"ratio": "achieved", "choose": "surface", **options}
     return run_grid_search(B0, Sharp(noise), output=output, quiet=True, **options)
 
 
@@ -250,5 +250,5 @@ def test_too_few_points_for_a_surface(tmp_path: Path) -> None:
 
 
 def test_a_choice_that_is_none(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"choose: unknown 'mean'.* Choose one of: surface, point"):
+    with pytest.raises(UserError, match=r"choose: unknown 'mean'.* Choose one of: posterior, surface, point"):
         grid(tmp_path, choose="mean")
