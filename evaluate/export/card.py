@@ -96,6 +96,11 @@ def _explain_files(subject: Subject, s: Mapping[str, Any]) -> str:
     if s["torch_latency"]:
         text += f"Latency: {describe_device('cpu', s['threads'])} of the machine that exported it, in alternation. "
     text += "`export.json` has all of it."
+    for name, found in s["formats"].items():
+        if "kept_in_float" in found:
+            kept = found["kept_in_float"]
+            text += f" {_escape(name)}: eight bits, calibrated on {found['calibration']}"
+            text += f"; in 32 bits stay {_escape(', '.join(kept))}." if kept else "; every layer."
     by = {found["proof"]["by"] for name, found in s["formats"].items() if name == "timm" and "proof" in found}
     return text + "".join(f" The folder `timm` was opened by {one}." for one in by)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 
 from ...space.built import BuiltNetwork
-from ...space.errors import UserError, check_int
+from ...space.errors import UserError, check_int, check_number
 from ...space.network_spec import NetworkSpec
 from ..arguments import as_list, check_threads
 from ..data.labelled_images import LabelledImages
@@ -21,7 +22,8 @@ from ..folder import check_owner, folder_lock, list_visible, set_aside
 from ..pretrained import read_pretrained
 from ..progress_bar import progress_bar
 from .formats import Format, Run, find_formats, write_format
-from .proof import as_run, prove
+from .int8 import Quantized, check_int8, prove_int8, quantize
+from .proof import as_run, ask_all, prove
 from .report import RESULT, read_facts, summarize, write_documents
 from .subject import (
     Normalized,
@@ -32,6 +34,7 @@ from .subject import (
     find_weights,
     read_summary,
     recorded_data,
+    split_images,
 )
 from .timing import time_formats
 from .timm_folder import is_timm_there
@@ -50,6 +53,9 @@ def run_export(
     architecture: NetworkSpec | str | None = None,
     network: BuiltNetwork | None = None,
     preprocess_inside: bool = False,
+    int8: bool = False,
+    int8_max_drop: float = 0.01,
+    calibration: int = 200,
     part: str = "test",
     images: int = 500,
     resolution: int | None = None,
@@ -79,6 +85,9 @@ def run_export(
             else ``network``.
         network: a network of the user's own builder; files of its networks need it.
         preprocess_inside: graphs take images in units of 0 to 255 and normalise them themselves.
+        int8: make ``onnx`` and ``openvino`` in eight bits too.
+        int8_max_drop: of their accuracy, as a fraction: operations that cost more stay in 32 bits.
+        calibration: images of the part that ranges are measured on; accuracies are of the others.
         part: of the data: ``test``, ``heldout``, ``train`` or ``all``.
         images: of the part, at most, for agreement and accuracy.
         resolution, in_channels, padding, bn_eps: as :func:`~effnas.evaluate.measure.job.run_evaluate`.
@@ -98,6 +107,8 @@ def run_export(
             installed, the network cannot be exported so, a proof failed, or the folder is not empty.
     """
     check_int("images", images, 1, 10_000_000)
+    check_int("calibration", calibration, 10, 100_000)
+    check_number("int8_max_drop", int8_max_drop, 0, 1)
     check_threads(threads)
     output, file = Path(output), find_weights(_one(weights))
     rows = find_formats(to)
@@ -116,7 +127,9 @@ def run_export(
     rows = find_formats(to, start.architecture)
     run = read_summary(file.parent / "summary.json")
     source = data if data is not None else recorded_data(run)
-    preprocessing, classes, stored, note = find_images(start, source, data is not None, part, images)
+    more = calibration if int8 else 0
+    preprocessing, classes, stored, note = find_images(start, source, data is not None, part, images + more)
+    quantized = check_int8([row.name for row in rows], stored is not None) if int8 else []
     if start.weights.classes is not None:
         classes = start.weights.classes
     plain = start.load().eval().requires_grad_(False)
@@ -126,6 +139,7 @@ def run_export(
         subject_images = ProofImages(_noise(subject), None, f"{NOISE} images of noise: {note}")
     else:
         subject_images = ProofImages(subject.given(stored[0]), stored[1], note)
+    calibrate, subject_images = split_images(subject_images, more)
     if not torch.isfinite(subject.logits(subject_images.given[:1])).all():
         raise UserError(f"weights: the network's output is not finite: {file} is damaged, or of another network")
     facts = read_facts(run, start, file, license)
@@ -138,7 +152,8 @@ def run_export(
         shutil.rmtree(staging, ignore_errors=True)  # of a killed run
         staging.mkdir()
         try:
-            found, torch_latency = _export(rows, subject, subject_images, staging, threads, latency, quiet)
+            task = _Task(subject, subject_images, calibrate, staging, threads, int8_max_drop)
+            found, torch_latency = _export(rows, quantized, task, latency, quiet)
             facts |= {"torch_latency": torch_latency, "threads": threads if latency else None}
             summary = summarize(subject, found, facts, command, output)
             write_documents(subject, summary, staging)
@@ -176,40 +191,55 @@ def _noise(subject: Subject) -> torch.Tensor:
     return subject.given(torch.rand(NOISE, p.channels, p.size, p.size, generator=generator) * 255)
 
 
+@dataclass(frozen=True)
+class _Task:
+    """What is exported to where: the network, its images, those for calibration, the folder, threads, largest drop."""
+
+    subject: Subject
+    images: ProofImages
+    calibrate: ProofImages
+    folder: Path
+    threads: int | None
+    max_drop: float
+
+
 def _export(
-    rows: Sequence[Format],
-    subject: Subject,
-    images: ProofImages,
-    folder: Path,
-    threads: int | None,
-    latency: bool,
-    quiet: bool,
+    rows: Sequence[Format], quantized: Sequence[Quantized], task: _Task, latency: bool, quiet: bool
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any] | None]:
     """Write, open, prove and time all formats; what export.json says of each, and the latency in PyTorch."""
+    subject, images, folder = task.subject, task.images, task.folder
     found: dict[str, dict[str, Any]] = {}
     runs: dict[str, Run] = {"torch": as_run(subject.module)}
-    with progress_bar("export", len(rows), quiet=quiet) as seen:
-        for i, row in enumerate(rows):
+    classes = ask_all(runs["torch"], images.given)
+    with progress_bar("export", len(rows) + len(quantized), quiet=quiet) as seen:
+        for row in rows:
             write_format(row, subject, folder)
-            opened = row.open(subject, folder / row.file, threads)
-            proof = prove(row, subject, opened, images, _runner(row))
+            opened = row.open(subject, folder / row.file, task.threads)
+            proof = prove(row, subject, opened, images, classes, _runner(row.name))
             found[row.name] = {"file": row.file, "bytes": _size(folder / row.file), "proof": proof.to_dict()}
             if row.name not in ("safetensors", "python", "timm"):  # these are PyTorch's own
                 runs[row.name] = as_run(opened)
-            seen(i + 1)
+            seen(len(found))
+        for eight in quantized:
+            kept = quantize(eight, folder, task.calibrate, task.max_drop)
+            run = runs[eight.name] = eight.open(folder / eight.file, task.threads)
+            proof = prove_int8(eight, subject, run, images, classes, task.max_drop, _runner(eight.of))
+            found[eight.name] = {"file": eight.file, "bytes": _size(folder / eight.file), "proof": proof.to_dict()}
+            found[eight.name] |= {"calibration": task.calibrate.of, "kept_in_float": kept}
+            seen(len(found))
     if latency:
-        times = time_formats(runs, images.given[:1], threads)
+        times = time_formats(runs, images.given[:1], task.threads)
         for name, told in found.items():
             told["latency"] = times.get(name)
         return found, times["torch"]
     return found, None
 
 
-def _runner(row: Format) -> str:
+def _runner(name: str) -> str:
     """What ran an export for its proof, with its version."""
-    if row.name == "timm" and not is_timm_there():
+    if name == "timm" and not is_timm_there():
         return "its own code in torch; timm is not installed here, and has not opened it"
-    package = {"onnx": "onnxruntime", "openvino": "openvino", "timm": "timm"}.get(row.name, "torch")
+    package = {"onnx": "onnxruntime", "openvino": "openvino", "timm": "timm"}.get(name, "torch")
     return f"{package} {metadata.version(package)}"
 
 

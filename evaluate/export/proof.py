@@ -35,22 +35,24 @@ class Proof:
         batches: images at once.
         images: what they were, for people.
         max_difference: of a logit, over the largest logit: the worst batch.
-        tolerance: that was allowed.
+        tolerance: that was allowed; None: eight bits are judged by their accuracy.
         agreement: fraction of all images that get the same class from both.
         accuracy_before, accuracy_after: PyTorch's and the export's on all images; None: they have no labels.
         labelled: number of images of these accuracies.
         by: what ran the export.
+        allowed_drop: of the accuracy, in eight bits.
     """
 
     batches: tuple[int, ...]
     images: str
     max_difference: float
-    tolerance: float
+    tolerance: float | None
     agreement: float
     accuracy_before: float | None
     accuracy_after: float | None
     labelled: int
     by: str
+    allowed_drop: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
@@ -70,7 +72,9 @@ def as_run(opened: nn.Module | Run) -> Run:
     return run
 
 
-def prove(row: Format, subject: Subject, opened: nn.Module | Run, images: ProofImages, by: str) -> Proof:
+def prove(
+    row: Format, subject: Subject, opened: nn.Module | Run, images: ProofImages, classes: Tensor, by: str
+) -> Proof:
     """Compare, and measure the accuracies.
 
     Args:
@@ -78,6 +82,7 @@ def prove(row: Format, subject: Subject, opened: nn.Module | Run, images: ProofI
         subject: the network.
         opened: the export.
         images: what both are asked.
+        classes: that PyTorch gives them, int64 (n,).
         by: what runs it.
 
     Raises:
@@ -107,16 +112,16 @@ def prove(row: Format, subject: Subject, opened: nn.Module | Run, images: ProofI
                 f"largest one (allowed: {TOLERANCE:g}); {_tell_layer(row, subject, opened, given)}; nothing was written"
             )
         worst = max(worst, difference)
-    before, after = ask_all(as_run(subject.module), images.given), ask_all(run, images.given)
+    before, after = classes, ask_all(run, images.given)
     labels = images.labels
     return Proof(
         batches=sizes,
         images=images.of,
         max_difference=worst,
         tolerance=TOLERANCE,
-        agreement=_mean(before == after),
-        accuracy_before=None if labels is None else _mean(before == labels),
-        accuracy_after=None if labels is None else _mean(after == labels),
+        agreement=mean_of(before == after),
+        accuracy_before=None if labels is None else mean_of(before == labels),
+        accuracy_after=None if labels is None else mean_of(after == labels),
         labelled=0 if labels is None else len(labels),
         by=by,
     )
@@ -136,7 +141,8 @@ def relative_difference(found: Tensor, wanted: Tensor) -> float:
     return difference / largest if largest else difference
 
 
-def _mean(right: Tensor) -> float:
+def mean_of(right: Tensor) -> float:
+    """The fraction that is true."""
     return float(right.double().mean())
 
 

@@ -225,6 +225,21 @@ def _read_images(
     return preprocessing, found.classes, (images, labels), f"{len(labels):,} images of {data.title}, {part} part"
 
 
+def split_images(images: ProofImages, first: int) -> tuple[ProofImages, ProofImages]:
+    """The first ones, to calibrate on, and the others, to prove with; half of them where there are few."""
+    if not first or images.labels is None:
+        return images, images
+    first = min(first, len(images.given) // 2)
+    if not first:
+        raise UserError(f"int8=true: {images.of}: at least 2 images are needed, to calibrate on and to measure")
+    of = images.of.partition(" ")[2]
+    rest = len(images.given) - first
+    return (
+        ProofImages(images.given[:first], images.labels[:first], f"{first:,} {of}"),
+        ProofImages(images.given[first:], images.labels[first:], f"{rest:,} {of}, none of those for calibration"),
+    )
+
+
 def check_class_count(count: int, start: Pretrained, where: str) -> None:
     """Refuse images of other classes than the network's.
 
