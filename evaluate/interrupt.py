@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -66,6 +67,15 @@ class Interrupts:
             yield
         finally:
             self._allowed = False
+
+    def pause(self, seconds: float) -> None:
+        """Wait so long.
+
+        Raises:
+            KeyboardInterrupt: a signal comes, or came before.
+        """
+        with self.allowed():
+            time.sleep(seconds)
 
     @contextmanager
     def deferred(self) -> Iterator[None]:

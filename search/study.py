@@ -82,7 +82,7 @@ class Loop:
         #: Trials whose network another running trial is evaluating, by that network's key.
         self._waiting: dict[str, list[Trial]] = {}
         self._tally = Tally(study, distinct=problem.enumerated)
-        self._company = Company(study, owner, problem.enumerated)
+        self._company = Company(study, owner, problem.enumerated, interrupts)
         self._count_all()
 
     def run(self, trials: int, timeout: float | None = None) -> None:
@@ -142,8 +142,7 @@ class Loop:
             return False
         if all(trial.state == TrialState.RUNNING for trial in needed):
             self._watcher.waits(describe_owners(needed))
-            with self._interrupts.allowed():
-                time.sleep(LOOK)
+            self._interrupts.pause(LOOK)
         return True
 
     def _start(self, trials: int) -> None:

@@ -22,6 +22,7 @@ from typing import TypedDict
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from ...evaluate.interrupt import Interrupts
 from ..optuna_private import get_enqueued_params, get_storage, get_study_id, get_trial_id, read_trial
 from ..record import CONTINUES, close_interrupted, enqueue_missing, is_counted, point_of, result_of
 from ..seeded import INTERRUPTED
@@ -99,7 +100,9 @@ def find_orphans(study: Study, owner: Owner, *, fresh: bool) -> list[FrozenTrial
     storage = get_storage(study)
     if not isinstance(storage, OwnedStorage):
         return running if fresh else []
-    stale = set(storage.list_stale_trials(get_study_id(study))) if running else set()
+    # nobody could beat while the data base was away
+    steady = storage.outages.ended is None or time.monotonic() - storage.outages.ended > GRACE
+    stale = set(storage.list_stale_trials(get_study_id(study))) if running and steady else set()
     return [t for t in running if _is_orphan(t, owner, get_trial_id(t) in stale, fresh)]
 
 
@@ -198,11 +201,15 @@ class Company:
         study: shared, or not: then nobody else is there.
         owner: this process.
         enumerated: whether all candidates were enqueued beforehand, and all of them are needed.
+        interrupts: let Ctrl-C through where the data base is waited for; None: they are not asked.
     """
 
-    def __init__(self, study: Study, owner: Owner, enumerated: bool) -> None:
+    def __init__(self, study: Study, owner: Owner, enumerated: bool, interrupts: Interrupts | None = None) -> None:
         self._study, self._owner, self._enumerated = study, owner, enumerated
-        self._shared = isinstance(get_storage(study), OwnedStorage)
+        storage = get_storage(study)
+        self._shared = isinstance(storage, OwnedStorage)
+        if isinstance(storage, OwnedStorage) and interrupts is not None:
+            storage.outages.pause = interrupts.pause
         self._swept = time.monotonic()
 
     def sweep(self, seconds: float = BEAT) -> None:

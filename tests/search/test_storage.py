@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +154,22 @@ def test_a_data_base_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "study.db").write_text("this is not a data base" * 100)
     with pytest.raises(UserError, match=r"cannot be opened as an Optuna storage: .*not a database"):
         search(tmp_path, storage=f"sqlite:///{tmp_path}/study.db")
+
+
+@pytest.mark.parametrize(
+    ("version", "advice"),
+    [
+        ("v3.0.0.d", r"Please execute `\$ optuna storage upgrade --storage \$STORAGE_URL` for upgrading"),
+        ("v9.0.0.a", r"Please try updating optuna to the latest version"),
+    ],
+)
+def test_a_data_base_of_another_optuna(tmp_path: Path, version: str, advice: str) -> None:
+    url = f"sqlite:///{tmp_path}/study.db"
+    search(tmp_path / "a", storage=url, trials=1)
+    with contextlib.closing(sqlite3.connect(tmp_path / "study.db")) as data, data:
+        data.execute("UPDATE alembic_version SET version_num = ?", (version,))
+    with pytest.raises(UserError, match=rf"cannot be opened as an Optuna storage: .*no longer compatible.*{advice}"):
+        search(tmp_path / "a", storage=url, trials=2)
 
 
 def test_studies_of_one_data_base_have_names(tmp_path: Path) -> None:
