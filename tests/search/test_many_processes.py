@@ -16,7 +16,7 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 from postgresql import PASSWORD, Server, find_obstacle
-from synthetic import Synthetic, read_csv, search
+from synthetic import Synthetic, read_csv, search, wait_for
 
 from effnas import Architecture
 from effnas.space.errors import UserError
@@ -58,10 +58,14 @@ def begin(run: Callable[[Path], Any], folder: Path) -> Any:
 
 
 def run_with_losses(
-    run: Callable[[Path], Any], folders: list[Path], every: float, kills: int, server: Server | None = None
+    run: Callable[[Path], Any], folders: list[Path], every: float, kills: int, study: str, server: Server, away: bool
 ) -> None:
-    """Run it in as many processes, one of which is killed now and then, and begun again; the server is away once."""
+    """Run it in as many processes, one of which is killed now and then, and begun again; the server may be away once.
+
+    This begins when some trials have been.
+    """
     processes = [begin(run, folder) for folder in folders]
+    wait_for(lambda: len(stored(server.url, study)) > 4 * len(folders) or not away, 60)
     for number in range(kills):
         time.sleep(every)
         victim = number * 3 % len(processes)
@@ -69,9 +73,9 @@ def run_with_losses(
             os.kill(processes[victim].pid, signal.SIGKILL)
             processes[victim].join()
             processes[victim] = begin(run, folders[victim])
-        if server is not None and number == kills // 2:
+        if away and number == kills // 2:
             server.stop()
-            time.sleep(1)
+            time.sleep(1.5)
             server.start()
     try:
         for process, folder in zip(processes, folders, strict=True):
@@ -88,7 +92,7 @@ def test_eight_processes(tmp_path: Path, server: Server) -> None:
         search(folder, evaluator, "mobile_cifar", storage=server.url, study="eight", trials=120, quiet=False)
 
     folders = [tmp_path / name for name in "abcdefgh"]
-    run_with_losses(run, folders, 0.7, 6, server)
+    run_with_losses(run, folders, 0.7, 4, "eight", server, away=True)
     trials = stored(server.url, "eight")
     assert [t.number for t in trials] == list(range(len(trials)))
     assert {t.state for t in trials} == {TrialState.COMPLETE, TrialState.FAIL}
@@ -141,7 +145,7 @@ def test_other_commands_join_one_storage(tmp_path: Path, server: Server, command
     run(tmp_path / "alone")  # what it imports is there before the processes begin
     url = server.url
     folders = [tmp_path / name for name in "abc"]
-    run_with_losses(run, folders, 0.4, 3)
+    run_with_losses(run, folders, 0.4, 3, "", server, away=False)
     trials = stored(server.url, {"ablate": "ablation"}.get(command, command))
     points = [str(sorted(t.params.items())) for t in trials if t.state == TrialState.COMPLETE]
     assert len(points) == len(set(points)) >= 8
