@@ -214,9 +214,9 @@ def close_interrupted(study: Study, trial: FrozenTrial | Trial, killed: int = 0,
         if again:
             set_user_attr(study, trial, INTERRUPTED, True)
         set_user_attr(study, trial, RESULT, {**old, "reason": reason, "killed": killed > 0})
-    except UpdateFinishedTrialError:
+        study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+    except UpdateFinishedTrialError:  # whenever that was, until the last of the three
         return False
-    study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
     return True
 
 
