@@ -34,6 +34,9 @@ _WAYS = (
     "Restore it, or begin anew with restart=true, which keeps the old files beside the new ones, or choose another "
     "folder with -o DIR"
 )
+#: Seconds between attempts to open a storage: the later ones while its server may be starting again. An address that is
+#: wrong should not take long to be told; who has a study open waits longer (:mod:`.sharing.outages`).
+_PAUSES, _RESTARTING = (1.0, 2.0, 4.0), ("connection refused", "starting up", "shutting down", "closed the connection")
 #: Study attribute: what the search is, so that a folder is not continued as another search.
 JOB = "job"
 
@@ -44,11 +47,14 @@ def _connect(url: str, owner: Owner) -> OwnedStorage:
         engine = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
         return OwnedStorage(url, owner, BEAT, GRACE, Outages(url), **engine)
 
-    try:
-        return open_tables()
-    except Exception:  # two processes may have begun to make the tables at once: one of them is refused
-        time.sleep(1)
-        return open_tables()
+    for pause in _PAUSES:
+        try:
+            return open_tables()
+        except Exception as error:  # two processes may have begun to make the tables at once: one of them is refused
+            if pause > _PAUSES[0] and not any(word in str(error).lower() for word in _RESTARTING):
+                raise
+        time.sleep(pause)
+    return open_tables()
 
 
 def _open_journal(path: Path, says: int) -> tuple[BaseStorage, Callable[[], None]]:
