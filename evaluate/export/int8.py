@@ -6,11 +6,7 @@ the calibration images, and reverts them one by one, the costliest first, until 
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +19,7 @@ from ...space.files import write_bytes
 from . import onnx_graph, openvino_model
 from .formats import Run, check_installed
 from .proof import Proof, ProofError, ask_all, mean_of, relative_difference
+from .silence import silenced
 from .subject import ProofImages, Subject
 
 #: What NNCF calls them.
@@ -68,7 +65,7 @@ def quantize(row: Quantized, folder: Path, images: ProofImages, max_drop: float)
     assert images.labels is not None
     items = [(image[None].numpy(), int(label)) for image, label in zip(images.given, images.labels, strict=True)]
     try:
-        with _silent():
+        with silenced("nncf"):
             return row.write(folder / FORMATS[row.of].file, folder / row.file, items, max_drop)
     except Exception as error:  # of NNCF
         raise UserError(
@@ -242,20 +239,6 @@ def _run_nncf(
         subset_size=len(items),
         advanced_quantization_parameters=by_tensor if isinstance(feed(items[0]), dict) else None,
     )
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """Without NNCF's bars and remarks."""
-    log = logging.getLogger("nncf")
-    before = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        log.setLevel(before)
 
 
 #: Of the formats, those that have eight bits.

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ...space.files import write_bytes
+from .silence import silenced
 from .subject import Subject
 
 #: ONNX's version of its operators: the one that torch's exporter is written for.
@@ -34,7 +31,7 @@ def make_model(subject: Subject) -> Any:
     import onnx
 
     batch = torch.export.Dim("batch", min=1)
-    with torch.no_grad(), _silent():
+    with torch.no_grad(), silenced("torch.onnx"):
         program = torch.onnx.export(
             subject.module,
             (subject.example,),
@@ -91,17 +88,3 @@ def open_session(path: Path | bytes, threads: int | None) -> Callable[[Tensor], 
         return [torch.from_numpy(output) for output in session.run(None, {INPUT: images.numpy()})]
 
     return run
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """Without what torch's exporter tells of itself and of libraries that are not there."""
-    log = logging.getLogger("torch.onnx")
-    before = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        log.setLevel(before)
