@@ -22,11 +22,10 @@ import math
 from pathlib import Path
 
 import numpy as np
+from grid_choice import GRIDS, design
 
-from effnas.scaling.grid.points import Grid, Scaled
 from effnas.scaling.grid.posterior import fit_posterior, published_shares
-from effnas.scaling.grid.response import Array, fit_surface, log_growth, shares
-from effnas.space.zoo import load_architecture
+from effnas.scaling.grid.response import Array, fit_surface
 
 #: Weights w and saturation λ of depth, width and resolution.
 TRUTHS = {
@@ -53,35 +52,22 @@ def accuracy(truth: str, growth: Array) -> Array:
     return np.asarray(0.80 - 0.35 * np.exp(-0.6 * worth))
 
 
-def list_networks() -> tuple[Array, Array]:
-    """Growths, shape (n, 3), and achieved MACs ratios of the different networks of the grid."""
-    scaled = Scaled(load_architecture("efficientnet_b0"))
-    growth: dict[str, list[Array]] = {}
-    ratios = {}
-    for point in Grid(ratio="achieved").points(scaled):
-        network = scaled.network(point)
-        assert network is not None
-        growth.setdefault(network.digest, []).append(log_growth(point))
-        ratios[network.digest] = scaled.macs_ratio(point)
-    return np.array([np.mean(rows, axis=0) for rows in growth.values()]), np.array(list(ratios.values()))
-
-
-def simulate(truth: str, noise: float, networks: int, seeds: int, draws: int) -> Array:
-    """What each way loses at each φ in the mean, in points, shape (ways, phis)."""
-    growth, ratios = list_networks()
+def simulate(networks: tuple[Array, Array], truth: str, noise: float, count: int, seeds: int, draws: int) -> Array:
+    """What each way loses at each φ in the mean, in points, shape (ways, phis); ``networks``: shares and ratios."""
+    mixtures, ratios = networks
     lost = np.zeros((draws, len(WAYS), len(PHIS)))
     best = [accuracy(truth, FINE * phi * math.log(2)).max() for phi in PHIS]
     for draw in range(draws):
-        rng = np.random.default_rng((draw, networks, seeds))
-        some = rng.permutation(len(growth))[:networks]
-        mixture, ratio = shares(growth[some]), ratios[some]
+        rng = np.random.default_rng((draw, count, seeds))
+        some = rng.permutation(len(mixtures))[:count]
+        mixture, ratio = mixtures[some], ratios[some]
         true = accuracy(truth, mixture * np.log(ratio)[:, None])
         runs = true[:, None] + noise / 100 * rng.normal(size=(len(some), seeds))
         means = runs.mean(axis=1)
         pooled = float(np.sqrt(runs.var(axis=1, ddof=1).mean())) if seeds > 1 else None
         counts = [seeds] * len(some)
         surface = fit_surface(mixture, means.tolist(), counts, pooled, ratio.tolist())
-        posterior = fit_posterior(growth[some], means.tolist(), counts, pooled, ratio.tolist())
+        posterior = fit_posterior(mixture, means.tolist(), counts, pooled, ratio.tolist())
         first = mixture[int(np.argmax(means))]
         chosen = (
             first,
@@ -100,13 +86,13 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=60)
     parser.add_argument("--csv", type=Path, help="where to write every setting")
     args = parser.parse_args()
-    rows = []
+    rows, networks = [], design(GRIDS["achieved"])
     print(
         f"| truth | noise | {' | '.join(f'{way}, lost at φ = 1, 3' for way in WAYS)} |\n|---|---|{'---|' * len(WAYS)}"
     )
     for truth in TRUTHS:
         for noise in NOISE:
-            found = np.array([simulate(truth, noise, *trainings, args.draws) for trainings in TRAININGS])
+            found = np.array([simulate(networks, truth, noise, *trainings, args.draws) for trainings in TRAININGS])
             for trainings, lost in zip(TRAININGS, found, strict=True):
                 for way, values in zip(WAYS, lost, strict=True):
                     rows.append([truth, noise, *trainings, way, *values.round(4)])

@@ -67,20 +67,19 @@ class Posterior:
 
 
 def fit_posterior(
-    growth: Array, accuracies: Sequence[float], seeds: Sequence[int], noise: float | None, ratios: Sequence[float]
+    mixture: Array, accuracies: Sequence[float], seeds: Sequence[int], noise: float | None, ratios: Sequence[float]
 ) -> Posterior:
     """The posterior after these networks' trainings; after none it is what was known before.
 
     Args:
-        growth: (ln α, 2 ln β, 2 ln γ) of each different network, shape (n, 3).
+        mixture: shares of each different network's growth, shape (n, 3).
         accuracies: means over seeds, n of them, as fractions.
         seeds: trainings behind each mean.
         noise: standard deviation over seeds; None: not known, and averaged over, too.
         ratios: achieved ratio of each network: of MACs, or what the grid holds.
     """
     values, trainings = np.asarray(accuracies, np.float64), np.asarray(seeds, np.float64)
-    at = shares(growth.reshape(-1, 3)) * np.log(np.asarray(ratios, np.float64))[:, None] if len(values) else growth
-    design = _terms(at.reshape(-1, 3))
+    design = _terms(mixture * np.log(np.asarray(ratios, np.float64))[:, None])
     parts: list[tuple[Array, Array]] = []
     likely: list[float] = []
     for depth, deviation, missed, one in product(DEPTHS, DEVIATIONS, MISSED, NOISES if noise is None else (noise,)):

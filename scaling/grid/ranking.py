@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from ...search.record import result_of, shown_trials
 from ...search.winner.optimism import expect_optimism, seed_noise
 from ..coefficients import Coefficients
 from .points import NAMES, Scaled
-from .posterior import FAMILY, Posterior, fit_posterior, published_shares
+from .posterior import FAMILY, fit_posterior, published_shares
 from .response import LEVEL, Array, Surface, describe, fit_surface, log_growth, shares
 
 #: What the coefficients are taken from. Over five kinds of truth and 10 to 144 trainings the posterior loses least on
@@ -127,16 +128,47 @@ def group_networks(rows: Sequence[dict[str, Any]]) -> tuple[list[list[dict[str, 
     return groups, np.array(growth).reshape(-1, 3)
 
 
+@dataclass(frozen=True)
+class Trained:
+    """The different networks of a grid that have a result.
+
+    Args:
+        groups: the rows of each.
+        growth: the mean of its points, shape (n, 3).
+        noise: standard deviation over seeds, pooled; None: one seed says nothing of it.
+    """
+
+    groups: list[list[dict[str, Any]]]
+    growth: Array
+    noise: float | None
+
+    @property
+    def mixture(self) -> Array:
+        """Shares of depth, width and resolution, shape (n, 3)."""
+        return shares(self.growth)
+
+    @property
+    def ratios(self) -> list[float]:
+        """What the grid holds to 2, of each network."""
+        return [held_ratio(group[0]) for group in self.groups]
+
+    def read(self, name: str) -> list[Any]:
+        """A column, a value a network."""
+        return [group[0][name] for group in self.groups]
+
+
+def list_trained(rows: Sequence[dict[str, Any]]) -> Trained:
+    """The different networks among the rows that have a result."""
+    done = [row for row in rows if row["accuracy"] is not None]
+    return Trained(*group_networks(done), seed_noise([row for row in done if row["equal_to"] is None]))
+
+
 def surface_of(rows: Sequence[dict[str, Any]]) -> Surface | str:
     """The response surface over the networks with a result, or the reason why there is none."""
-    done = [row for row in rows if row["accuracy"] is not None]
-    groups, growth = group_networks(done)
-    first = [group[0] for group in groups]
-    if not groups:
+    found = list_trained(rows)
+    if not found.groups:
         return "no network has a result"
-    accuracies, seeds = ([row[name] for row in first] for name in ("accuracy", "seeds"))
-    noise = seed_noise([row for row in done if row["equal_to"] is None])
-    return fit_surface(shares(growth), accuracies, seeds, noise, [held_ratio(row) for row in first])
+    return fit_surface(found.mixture, found.read("accuracy"), found.read("seeds"), found.noise, found.ratios)
 
 
 def add_predictions(rows: list[dict[str, Any]], surface: Surface | str) -> dict[str, Any]:
@@ -186,32 +218,19 @@ def _typical(group: Sequence[dict[str, Any]], growth: Array) -> dict[str, Any]:
     )
 
 
-def posterior_of(rows: Sequence[dict[str, Any]]) -> tuple[Posterior, list[list[dict[str, Any]]], Array]:
-    """What the networks with a result tell of the shares, those networks' rows, and their growth, shape (n, 3)."""
-    done = [row for row in rows if row["accuracy"] is not None]
-    groups, growth = group_networks(done)
-    first = [group[0] for group in groups]
-    noise = seed_noise([row for row in done if row["equal_to"] is None])
-    accuracies, seeds, ratios = (
-        [row["accuracy"] for row in first],
-        [row["seeds"] for row in first],
-        [held_ratio(row) for row in first],
-    )
-    return fit_posterior(growth, accuracies, seeds, noise, ratios), groups, growth
-
-
 def describe_posterior(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     """The ``posterior`` of ``summary.json``; None where only the baseline itself has a result.
 
     ``argmax`` is the point of the highest expected accuracy over the family, ``ahead`` by how much it is expected to be
     ahead of the published coefficients' shares, and ``ahead_sd`` the standard deviation of that.
     """
-    posterior, groups, growth = posterior_of(rows)
-    if not groups:
+    found = list_trained(rows)
+    if not found.groups:
         return None
-    mixture = shares(growth)
+    mixture = found.mixture
+    posterior = fit_posterior(mixture, found.read("accuracy"), found.read("seeds"), found.noise, found.ratios)
     top = int(np.argmax(posterior.expect(mixture)))
-    best = _typical(groups[top], growth[top])
+    best = _typical(found.groups[top], found.growth[top])
     ahead, spread = posterior.ahead(mixture[top], published_shares())
     return {
         "family": list(FAMILY),
@@ -221,13 +240,14 @@ def describe_posterior(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     }
 
 
-def choose_row(rows: Sequence[dict[str, Any]], surface: Mapping[str, Any], choose: str) -> tuple[dict[str, Any], str]:
-    """The row whose coefficients are written, and what it was chosen by: without a surface it is the best point."""
-    wanted: Mapping[str, Any] | None = None
-    if choose == "posterior":
-        wanted = describe_posterior(rows)
-    elif choose == "surface" and surface["fitted"]:
-        wanted = surface
+def choose_row(
+    rows: Sequence[dict[str, Any]], surface: Mapping[str, Any], posterior: Mapping[str, Any] | None, choose: str
+) -> tuple[dict[str, Any], str]:
+    """The row whose coefficients are written, and what it was chosen by: the best point, where there is nothing else.
+
+    ``surface`` and ``posterior`` are those of ``summary.json``.
+    """
+    wanted = {"posterior": posterior, "surface": surface if surface["fitted"] else None}.get(choose)
     if wanted is None:
         return rows[0], "point"
     at = [wanted["argmax"][name] for name in NAMES]
@@ -236,15 +256,12 @@ def choose_row(rows: Sequence[dict[str, Any]], surface: Mapping[str, Any], choos
 
 def expect_selection(rows: Sequence[dict[str, Any]], surface: Surface | str, chosen_by: str) -> float | None:
     """By how much the accuracy of the chosen point is too high in expectation; None: one seed says nothing of noise."""
-    done = [row for row in rows if row["accuracy"] is not None]
-    groups, growth = group_networks(done)
-    noise = seed_noise([row for row in done if row["equal_to"] is None])
-    if noise is None or not groups:
+    found = list_trained(rows)
+    if found.noise is None or not found.groups:
         return None
-    first = [group[0] for group in groups]
-    errors = [noise / math.sqrt(row["seeds"]) for row in first]
+    errors = [found.noise / math.sqrt(seeds) for seeds in found.read("seeds")]
     smoother = None
     if chosen_by != "point" and not isinstance(surface, str):
-        terms = surface.rows(shares(growth))
+        terms = surface.rows(found.mixture)
         smoother = np.asarray(terms @ np.linalg.pinv(terms))
-    return expect_optimism([row["accuracy"] for row in first], errors, smoother)
+    return expect_optimism(found.read("accuracy"), errors, smoother)

@@ -72,8 +72,8 @@ def write_grid(
     baseline.save(output / "baseline.yaml")
     summary: dict[str, Any] = {"best": None, "chosen_by": None, "verdict": None, "surface": surface, "posterior": None}
     if rows and rows[0]["accuracy"] is not None:
-        summary["best"], summary["chosen_by"] = choose_row(rows, surface, choose)
         summary["verdict"], summary["posterior"] = verdict(rows), describe_posterior(rows)
+        summary["best"], summary["chosen_by"] = choose_row(rows, surface, summary["posterior"], choose)
         chosen, reported = (
             describe_seeds(trials, summary["best"]["digest"], confirms=confirms) for confirms in (False, True)
         )

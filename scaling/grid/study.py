@@ -18,7 +18,7 @@ from ...space.network_spec import NetworkSpec
 from ..coefficients import Coefficients
 from .latency import LatencyRatios
 from .points import NAMES, Grid, Measure, Scaled
-from .ranking import add_predictions, choose_row, group_networks, rank_points, surface_of
+from .ranking import add_predictions, choose_row, describe_posterior, group_networks, rank_points, surface_of
 from .response import Surface, log_growth, shares
 
 #: Study attribute: the points of each round of refinement so far.
@@ -128,7 +128,8 @@ class GridPlan:
         if self.done and self.last and self._confirm:
             rows = self._rank(study)
             if rows and rows[0]["accuracy"] is not None:
-                best, _ = choose_row(rows, add_predictions(rows, surface_of(rows)), self._choose)
+                surface, posterior = add_predictions(rows, surface_of(rows)), describe_posterior(rows)
+                best, _ = choose_row(rows, surface, posterior, self._choose)
                 wanted = self._problem.confirming({name: best[name] for name in NAMES}, self._confirm)
                 self._left = [] if is_done(study, wanted) else wanted
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,8 +32,7 @@ def best(posterior: Any) -> Array:
 
 
 def fit(accuracies: Array, noise: float | None = 0.005, seeds: int = 3) -> Any:
-    growth = SOME * math.log(2)
-    return fit_posterior(growth, accuracies.tolist(), [seeds] * len(SOME), noise, [2.0] * len(SOME))
+    return fit_posterior(SOME, accuracies.tolist(), [seeds] * len(SOME), noise, [2.0] * len(SOME))
 
 
 def test_the_published_shares() -> None:
@@ -76,7 +74,7 @@ def test_achieved_macs_are_counted() -> None:
     rng = np.random.default_rng(2)
     ratios = rng.uniform(1.6, 2.6, len(SOME))
     accuracies = 0.5 + 0.1 * np.log(ratios)  # whoever has more MACs is better: no evidence on the shares
-    posterior = fit_posterior(SOME * math.log(2), accuracies.tolist(), [3] * len(SOME), 0.001, ratios.tolist())
+    posterior = fit_posterior(SOME, accuracies.tolist(), [3] * len(SOME), 0.001, ratios.tolist())
     assert np.abs(best(posterior) - published_shares()).max() <= 0.15
 
 
