@@ -20,10 +20,12 @@ import argparse
 import csv
 import json
 import statistics
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from predict_cifar import BASE
+from record import find_commit
 
 from effnas.evaluate.compress.job import run_compress
 from effnas.evaluate.data import ImageData
@@ -32,29 +34,9 @@ from effnas.evaluate.train.recipe import Training
 from effnas.scaling.coefficients import PAPER
 from effnas.scaling.meet import meet
 from effnas.scaling.rules import make_rule
-from effnas.space.architecture import Architecture
 from effnas.space.cost import cost
-from effnas.space.stage import Stage
 from effnas.space.zoo import load_architecture
 
-BASE = Architecture(
-    (
-        Stage("mbconv", 16, 1),
-        Stage("mbconv", 24, 2, stride=2, expand_ratio=3),
-        Stage("mbconv", 40, 2, stride=2, expand_ratio=3),
-        Stage("mbconv", 80, 2, expand_ratio=3),
-    ),
-    name="cifar",
-    stem=16,
-    stem_stride=2,
-    head=256,
-    activation="relu",
-    dropout=0.0,
-    drop_path=0.0,
-    bn_momentum=0.1,
-    resolution=32,
-    num_classes=10,
-)
 SHARES = (0.5, 0.25)
 #: Of the MACs of scaled networks in those of the pruned one.
 TOLERANCE = 0.05
@@ -117,9 +99,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("outputs/benchmark_compress"))
     parser.add_argument("--csv", type=Path, default=RESULTS)
     given = parser.parse_args()
-    sha = subprocess.run(
-        ["git", "-C", str(RESULTS.parent), "rev-parse", "--short", "HEAD"], capture_output=True, text=True
-    ).stdout.strip()
+    sha = find_commit()
     images = ImageData("parquet", path=str(given.data), limit=IMAGES, num_classes=10, flip=True, crop=2)
     rows: list[dict[str, Any]] = []
     for seed in range(given.seeds):

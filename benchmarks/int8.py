@@ -16,10 +16,11 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import subprocess
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+from record import find_commit
 
 from effnas import run_export
 from effnas.evaluate.data import ImageData
@@ -83,7 +84,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data/imagenet_sample"))
     parser.add_argument("--folder", type=Path, default=Path("outputs/int8"))
     options = parser.parse_args()
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    commit = find_commit()
     rows: list[dict[str, Any]] = []
     print(f"{HEADER}\n|{'---|' * 8}")
     for number in map(int, options.networks.split(",")):

@@ -13,10 +13,10 @@ from __future__ import annotations
 import argparse
 import csv
 import statistics
-import subprocess
 from pathlib import Path
 
 import numpy as np
+from record import find_commit
 
 from effnas.evaluate.accel_archive import DEVICES, benchmark_space, read_archive
 from effnas.evaluate.latency.model import fit_latency, judge
@@ -34,9 +34,7 @@ def main() -> None:
     parser.add_argument("--networks", type=int, nargs="+", default=[50, 300])
     parser.add_argument("--csv", type=Path, default=RESULTS)
     given = parser.parse_args()
-    sha = subprocess.run(
-        ["git", "-C", str(RESULTS.parent), "rev-parse", "--short", "HEAD"], capture_output=True, text=True
-    ).stdout.strip()
+    sha = find_commit()
     archive, space = read_archive(given.data), benchmark_space()
     names = list(space.distributions)
     choices = [list(space.distributions[name].choices) for name in names]

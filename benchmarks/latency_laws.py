@@ -17,11 +17,11 @@ import csv
 import json
 import math
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from record import find_commit
 from scipy.stats import kendalltau
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -113,9 +113,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--csv", type=Path, default=RESULTS)
     given = parser.parse_args()
-    sha = subprocess.run(
-        ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True
-    ).stdout.strip()
+    sha = find_commit()
     laws, rows = {}, []
     print("| device | networks | activations | MACs | parameters | tau | median error | tau of MACs |")
     print("|---|---|---|---|---|---|---|---|")

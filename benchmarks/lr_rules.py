@@ -26,7 +26,6 @@ import argparse
 import csv
 import math
 import statistics
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +34,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+from record import find_commit
 from torch import nn
 
 from effnas.evaluate.data import ImageData
@@ -103,9 +103,7 @@ def mup_like(width: float) -> Iterator[None]:
 
 def train_all(data: Path, seeds: int, file: Path) -> None:
     """Train what the file does not have yet, seed after seed, and append a row each."""
-    sha = subprocess.run(
-        ["git", "-C", str(RESULTS.parent), "rev-parse", "--short", "HEAD"], capture_output=True, text=True
-    ).stdout.strip()
+    sha = find_commit()
     done = {(row["way"], row["phi"], row["rate"], row["seed"]) for row in read_rows(file)}
     images = ImageData("parquet", path=str(data), limit=IMAGES, holdout=0.5, num_classes=10, flip=True, crop=2)
     for seed in range(seeds):

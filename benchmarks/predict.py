@@ -26,12 +26,12 @@ import csv
 import itertools
 import math
 import re
-import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from record import find_commit
 from scipy.special import logsumexp
 
 from effnas.scaling.predict.checks import find_off_law, fit_members
@@ -258,9 +258,7 @@ def main() -> None:
         counts = {prior: list(priors.values()).count(prior) for prior in priors.values()}
         print("chosen priors:", "; ".join(f"{prior} ({n} groups)" for prior, n in counts.items()))
         print("prior in use:", PRIORS[given.x])
-    sha = subprocess.run(
-        ["git", "-C", str(RESULTS.parent), "rev-parse", "--short", "HEAD"], capture_output=True, text=True
-    ).stdout.strip()
+    sha = find_commit()
     rows = []
     for case in cases:
         said = [100 * value for value in predict_case(case, priors.get(case.relatives))]

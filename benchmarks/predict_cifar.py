@@ -17,9 +17,10 @@ import argparse
 import csv
 import json
 import statistics
-import subprocess
 from pathlib import Path
 from typing import Any
+
+from record import find_commit
 
 from effnas.evaluate.data import ImageData
 from effnas.evaluate.train.job import run_train
@@ -58,9 +59,7 @@ COLUMNS = ("phi", "seed", "macs", "params", "accuracy", "seconds", "commit")
 
 def train_members(data: Path, seeds: int, output: Path) -> list[dict[str, Any]]:
     """Train what is not there yet; a row a training."""
-    sha = subprocess.run(
-        ["git", "-C", str(RESULTS.parent), "rev-parse", "--short", "HEAD"], capture_output=True, text=True
-    ).stdout.strip()
+    sha = find_commit()
     images = ImageData("parquet", path=str(data), limit=IMAGES, num_classes=10)
     rows = []
     for seed in range(seeds):
