@@ -25,7 +25,7 @@ from .journal import Journal, JournalFile, check_journal, is_half_written
 from .optuna_private import get_storage
 from .record import is_counted
 from .seeded import INTERRUPTED
-from .sharing.outages import Outages, describe_fault
+from .sharing.outages import Outages, describe_fault, is_restart
 from .sharing.owned_storage import OwnedStorage
 from .sharing.ownership import BEAT, GRACE, Owner, close_orphans, describe_owners, find_orphans, make_owner
 
@@ -36,7 +36,7 @@ _WAYS = (
 )
 #: Seconds between attempts to open a storage: the later ones while its server may be starting again. An address that is
 #: wrong should not take long to be told; who has a study open waits longer (:mod:`.sharing.outages`).
-_PAUSES, _RESTARTING = (1.0, 2.0, 4.0), ("connection refused", "starting up", "shutting down", "closed the connection")
+_PAUSES = (1.0, 2.0, 4.0)
 #: Study attribute: what the search is, so that a folder is not continued as another search.
 JOB = "job"
 
@@ -51,7 +51,7 @@ def _connect(url: str, owner: Owner) -> OwnedStorage:
         try:
             return open_tables()
         except Exception as error:  # two processes may have begun to make the tables at once: one of them is refused
-            if pause > _PAUSES[0] and not any(word in str(error).lower() for word in _RESTARTING):
+            if pause > _PAUSES[0] and not is_restart(error):
                 raise
         time.sleep(pause)
     return open_tables()

@@ -19,6 +19,9 @@ PATIENCE = 600.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 10.0
 #: What servers say of a transaction that may succeed when it is made again: it was cut off, or stood in another's way.
 _AGAIN = ("57P01", "57P02", "57P03", "40001", "40P01", "08")
+#: What is said of a connection that a server which stops or starts has refused. Drivers give no code there, and a wrong
+#: password is refused in the same way.
+_RESTARTING = ("connection refused", "starting up", "shutting down", "closed the connection")
 
 
 class Outages:
@@ -96,3 +99,8 @@ def is_outage(error: StorageInternalError) -> bool:
         return "locked" in text or "busy" in text
     # no connection was made: such errors know no statement
     return isinstance(cause, OperationalError | InterfaceError) and cause.statement is None
+
+
+def is_restart(error: Exception) -> bool:
+    """Whether the server that was asked for a first connection may only be starting again."""
+    return any(word in str(error).lower() for word in _RESTARTING)
