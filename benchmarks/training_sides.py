@@ -27,8 +27,8 @@ from effnas.evaluate.train.choosing import choose_settings
 from effnas.evaluate.train.history import EpochRow, Plan
 from effnas.evaluate.train.recipe import Training
 from effnas.evaluate.train.train import train
-from effnas.search.processes import make_workers
-from effnas.search.workers import Task
+from effnas.search.workers.base import Task
+from effnas.search.workers.processes import make_workers
 from effnas.space.architecture import Architecture
 from effnas.space.network import build
 from effnas.space.space import load_space

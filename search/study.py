@@ -31,7 +31,7 @@ from .seeded import derive_seed
 from .sharing.ownership import Company, Heart, Owner, describe_owners, enqueue_again
 from .stopping.referee import Referee, count_open
 from .stopping.streak import Streak
-from .workers import Outcome, Task, Workers
+from .workers.base import Outcome, Task, Workers
 
 #: Infeasible proposals in a row after which a feasible member is drawn instead.
 PATIENCE = 20

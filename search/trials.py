@@ -30,7 +30,6 @@ from ..space.errors import (
 )
 from .objective import Accuracy, Objective
 from .problem import Enqueued, Problem, list_waiting
-from .processes import make_workers
 from .progress import Progress
 from .record import is_counted
 from .sharing.outages import describe_fault
@@ -40,7 +39,8 @@ from .stopping.referee import Referee
 from .storage import JOURNAL, close_study, open_study, set_study_aside
 from .study import Loop
 from .winner.keeper import Keeper
-from .workers import count_workers
+from .workers.count import count_workers
+from .workers.processes import make_workers
 
 #: What searches, grids and ablations write to their folders; the names of figures are without an ending.
 RESULTS = (
@@ -56,7 +56,7 @@ class StudyOptions(TypedDict, total=False):
 
     Args:
         workers: processes that evaluate at the same time, sharing this machine's cores; 1: this process; ``auto``: as
-            :func:`~effnas.search.workers.count_workers`. Where the evaluator's ``device`` is ``auto``, they take
+            :func:`~effnas.search.workers.count.count_workers`. Where the evaluator's ``device`` is ``auto``, they take
             turns with the GPUs.
         workers_per_device: with ``workers="auto"``, processes that share a GPU.
         timeout: seconds after which no new trial starts; None: no limit.

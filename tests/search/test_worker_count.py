@@ -21,9 +21,10 @@ from effnas.evaluate.machine.assignment import assign_gpu
 from effnas.evaluate.machine.device import find_device
 from effnas.evaluate.proxy import Proxy
 from effnas.evaluate.train.recipe import Training
-from effnas.search import workers
-from effnas.search.processes import Processes
-from effnas.search.workers import WORKER_MEMORY, Task, count_workers, find_memory
+from effnas.search.workers import count
+from effnas.search.workers.base import Task
+from effnas.search.workers.count import WORKER_MEMORY, count_workers, find_memory
+from effnas.search.workers.processes import Processes
 from effnas.space.errors import UserError
 
 TINY = four_networks().build({"block0_kernel_size": 3, "block0_repeats": 1})
@@ -33,8 +34,8 @@ TINY = four_networks().build({"block0_kernel_size": 3, "block0_repeats": 1})
 def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
     def make(gpus: int = 0, cores: int = 4, memory: int | None = 64 * 2**30) -> None:
         monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-        monkeypatch.setattr(workers, "count_cores", lambda: cores)
-        monkeypatch.setattr(workers, "find_memory", lambda: memory)
+        monkeypatch.setattr(count, "count_cores", lambda: cores)
+        monkeypatch.setattr(count, "find_memory", lambda: memory)
 
     return make
 
@@ -88,7 +89,7 @@ def test_without_a_gpu_cores_and_memory_decide(
 
 
 def test_memory_is_the_machines_or_the_containers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(workers, "_LIMITS", ())
+    monkeypatch.setattr(count, "_LIMITS", ())
     total = find_memory()
     assert total is not None
     lines = Path("/proc/meminfo").read_text().splitlines()
@@ -97,7 +98,7 @@ def test_memory_is_the_machines_or_the_containers(monkeypatch: pytest.MonkeyPatc
     (tmp_path / "less").write_text("1000000\n")
     (tmp_path / "huge").write_text("9223372036854771712\n")  # version 1, without a limit
     for name, expected in (("max", total), ("missing", total), ("huge", total), ("less", 1_000_000)):
-        monkeypatch.setattr(workers, "_LIMITS", (str(tmp_path / name),))
+        monkeypatch.setattr(count, "_LIMITS", (str(tmp_path / name),))
         assert find_memory() == expected
     assert WORKER_MEMORY == 2147483648
 

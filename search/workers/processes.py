@@ -16,14 +16,16 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
-from ..evaluate.contain import contain
-from ..evaluate.evaluation import Evaluator, Report, Stopped
-from ..evaluate.interrupt import Interrupts
-from ..evaluate.machine.assignment import assign_gpu
-from ..evaluate.machine.start import main_module, threads_in_environment, without_ctrl_c
-from ..evaluate.reasons import describe_exception
-from ..space.errors import UserError
-from .workers import Inline, NotPortable, OnReport, Outcome, Task, Workers, check_report, count_cores, evaluate_task
+from ...evaluate.contain import contain
+from ...evaluate.evaluation import Evaluator, Report, Stopped
+from ...evaluate.interrupt import Interrupts
+from ...evaluate.machine.assignment import assign_gpu
+from ...evaluate.machine.start import main_module, threads_in_environment, without_ctrl_c
+from ...evaluate.reasons import describe_exception
+from ...space.errors import UserError
+from .base import NotPortable, OnReport, Outcome, Task, Workers, check_report, evaluate_task
+from .count import count_cores
+from .inline import Inline
 
 #: Seconds after which a wait for processes is begun again: more would not fit what the system counts with.
 LONGEST_WAIT = 1e6
