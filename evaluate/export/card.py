@@ -101,6 +101,10 @@ def _explain_files(subject: Subject, s: Mapping[str, Any]) -> str:
             kept = found["kept_in_float"]
             text += f" {_escape(name)}: eight bits, calibrated on {found['calibration']}"
             text += f"; in 32 bits stay {_escape(', '.join(kept))}." if kept else "; every layer."
+            if found.get("latency"):
+                gain = found["latency"]["speedup"]
+                text += f" {gain['median']:.1f} times as fast as `{gain['over']}` ({gain['low']:.1f} to "
+                text += f"{gain['high']:.1f}, quartiles of {found['latency']['rounds']} rounds)."
     by = {found["proof"]["by"] for name, found in s["formats"].items() if name == "timm" and "proof" in found}
     return text + "".join(f" The folder `timm` was opened by {one}." for one in by)
 

@@ -228,7 +228,8 @@ def _export(
             found[eight.name] |= {"calibration": task.calibrate.of, "kept_in_float": kept}
             seen(len(found))
     if latency:
-        times = time_formats(runs, images.given[:1], task.threads)
+        slower = {eight.name: eight.of for eight in quantized}
+        times = time_formats(runs, images.given[:1], task.threads, slower)
         for name, told in found.items():
             told["latency"] = times.get(name)
         return found, times["torch"]
