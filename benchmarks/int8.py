@@ -6,11 +6,11 @@ they run on this CPU, in alternation with the float formats.
     pip install 'effnas[export,test]'
     python benchmarks/int8.py [--networks lite0,lite1,lite2,b0] [--data ../shared/data]
 
-lite0 to lite2 have the registry's weights: 200 images of the ImageNet sample calibrate, and the other 800 measure. b0 is
-EfficientNet-B0 with its 16 blocks, SE and SiLU, at 0.35 of its width and 32 pixels (5.4 million MACs), trained on
-CIFAR-10 for 8 epochs (15 minutes of one core) and measured on 5,000 test images. Each network is one export, kept under
-outputs/int8; a finished one is not made again. Speed-up: one thread, batch 1, the median of the ratios of 11 rounds in
-alternation, and their quartiles. The rows go to benchmarks/results/int8.csv with the commit.
+lite0 to lite2 have the registry's weights: 200 images of the ImageNet sample calibrate, and the other 800 measure. b0
+is EfficientNet-B0 with its 16 blocks, SE and SiLU, at 0.35 of its width and 32 pixels (5.4 million MACs), trained on
+CIFAR-10 for 8 epochs (15 minutes of one core) and measured on 5,000 test images. Each network is one export, kept
+under outputs/int8; a finished one is not made again. Speed-up: one thread, batch 1, the median of the ratios of 11
+rounds in alternation, and their quartiles. The rows go to benchmarks/results/int8.csv with the commit.
 """
 
 from __future__ import annotations
