@@ -38,6 +38,7 @@ TORCH = (
         "evaluate/compress/*",
         "evaluate/profile/job.py",
         "evaluate/export/*",
+        "evaluate/export/writers/*",
         "evaluate/latency/measuring.py",
         "evaluate/supernet/*",
         "evaluate/transfer/*",

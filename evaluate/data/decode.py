@@ -61,11 +61,26 @@ def decode_image(
     Raises:
         Exception: whatever Pillow says of a broken file.
     """
+    return _decode(encoded, channels, white, size, interpolation)
+
+
+def decode_whole(encoded: Encoded, channels: int, white: float | None = None) -> npt.NDArray[np.uint8]:
+    """One image as (channels, height, width), as :func:`decode_image` but of its own size and shape.
+
+    Raises:
+        Exception: whatever Pillow says of a broken file.
+    """
+    return _decode(encoded, channels, white, None, "")
+
+
+def _decode(
+    encoded: Encoded, channels: int, white: float | None, size: int | None, interpolation: str
+) -> npt.NDArray[np.uint8]:
     samples = read_samples(encoded, channels, white)
     if samples is not None:
         return _resize(_fit_bands(to_uint8(samples, white), channels), size, interpolation)
     with open_image(encoded) as image:
-        if min(image.size) >= 4 * size:
+        if size is not None and min(image.size) >= 4 * size:
             image.draft(None, (2 * size, 2 * size))  # a JPEG is decoded at 1/2, 1/4 or 1/8, never below 2 × size
         ImageOps.exif_transpose(image, in_place=True)
         if image.mode[0] in "IF":  # Pillow's own conversion would clip it at 255
@@ -105,10 +120,10 @@ def _check_bands(bands: int, channels: int) -> None:
         raise ValueError(f"an image of {bands} channels, the network takes {channels}")
 
 
-def _resize(pictures: list[Image.Image], size: int, interpolation: str) -> npt.NDArray[np.uint8]:
-    """(channels, size, size) of pictures that are one above the other."""
+def _resize(pictures: list[Image.Image], size: int | None, interpolation: str) -> npt.NDArray[np.uint8]:
+    """(channels, size, size) of pictures that are one above the other; None: as large as they are."""
     width, height = pictures[0].size
-    if (width, height) != (size, size):
+    if size is not None and (width, height) != (size, size):
         side = min(width, height)
         left, top = (width - side) // 2, (height - side) // 2
         box = (left, top, left + side, top + side)

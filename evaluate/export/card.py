@@ -11,10 +11,13 @@ import yaml
 
 from ...space.files import write_text
 from ..arguments import describe_device
+from .inside import RESIZE
 from .subject import Subject
 
 #: Of the table of the files.
 HEADER = ("format", "file", "MB", "difference", "same class", "top-1 before", "after", "ms at batch 1")
+#: Formats that are graphs, and may have the preprocessing inside.
+GRAPHS = ("torchscript", "torch_export", "onnx", "openvino")
 #: Of the classes' names on the card.
 SHOWN = 20
 
@@ -130,8 +133,14 @@ def _use(subject: Subject, s: Mapping[str, Any]) -> str:
             "",
             "import onnxruntime",
             'session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])',
-            'logits = session.run(None, {"images": images})  # float32 (n, channels, side, side)',
         ]
+        if subject.inside == RESIZE:
+            mode = {1: "L", 3: "RGB"}.get(subject.preprocessing.channels)
+            lines += ["", "import numpy as np", "from PIL import Image", ""]
+            lines += ['image = np.atleast_3d(Image.open("photo.jpg")' + (f'.convert("{mode}")' if mode else "") + ")"]
+            lines += ['logits = session.run(None, {"images": image.transpose(2, 0, 1)[None]})']
+        else:
+            lines += ['logits = session.run(None, {"images": images})  # float32 (n, channels, side, side)']
     return "```python\n" + "\n".join(lines) + "\n```"
 
 
@@ -142,11 +151,23 @@ def _images(subject: Subject, s: Mapping[str, Any]) -> str:
         f"centre {p.size} × {p.size} taken. With values from 0 to 255, `mean` {_list(p.mean)} is taken off each "
         f"channel and `std` {_list(p.std)} divided by. "
     )
-    if s["preprocess_inside"]:
-        graphs = [name for name in s["formats"] if name in ("torchscript", "torch_export", "onnx", "openvino")]
+    graphs = [name for name in s["formats"] if name.removesuffix("_int8") in GRAPHS]
+    inside = ", ".join(graphs) or "none here"
+    if subject.inside == RESIZE:
         text += (
-            f"**The last step is inside the graphs** ({', '.join(graphs) or 'none here'}): they take values from 0 to "
-            "255; the other formats take normalised images."
+            f"**All of that is inside the graphs** ({inside}): they take decoded images, uint8 (n, channels, height, "
+            "width), upright and of any size; the other formats take images that were made ready so."
+        )
+        if (r := s["resizing"]) is not None:
+            text += (
+                f" Their pixels differ from those of the data's own preprocessing by {r['mean_difference']:.2g} of 255 "
+                f"in the mean and {r['largest_difference']:.0f} at most; {r['agreement']:.2%} of the images get the "
+                f"same class both ways, and top-1 the data's own way is {r['accuracy']:.2%}."
+            )
+    elif subject.inside:
+        text += (
+            f"**The last step is inside the graphs** ({inside}): they take values from 0 to 255; the other formats "
+            "take normalised images."
         )
     else:
         text += "Every format takes images that are normalised so."

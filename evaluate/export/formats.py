@@ -13,8 +13,16 @@ from torch import Tensor, nn
 from ...space.built import find_built
 from ...space.errors import UserError, unknown
 from ..arguments import as_list
-from . import onnx_graph, openvino_model, python_source, safetensors_file, timm_folder, torch_program, torchscript
 from .subject import Subject
+from .writers import (
+    onnx_graph,
+    openvino_model,
+    python_source,
+    safetensors_file,
+    timm_folder,
+    torch_program,
+    torchscript,
+)
 
 #: Images as the network takes them to all that the exported network gives, the logits last.
 Run = Callable[[Tensor], Sequence[Tensor]]

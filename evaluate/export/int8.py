@@ -16,11 +16,12 @@ from torch import Tensor
 
 from ...space.errors import UserError
 from ...space.files import write_bytes
-from . import onnx_graph, openvino_model
 from .formats import Run, check_installed
+from .images import ProofImages
 from .proof import Proof, ProofError, ask_all, mean_of, relative_difference
 from .silence import silenced
-from .subject import ProofImages, Subject
+from .subject import Subject
+from .writers import onnx_graph, openvino_model
 
 #: What NNCF calls them.
 _INPUT = onnx_graph.INPUT
@@ -110,13 +111,13 @@ def prove_int8(
     """
     labels = images.labels
     assert labels is not None
-    wanted = subject.logits(images.given[:1])
-    for size in dict.fromkeys(min(size, len(images.given)) for size in (1, 3)):
-        shape = tuple(run(images.given[:size])[-1].shape)
+    wanted = subject.logits(images.first(1))
+    for size in dict.fromkeys(min(size, len(images)) for size in (1, 3)):
+        shape = tuple(run(images.first(size))[-1].shape)
         if shape != (size, wanted.shape[1]):
             raise ProofError(f"{row.name}: the proof failed: a batch of {size} gives an output of shape {shape}")
     before = classes == labels
-    after_classes = ask_all(run, images.given)
+    after_classes = ask_all(run, images)
     after = after_classes == labels
     lost, won, n = int((before & ~after).sum()), int((after & ~before).sum()), len(labels)
     drop = (lost - won) / n
@@ -131,7 +132,7 @@ def prove_int8(
     return Proof(
         batches=(1, 3),
         images=images.of,
-        max_difference=relative_difference(run(images.given[:1])[-1], wanted),
+        max_difference=relative_difference(run(images.first(1))[-1], wanted),
         tolerance=None,
         agreement=mean_of(classes == after_classes),
         accuracy_before=mean_of(before),

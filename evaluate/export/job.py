@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor
 
 from ...space.built import BuiltNetwork
 from ...space.errors import UserError, check_int, check_number
@@ -22,22 +22,14 @@ from ..folder import check_owner, folder_lock, list_visible, set_aside
 from ..pretrained import read_pretrained
 from ..progress_bar import progress_bar
 from .formats import Format, Run, find_formats, write_format
+from .images import ProofImages, find_images, split_images
+from .inside import RESIZE, check_inside, put_inside
 from .int8 import Quantized, check_int8, prove_int8, quantize
-from .proof import as_run, ask_all, prove
+from .proof import as_run, ask_all, prove, prove_resizing
 from .report import RESULT, read_facts, summarize, write_documents
-from .subject import (
-    Normalized,
-    ProofImages,
-    Subject,
-    check_weights,
-    find_images,
-    find_weights,
-    read_summary,
-    recorded_data,
-    split_images,
-)
+from .subject import Subject, check_weights, find_weights, read_summary, recorded_data
 from .timing import time_formats
-from .timm_folder import is_timm_there
+from .writers.timm_folder import is_timm_there
 
 #: Where an export is put together; what it holds moves up when all is proved.
 STAGING = ".staging"
@@ -52,7 +44,7 @@ def run_export(
     to: Sequence[str] | str = ("python", "torch_export"),
     architecture: NetworkSpec | str | None = None,
     network: BuiltNetwork | None = None,
-    preprocess_inside: bool = False,
+    preprocess_inside: bool | str = False,
     int8: bool = False,
     int8_max_drop: float = 0.01,
     calibration: int = 200,
@@ -84,7 +76,8 @@ def run_export(
         architecture: of the weights; a string is the name of a zoo network or a file; None: the one that they name, or
             else ``network``.
         network: a network of the user's own builder; files of its networks need it.
-        preprocess_inside: graphs take images in units of 0 to 255 and normalise them themselves.
+        preprocess_inside: graphs take images in units of 0 to 255 and normalise them themselves; ``resize``: they
+            take decoded images, uint8 (n, channels, height, width) of any size, and crop and resize them too.
         int8: make ``onnx`` and ``openvino`` in eight bits too.
         int8_max_drop: of their accuracy, as a fraction: operations that cost more stay in 32 bits.
         calibration: images of the part that ranges are measured on; accuracies are of the others.
@@ -128,19 +121,19 @@ def run_export(
     run = read_summary(file.parent / "summary.json")
     source = data if data is not None else recorded_data(run)
     more = calibration if int8 else 0
-    preprocessing, classes, stored, note = find_images(start, source, data is not None, part, images + more)
-    quantized = check_int8([row.name for row in rows], stored is not None) if int8 else []
-    if start.weights.classes is not None:
-        classes = start.weights.classes
+    inside = check_inside(preprocess_inside)
+    told = find_images(start, source, data is not None, part, images + more, whole=inside == RESIZE)
+    quantized = check_int8([row.name for row in rows], told.labels is not None) if int8 else []
     plain = start.load().eval().requires_grad_(False)
-    module: nn.Module = Normalized(plain, preprocessing).eval() if preprocess_inside else plain
-    subject = Subject(module, start.architecture, preprocessing, classes, plain, inside=preprocess_inside)
-    if stored is None:
-        subject_images = ProofImages(_noise(subject), None, f"{NOISE} images of noise: {note}")
+    module = put_inside(plain, told.preprocessing, inside)
+    names = start.weights.classes or told.classes
+    subject = Subject(module, start.architecture, told.preprocessing, names, plain, inside=inside)
+    if told.ready is None:
+        subject_images = ProofImages(subject.noise(NOISE, seed=1), None, f"{NOISE} images of noise: {told.note}")
     else:
-        subject_images = ProofImages(subject.given(stored[0]), stored[1], note)
+        subject_images = ProofImages(told.whole or subject.given(told.ready), told.labels, told.note)
     calibrate, subject_images = split_images(subject_images, more)
-    if not torch.isfinite(subject.logits(subject_images.given[:1])).all():
+    if not torch.isfinite(subject.logits(subject_images.first(1))).all():
         raise UserError(f"weights: the network's output is not finite: {file} is damaged, or of another network")
     facts = read_facts(run, start, file, license)
     with folder_lock(output, "export"):
@@ -152,9 +145,14 @@ def run_export(
         shutil.rmtree(staging, ignore_errors=True)  # of a killed run
         staging.mkdir()
         try:
-            task = _Task(subject, subject_images, calibrate, staging, threads, int8_max_drop)
+            classes = ask_all(as_run(module), subject_images)
+            resizing = None
+            if told.whole and told.ready is not None:
+                ready = told.ready[len(told.ready) - len(subject_images) :]
+                resizing = prove_resizing(subject, subject_images, ready, classes).to_dict()
+            task = _Task(subject, subject_images, classes, calibrate, staging, threads, int8_max_drop)
             found, torch_latency = _export(rows, quantized, task, latency, quiet)
-            facts |= {"torch_latency": torch_latency, "threads": threads if latency else None}
+            facts |= {"torch_latency": torch_latency, "threads": threads if latency else None, "resizing": resizing}
             summary = summarize(subject, found, facts, command, output)
             write_documents(subject, summary, staging)
             for entry in sorted(staging.iterdir(), key=lambda path: path.name == RESULT):  # it is the last
@@ -185,18 +183,23 @@ def _check_empty(output: Path) -> None:
         )
 
 
-def _noise(subject: Subject) -> torch.Tensor:
-    p = subject.preprocessing
-    generator = torch.Generator().manual_seed(1)
-    return subject.given(torch.rand(NOISE, p.channels, p.size, p.size, generator=generator) * 255)
-
-
 @dataclass(frozen=True)
 class _Task:
-    """What is exported to where: the network, its images, those for calibration, the folder, threads, largest drop."""
+    """What is exported to where.
+
+    Args:
+        subject: the network.
+        images: that prove its exports.
+        classes: that PyTorch gives them, int64 (n,).
+        calibrate: images for the ranges of eight bits.
+        folder: for the files.
+        threads: of the CPU.
+        max_drop: of the accuracy in eight bits.
+    """
 
     subject: Subject
     images: ProofImages
+    classes: Tensor
     calibrate: ProofImages
     folder: Path
     threads: int | None
@@ -210,12 +213,11 @@ def _export(
     subject, images, folder = task.subject, task.images, task.folder
     found: dict[str, dict[str, Any]] = {}
     runs: dict[str, Run] = {"torch": as_run(subject.module)}
-    classes = ask_all(runs["torch"], images.given)
     with progress_bar("export", len(rows) + len(quantized), quiet=quiet) as seen:
         for row in rows:
             write_format(row, subject, folder)
             opened = row.open(subject, folder / row.file, task.threads)
-            proof = prove(row, subject, opened, images, classes, _runner(row.name))
+            proof = prove(row, subject, opened, images, task.classes, _runner(row.name))
             found[row.name] = {"file": row.file, "bytes": _size(folder / row.file), "proof": proof.to_dict()}
             if row.name not in ("safetensors", "python", "timm"):  # these are PyTorch's own
                 runs[row.name] = as_run(opened)
@@ -223,13 +225,13 @@ def _export(
         for eight in quantized:
             kept = quantize(eight, folder, task.calibrate, task.max_drop)
             run = runs[eight.name] = eight.open(folder / eight.file, task.threads)
-            proof = prove_int8(eight, subject, run, images, classes, task.max_drop, _runner(eight.of))
+            proof = prove_int8(eight, subject, run, images, task.classes, task.max_drop, _runner(eight.of))
             found[eight.name] = {"file": eight.file, "bytes": _size(folder / eight.file), "proof": proof.to_dict()}
             found[eight.name] |= {"calibration": task.calibrate.of, "kept_in_float": kept}
             seen(len(found))
     if latency:
         slower = {eight.name: eight.of for eight in quantized}
-        times = time_formats(runs, images.given[:1], task.threads, slower)
+        times = time_formats(runs, images.first(1), task.threads, slower)
         for name, told in found.items():
             told["latency"] = times.get(name)
         return found, times["torch"]

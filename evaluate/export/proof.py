@@ -13,14 +13,16 @@ from torch import Tensor, nn
 
 from ...space.errors import UserError
 from .formats import Format, Run, write_format
-from .subject import ProofImages, Subject
+from .images import ProofImages
+from .inside import Resized
+from .subject import Subject
 
 #: Images at once, where there are so many; tracing saw two.
 BATCHES = (1, 3)
 #: Largest difference of an output, as a fraction of the largest one: what other orders of adding up make.
 TOLERANCE = 1e-3
-#: Images at once when all of them are asked.
-ALL = 50
+#: Largest mean difference between the pixels of a graph's own resize and the data's, in units of 0 to 255.
+PIXELS = 1.0
 
 
 class ProofError(UserError):
@@ -59,6 +61,28 @@ class Proof:
         return asdict(self) | {"batches": list(self.batches)}
 
 
+@dataclass(frozen=True)
+class Resizing:
+    """How the resize inside the graphs differs from the data's own, in PyTorch.
+
+    Args:
+        mean_difference, largest_difference: of a pixel, in units of 0 to 255, over all images.
+        tolerance: of the mean.
+        agreement: fraction of the images that get the same class both ways.
+        accuracy: of the network on the images as the data makes them.
+    """
+
+    mean_difference: float
+    largest_difference: float
+    tolerance: float
+    agreement: float
+    accuracy: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+
 def as_run(opened: nn.Module | Run) -> Run:
     """What runs an export, whatever it was opened as."""
     if not isinstance(opened, nn.Module):
@@ -89,9 +113,9 @@ def prove(
         ProofError: they differ; the message names the first layer that does.
     """
     run, worst = as_run(opened), 0.0
-    sizes = tuple(dict.fromkeys(min(size, len(images.given)) for size in BATCHES))
+    sizes = tuple(dict.fromkeys(min(size, len(images)) for size in BATCHES))
     for size in sizes:
-        given = images.given[:size]
+        given = images.first(size)
         wanted = subject.logits(given)
         try:
             found = run(given)[-1]
@@ -112,7 +136,7 @@ def prove(
                 f"largest one (allowed: {TOLERANCE:g}); {_tell_layer(row, subject, opened, given)}; nothing was written"
             )
         worst = max(worst, difference)
-    before, after = classes, ask_all(run, images.given)
+    before, after = classes, ask_all(run, images)
     labels = images.labels
     return Proof(
         batches=sizes,
@@ -127,9 +151,39 @@ def prove(
     )
 
 
-def ask_all(run: Run, given: Tensor) -> Tensor:
+@torch.inference_mode()
+def prove_resizing(subject: Subject, images: ProofImages, ready: Tensor, classes: Tensor) -> Resizing:
+    """Compare the module's own crop and resize with what the data makes of the same images.
+
+    Args:
+        subject: whose module resizes.
+        images: as they are, with labels.
+        ready: the same, (n, channels, size, size) in units of 0 to 255, by the data's own way.
+        classes: that the module gives them, int64 (n,).
+
+    Raises:
+        ProofError: the pixels differ too much.
+    """
+    assert isinstance(subject.module, Resized)
+    assert images.labels is not None
+    total, largest, right = 0.0, 0.0, []
+    for image, wanted in zip(images.given, ready, strict=True):
+        difference = (subject.module.resize(image[None])[0] - wanted).abs()
+        total, largest = total + float(difference.mean()), max(largest, float(difference.max()))
+        right.append(subject.plain(subject.preprocessing.pixels().normalize(wanted[None])).argmax(1))
+    mean, own = total / len(images), torch.cat(right)
+    if mean > PIXELS:
+        raise ProofError(
+            f"preprocess_inside=resize: the proof failed: pixels differ by {mean:.2g} of 255 in the mean from those "
+            f"that the data makes (allowed: {PIXELS:g}), as when data.image_size stores smaller images; nothing was "
+            "written; preprocess_inside=true leaves the resize outside"
+        )
+    return Resizing(mean, largest, PIXELS, mean_of(own == classes), mean_of(own == images.labels))
+
+
+def ask_all(run: Run, images: ProofImages) -> Tensor:
     """The class that each image gets, int64 (n,)."""
-    return torch.cat([run(given[start : start + ALL])[-1].argmax(1) for start in range(0, len(given), ALL)])
+    return torch.cat([run(given)[-1].argmax(1) for given in images.batches()])
 
 
 def relative_difference(found: Tensor, wanted: Tensor) -> float:

@@ -1,4 +1,4 @@
-"""What is exported: a trained network, what its images need, and the images that prove its exports."""
+"""What is exported: a trained network, what its images need, and the run that it is of."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from ...space.paths import expand_path, is_file, is_folder
 from ...space.weights.contents import Weights
 from ..data.image_data import ImageData
 from ..data.labelled_images import LabelledImages
-from ..data.load import load_part
 from ..pretrained import Pretrained
 from ..train.report import CHECKPOINT, WEIGHTS
+from .inside import RESIZE, put_inside
 from .preprocessing import Preprocessing
 
 #: Fields of a data set that a training records and that say which images those are.
@@ -36,7 +36,8 @@ class Subject:
         architecture: of it.
         preprocessing: what its images need.
         classes: names of its outputs; None: unknown.
-        inside: whether ``module`` normalises the images itself: they are then given in units of 0 to 255.
+        inside: whether ``module`` normalises the images itself: they are then given in units of 0 to 255. ``resize``:
+            it also crops and resizes them, and takes uint8 of any height and width.
         plain: the network itself, where ``module`` is something around it.
         layers: names of what ``module`` gives before the logits.
     """
@@ -46,23 +47,33 @@ class Subject:
     preprocessing: Preprocessing
     classes: tuple[str, ...] | None
     plain: nn.Module
-    inside: bool = False
+    inside: bool | str = False
     layers: tuple[str, ...] = ()
 
     def around(self, network: nn.Module) -> nn.Module:
         """Another copy of the network, with around it what ``module`` has."""
-        return Normalized(network, self.preprocessing).eval() if self.inside else network.eval()
+        return put_inside(network, self.preprocessing, self.inside)
 
     @property
     def example(self) -> Tensor:
         """Two images of noise, for tracing."""
-        p = self.preprocessing
-        generator = torch.Generator().manual_seed(0)
-        noise = torch.rand(2, p.channels, p.size, p.size, generator=generator) * 255
-        return self.given(noise)
+        return self.noise(2, seed=0)
+
+    def noise(self, count: int, seed: int) -> Tensor:
+        """Images as the module takes them: where it resizes them, higher than wide and larger than they will be."""
+        p, generator = self.preprocessing, torch.Generator().manual_seed(seed)
+        more = (p.size // 3 + 5, p.size // 4 + 2) if self.inside == RESIZE else (0, 0)
+        images = torch.rand(count, p.channels, p.size + more[0], p.size + more[1], generator=generator) * 255
+        return images.to(torch.uint8) if self.inside == RESIZE else self.given(images)
+
+    @property
+    def any_size(self) -> dict[int, Any]:
+        """The axes of the images that graphs take in any length, by their number, as ``torch.export`` has them."""
+        names = {0: "batch", 2: "height", 3: "width"} if self.inside == RESIZE else {0: "batch"}
+        return {axis: torch.export.Dim(name, min=1) for axis, name in names.items()}
 
     def given(self, images: Tensor) -> Tensor:
-        """Images (n, channels, size, size) in units of 0 to 255 as the module takes them."""
+        """Images (n, channels, size, size) in units of 0 to 255 as a module takes them that does not resize them."""
         return images.float() if self.inside else self.preprocessing.pixels().normalize(images)
 
     @torch.inference_mode()
@@ -70,38 +81,6 @@ class Subject:
         """What PyTorch says: (n, classes)."""
         found: Tensor = self.module(given)
         return found
-
-
-class Normalized(nn.Module):
-    """A network that takes images in units of 0 to 255."""
-
-    def __init__(self, network: nn.Module, preprocessing: Preprocessing) -> None:
-        super().__init__()
-        self.network = network
-        self.mean: Tensor
-        self.std: Tensor
-        for name in ("mean", "std"):
-            self.register_buffer(name, torch.tensor(getattr(preprocessing, name)).view(1, -1, 1, 1))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(n, channels, size, size) to logits (n, classes)."""
-        logits: Tensor = self.network((images - self.mean) / self.std)
-        return logits
-
-
-@dataclass(frozen=True)
-class ProofImages:
-    """What exports are proved with.
-
-    Args:
-        given: as the network takes them, (n, channels, size, size).
-        labels: int64 (n,); None: images of noise, which have none.
-        of: where they are from, for people.
-    """
-
-    given: Tensor
-    labels: Tensor | None
-    of: str
 
 
 # -- the run ---------------------------------------------------------------------------------------------
@@ -151,106 +130,6 @@ def recorded_data(summary: Mapping[str, Any]) -> LabelledImages | None:
         return ImageData(**{name: told[name] for name in _RECORDED if name in told})
     except (UserError, TypeError):
         return None
-
-
-# -- the images ------------------------------------------------------------------------------------------
-
-
-def find_images(
-    start: Pretrained, data: LabelledImages | None, told: bool, part: str, count: int
-) -> tuple[Preprocessing, tuple[str, ...] | None, tuple[Tensor, Tensor] | None, str]:
-    """The preprocessing, the names of the classes, stored images with their labels, and a note on the images.
-
-    Args:
-        start: network and weights.
-        data: whose part is read; None: there is none.
-        told: whether the user named the data; that of the run's record may be gone.
-        part: of it.
-        count: of images, at most, spread over the part.
-
-    Raises:
-        UserError: the user's data cannot be used.
-    """
-    network, weights = start.architecture, start.weights
-    if data is not None:
-        try:
-            return _read_images(start, data, part, count)
-        except UserError as error:
-            if told:
-                raise
-            note = f"the run's data cannot be read here ({' '.join(str(error).split()):.200})"
-    else:
-        note = "no data was given"
-    mean, std = weights.normalization or ((127.5,) * network.in_channels, (127.5,) * network.in_channels)
-    if weights.normalization is None:
-        note += "; the weights do not say how images are normalised, (x − 127.5)/127.5 is taken"
-    crop = getattr(data, "center_crop", 1.0)
-    how = getattr(data, "interpolation", "bilinear")
-    found = Preprocessing(network.resolution, network.in_channels, mean, std, crop, how)
-    return found, weights.classes, None, note
-
-
-def _read_images(
-    start: Pretrained, data: LabelledImages, part: str, count: int
-) -> tuple[Preprocessing, tuple[str, ...], tuple[Tensor, Tensor], str]:
-    network, weights = start.architecture, start.weights
-    found = load_part(
-        data,
-        part,
-        network.in_channels,
-        resolution=network.resolution,
-        num_classes=network.num_classes,
-        classes=weights.classes,
-        normalization=weights.normalization,
-    )
-    check_class_count(len(found.classes), start, f"{data.title}, {part} part")
-    pixels = found.images.pixels
-    batches, left = [], count
-    for stored, labels in found.images.batches(min(count, 64), device="cpu", shuffle=0):
-        batches.append((pixels.prepare_unnormalized(stored[:left], network.resolution), labels[:left]))
-        left -= len(batches[-1][1])
-        if left <= 0:
-            break
-    if not batches:
-        raise UserError(f"{data.title}, {part} part: there are no images to prove exports with")
-    images, labels = (torch.cat(column) for column in zip(*batches, strict=True))
-    preprocessing = Preprocessing(
-        network.resolution,
-        network.in_channels,
-        pixels.mean,
-        pixels.std,
-        pixels.center_crop,
-        pixels.interpolation,
-    )
-    return preprocessing, found.classes, (images, labels), f"{len(labels):,} images of {data.title}, {part} part"
-
-
-def split_images(images: ProofImages, first: int) -> tuple[ProofImages, ProofImages]:
-    """The first ones, to calibrate on, and the others, to prove with; half of them where there are few."""
-    if not first or images.labels is None:
-        return images, images
-    first = min(first, len(images.given) // 2)
-    if not first:
-        raise UserError(f"int8=true: {images.of}: at least 2 images are needed, to calibrate on and to measure")
-    of = images.of.partition(" ")[2]
-    rest = len(images.given) - first
-    return (
-        ProofImages(images.given[:first], images.labels[:first], f"{first:,} {of}"),
-        ProofImages(images.given[first:], images.labels[first:], f"{rest:,} {of}, none of those for calibration"),
-    )
-
-
-def check_class_count(count: int, start: Pretrained, where: str) -> None:
-    """Refuse images of other classes than the network's.
-
-    Raises:
-        UserError: they are.
-    """
-    if count != start.architecture.num_classes:
-        raise UserError(
-            f"the data ({where}) has {count} classes, the weights {start.weights.path} have "
-            f"{start.architecture.num_classes}: exports are proved on images of their classes"
-        )
 
 
 def check_weights(start: Pretrained) -> Weights:

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from effnas.evaluate.data import ImageData
 from effnas.evaluate.export import int8
+from effnas.evaluate.export.images import ProofImages, split_images
 from effnas.evaluate.export.int8 import INT8, check_int8, prove_int8
 from effnas.evaluate.export.job import run_export
 from effnas.evaluate.export.preprocessing import Preprocessing
-from effnas.evaluate.export.subject import ProofImages, Subject, split_images
+from effnas.evaluate.export.subject import Subject
 from effnas.space.architecture import Architecture
 from effnas.space.errors import UserError
 from effnas.space.network import build

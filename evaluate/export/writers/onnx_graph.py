@@ -10,15 +10,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...space.files import write_bytes
-from .silence import silenced
-from .subject import Subject
+from ....space.files import write_bytes
+from ..inside import RESIZE
+from ..silence import silenced
+from ..subject import Subject
 
 #: ONNX's version of its operators: the one that torch's exporter is written for.
 OPSET = 18
 #: A file of protobuf holds no more; ONNX puts larger weights into a second one.
 MOST_BYTES = 2**31 - 1
 INPUT, OUTPUT = "images", "logits"
+#: What the images are, in the metadata.
+_INPUTS = {
+    False: "normalised: (x - mean) / std, x in units of 0 to 255",
+    True: "units of 0 to 255",
+    RESIZE: "uint8 of any height and width, as decoded",
+}
 
 
 def write(subject: Subject, path: Path) -> None:
@@ -30,14 +37,13 @@ def make_model(subject: Subject) -> Any:
     """The graph as ONNX's ``ModelProto``, checked by ONNX."""
     import onnx
 
-    batch = torch.export.Dim("batch", min=1)
     with torch.no_grad(), silenced("torch.onnx"):
         program = torch.onnx.export(
             subject.module,
             (subject.example,),
             dynamo=True,
             opset_version=OPSET,
-            dynamic_shapes=({0: batch},),
+            dynamic_shapes=(subject.any_size,),
             input_names=[INPUT],
             output_names=[*subject.layers, OUTPUT],
             verbose=False,
@@ -60,7 +66,7 @@ def describe(subject: Subject) -> dict[str, str]:
     found = {
         "effnas_architecture": json.dumps(subject.architecture.to_dict()),
         "preprocessing": json.dumps(subject.preprocessing.to_dict()),
-        "input": "units of 0 to 255" if subject.inside else "normalised: (x - mean) / std, x in units of 0 to 255",
+        "input": _INPUTS[subject.inside],
     }
     if subject.classes is not None:
         found["classes"] = json.dumps(list(subject.classes))

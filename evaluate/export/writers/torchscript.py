@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ...space.files import replacing
-from .subject import Subject
+from ....space.files import replacing
+from ..subject import Subject
 
 
 def write(subject: Subject, path: Path) -> None:

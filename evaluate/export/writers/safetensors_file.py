@@ -6,9 +6,9 @@ from pathlib import Path
 
 from torch import nn
 
-from ...space.built import find_built
-from ...space.weights.weights import load_into, read_weights, save_weights
-from .subject import Subject
+from ....space.built import find_built
+from ....space.weights.weights import load_into, read_weights, save_weights
+from ..subject import Subject
 
 
 def write(subject: Subject, path: Path) -> None:

@@ -9,16 +9,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ...space.files import replacing
-from .subject import Subject
+from ....space.files import replacing
+from ..subject import Subject
 
 
 def make_program(subject: Subject) -> torch.export.ExportedProgram:
     """The graph; the number of images is a symbol in it."""
-    batch = torch.export.Dim("batch", min=1)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch's own parts
-        return torch.export.export(subject.module, (subject.example,), dynamic_shapes=({0: batch},))
+        return torch.export.export(subject.module, (subject.example,), dynamic_shapes=(subject.any_size,))
 
 
 def write(subject: Subject, path: Path) -> None:

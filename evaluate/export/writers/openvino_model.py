@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..subject import Subject
 from .onnx_graph import INPUT, describe
-from .subject import Subject
 from .torch_program import make_program
 
 

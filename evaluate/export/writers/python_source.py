@@ -15,13 +15,13 @@ from typing import Any
 
 from torch import nn
 
-from ...space import blocks
-from ...space.architecture import Architecture
-from ...space.errors import UserError
-from ...space.files import write_text
-from ...space.network import Network
-from ...space.stage import Stage
-from .subject import Subject
+from ....space import blocks
+from ....space.architecture import Architecture
+from ....space.errors import UserError
+from ....space.files import write_text
+from ....space.network import Network
+from ....space.stage import Stage
+from ..subject import Subject
 
 _HEAD = '''"""{title}
 
@@ -177,6 +177,6 @@ def _plain(name: str) -> str:
 
 
 def _version() -> str:
-    from ... import __version__
+    from .... import __version__
 
     return __version__

@@ -16,10 +16,10 @@ from typing import Any
 from safetensors.torch import load_file, save
 from torch import nn
 
-from ...space.architecture import Architecture
-from ...space.files import write_bytes, write_text
+from ....space.architecture import Architecture
+from ....space.files import write_bytes, write_text
+from ..subject import Subject
 from .python_source import network_code, run_source
-from .subject import Subject
 
 _HEAD = '''"""{title} for timm: import this file, then timm.create_model("local-dir:THIS_FOLDER", pretrained=True).
 

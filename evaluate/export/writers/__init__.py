@@ -1,0 +1,1 @@
+"""One file a format: what writes it, and what runs it."""
