@@ -11,13 +11,14 @@ import yaml
 
 from ...space.files import write_text
 from ..arguments import describe_device
+from .formats import FORMATS
 from .inside import RESIZE
 from .subject import Subject
 
 #: Of the table of the files.
 HEADER = ("format", "file", "MB", "difference", "same class", "top-1 before", "after", "ms at batch 1")
 #: Formats that are graphs, and may have the preprocessing inside.
-GRAPHS = ("torchscript", "torch_export", "onnx", "openvino")
+GRAPHS = ("torchscript", "torch_export", "onnx", "openvino", "executorch", "litert")
 #: Of the classes' names on the card.
 SHOWN = 20
 
@@ -108,6 +109,8 @@ def _explain_files(subject: Subject, s: Mapping[str, Any]) -> str:
                 gain = found["latency"]["speedup"]
                 text += f" {gain['median']:.1f} times as fast as `{gain['over']}` ({gain['low']:.1f} to "
                 text += f"{gain['high']:.1f}, quartiles of {found['latency']['rounds']} rounds)."
+        if (most := FORMATS[name].most if name in FORMATS else None) is not None:
+            text += f" {_escape(name)}: {most} image{'s' * (most > 1)} at once, at most."
     by = {found["proof"]["by"] for name, found in s["formats"].items() if name == "timm" and "proof" in found}
     return text + "".join(f" The folder `timm` was opened by {one}." for one in by)
 

@@ -15,6 +15,8 @@ from ...space.errors import UserError, unknown
 from ..arguments import as_list
 from .subject import Subject
 from .writers import (
+    executorch_program,
+    litert_model,
     onnx_graph,
     openvino_model,
     python_source,
@@ -44,7 +46,9 @@ class Format:
             given the number of threads, None being the runtime's own.
         needs: packages beside the core ones.
         any_network: whether networks of builders have it too.
-        option: that adds packages to an installation.
+        extra: of an installation, that brings the packages.
+        most: images at once; None: any number.
+        any_size: whether its graphs may take images of any size.
     """
 
     name: str
@@ -53,6 +57,9 @@ class Format:
     open: Callable[[Subject, Path, int | None], nn.Module | Run]
     needs: tuple[str, ...] = ()
     any_network: bool = True
+    extra: str = "export"
+    most: int | None = None
+    any_size: bool = True
 
 
 #: By name; ``safetensors`` is in every export.
@@ -66,19 +73,40 @@ FORMATS = {
         Format("torch_export", "model.pt2", torch_program.write, torch_program.read),
         Format("onnx", "model.onnx", onnx_graph.write, onnx_graph.read, ("onnx", "onnxscript", "onnxruntime")),
         Format("openvino", "openvino", openvino_model.write, openvino_model.read, ("openvino",)),
+        Format(
+            "executorch",
+            "model.pte",
+            executorch_program.write,
+            executorch_program.read,
+            ("executorch",),
+            extra="executorch",
+            most=executorch_program.MOST,
+            any_size=False,
+        ),
+        Format(
+            "litert",
+            "model.tflite",
+            litert_model.write,
+            litert_model.read,
+            ("litert_torch", "ai_edge_litert"),
+            extra="litert",
+            most=1,
+            any_size=False,
+        ),
     )
 }
 
 
-def find_formats(to: Sequence[str] | str, subject_is_built: object = None) -> list[Format]:
+def find_formats(to: Sequence[str] | str, subject_is_built: object = None, any_size: bool = False) -> list[Format]:
     """The rows of these names, ``safetensors`` first, each once.
 
     Args:
         to: names.
         subject_is_built: the network, where it is a builder's.
+        any_size: whether the graphs are to take images of any size.
 
     Raises:
-        UserError: no such format, one whose packages are not installed, or one that the network cannot have.
+        UserError: no such format, one whose packages are not installed, or one that the network cannot have, or not so.
     """
     names = ["safetensors", *(str(name) for name in as_list(to))]
     found = []
@@ -86,19 +114,25 @@ def find_formats(to: Sequence[str] | str, subject_is_built: object = None) -> li
         if name not in FORMATS:
             raise unknown("to", name, FORMATS)
         row = FORMATS[name]
-        check_installed(f"to={name}", row.needs)
+        check_installed(f"to={name}", row.needs, row.extra)
         built = find_built(subject_is_built)
         if built is not None and not row.any_network:
             raise UserError(
                 f"to={name} writes the code of networks that are Architectures; {built.name} is made by the builder "
                 f"{built.code}, whose code is its own: choose another format"
             )
+        if any_size and not row.any_size:
+            can = ", ".join(one.name for one in FORMATS.values() if one.any_size)
+            raise UserError(
+                f"resize_inside=true: {name} plans its memory for one size of images, and cannot take any: "
+                f"choose among {can}, or preprocess_inside=true"
+            )
         found.append(row)
     return found
 
 
-def check_installed(what: str, packages: Sequence[str]) -> None:
-    """Refuse what needs packages that are not installed.
+def check_installed(what: str, packages: Sequence[str], extra: str = "export") -> None:
+    """Refuse what needs packages that are not installed; ``extra`` brings them.
 
     Raises:
         UserError: some are not.
@@ -107,7 +141,7 @@ def check_installed(what: str, packages: Sequence[str]) -> None:
     if missing:
         is_or_are = "is" if len(missing) == 1 else "are"
         raise UserError(
-            f"{what} needs {', '.join(missing)}, which {is_or_are} not installed: pip install 'effnas[export]'"
+            f"{what} needs {', '.join(missing)}, which {is_or_are} not installed: pip install 'effnas[{extra}]'"
         )
 
 

@@ -39,12 +39,12 @@ class ProofImages:
         """A batch of so many, at most; images of several sizes are cut to what the smallest sides leave."""
         return stack(self.given[:count])
 
-    def batches(self) -> Iterator[Tensor]:
-        """All of them, one by one where they may be of several sizes."""
+    def batches(self, most: int = ALL) -> Iterator[Tensor]:
+        """All of them, so many at once, one by one where they may be of several sizes."""
         if isinstance(self.given, tuple):
             yield from (image[None] for image in self.given)
         else:
-            yield from self.given.split(ALL)
+            yield from self.given.split(min(most, ALL))
 
     def __len__(self) -> int:
         return len(self.given)

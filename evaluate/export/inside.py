@@ -7,29 +7,13 @@ left and one from the right, which are computed from the image's size. That is a
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from ...space.errors import unknown
 from .preprocessing import Preprocessing
 
-#: Values of the option ``preprocess_inside``.
+#: What is inside, where it is more than the normalisation.
 RESIZE = "resize"
-CHOICES = (False, True, RESIZE)
-
-
-def check_inside(value: Any) -> bool | str:
-    """The option's value.
-
-    Raises:
-        UserError: there is no such choice.
-    """
-    if isinstance(value, bool) or value == RESIZE:
-        found: bool | str = value
-        return found
-    raise unknown("preprocess_inside", value, ("false", "true", RESIZE))
 
 
 def put_inside(network: nn.Module, preprocessing: Preprocessing, inside: bool | str) -> nn.Module:

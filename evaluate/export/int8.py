@@ -6,13 +6,15 @@ the calibration images, and reverts them one by one, the costliest first, until 
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...space.errors import UserError
 from ...space.files import write_bytes
@@ -25,6 +27,12 @@ from .writers import onnx_graph, openvino_model
 
 #: What NNCF calls them.
 _INPUT = onnx_graph.INPUT
+#: OpenVINO's.
+_CONVOLUTIONS = ("Convolution", "GroupConvolution")
+
+
+#: Names of layers, and the number of their weights.
+Layers = Sequence[tuple[str, int]]
 
 
 @dataclass(frozen=True)
@@ -35,28 +43,30 @@ class Quantized:
         name: in ``export.json``.
         file: inside the export's folder.
         of: the format that it is made of.
-        write: (float file, own file, items, accuracy of a model on items, largest drop) to the layers kept in float.
+        write: (float file, own file, images with labels, largest drop, the network's layers with weights in the order
+            in which they run, and how many these are) to the layers kept in float.
         open: as :class:`~effnas.evaluate.export.formats.Format`'s.
     """
 
     name: str
     file: str
     of: str
-    write: Callable[[Path, Path, Sequence[Any], float], list[str]]
+    write: Callable[[Path, Path, Sequence[Any], float, Layers], list[str]]
     open: Callable[[Path, int | None], Run]
 
 
-def quantize(row: Quantized, folder: Path, images: ProofImages, max_drop: float) -> list[str]:
+def quantize(row: Quantized, subject: Subject, folder: Path, images: ProofImages, max_drop: float) -> list[str]:
     """Write one, of the float file that the folder has.
 
     Args:
         row: of the format.
+        subject: the network.
         folder: of the export.
         images: to calibrate on, with labels.
         max_drop: of the accuracy on them, as a fraction.
 
     Returns:
-        Names of the operations that stay in 32 bits.
+        Names of the layers that stay in 32 bits.
 
     Raises:
         UserError: NNCF is not installed, or cannot quantise the network.
@@ -67,11 +77,31 @@ def quantize(row: Quantized, folder: Path, images: ProofImages, max_drop: float)
     items = [(image[None].numpy(), int(label)) for image, label in zip(images.given, images.labels, strict=True)]
     try:
         with silenced("nncf"):
-            return row.write(folder / FORMATS[row.of].file, folder / row.file, items, max_drop)
+            layers = find_weighted_layers(subject.plain, subject.preprocessing.size, subject.preprocessing.channels)
+            return row.write(folder / FORMATS[row.of].file, folder / row.file, items, max_drop, layers)
     except Exception as error:  # of NNCF
         raise UserError(
             f"int8: {row.of} cannot be quantised: {type(error).__name__}: {' '.join(str(error).split()):.200}"
         ) from error
+
+
+def find_weighted_layers(network: nn.Module, size: int, channels: int) -> Layers:
+    """Convolutions and matrices in the order in which they run."""
+    found: list[tuple[str, int]] = []
+    hooks = [
+        layer.register_forward_hook(
+            lambda layer, given, output, name=name: found.append((name, layer.weight.numel()))  # type: ignore[misc]
+        )
+        for name, layer in network.named_modules()
+        if getattr(layer, "weight", None) is not None and layer.weight.ndim > 1
+    ]
+    try:
+        with torch.inference_mode():
+            network(torch.zeros(1, channels, size, size))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
 
 
 def check_int8(to: Sequence[str], has_images: bool) -> list[Quantized]:
@@ -146,7 +176,7 @@ def prove_int8(
 # -- ONNX ------------------------------------------------------------------------------------------------
 
 
-def _write_onnx(float_file: Path, file: Path, items: Sequence[Any], max_drop: float) -> list[str]:
+def _write_onnx(float_file: Path, file: Path, items: Sequence[Any], max_drop: float, layers: Layers) -> list[str]:
     import onnx
 
     model = onnx.load(float_file)
@@ -155,13 +185,15 @@ def _write_onnx(float_file: Path, file: Path, items: Sequence[Any], max_drop: fl
     def start(model: Any) -> Run:
         return onnx_graph.open_session(model.SerializeToString(), None)
 
-    found = _run_nncf(model, items, lambda item: {_INPUT: item[0]}, start, max_drop)
+    before = [node.name for node in itertools.takewhile(lambda node: node.op_type != "Conv", model.graph.node)]
+    found = _run_nncf(model, items, lambda item: {_INPUT: item[0]}, start, max_drop, before)
     onnx.helper.set_model_props(found, metadata)
     write_bytes(file, found.SerializeToString())
     made_by = {output: node for node in found.graph.node for output in node.output}
-    weighted = [node for node in found.graph.node if node.op_type in ("Conv", "Gemm", "MatMul")]
+    kinds = ("Conv", "Gemm", "MatMul")
+    weighted = [node for node in found.graph.node if node.op_type in kinds and node.name not in before]
     return [
-        node.input[1].removesuffix(".weight")
+        node.input[1].removeprefix("network.").removesuffix(".weight")
         for node in weighted
         if (source := made_by.get(node.input[1])) is None or source.op_type != "DequantizeLinear"
     ]
@@ -174,7 +206,7 @@ def _open_onnx(file: Path, threads: int | None) -> Run:
 # -- OpenVINO --------------------------------------------------------------------------------------------
 
 
-def _write_openvino(float_file: Path, file: Path, items: Sequence[Any], max_drop: float) -> list[str]:
+def _write_openvino(float_file: Path, file: Path, items: Sequence[Any], max_drop: float, layers: Layers) -> list[str]:
     import openvino
 
     model = openvino.Core().read_model(float_file / "model.xml")
@@ -185,12 +217,16 @@ def _write_openvino(float_file: Path, file: Path, items: Sequence[Any], max_drop
 
         return run
 
-    found = _run_nncf(model, items, lambda item: item[0], start, max_drop)
-    kept = [
-        op.get_friendly_name()
-        for op in found.get_ops()
-        if op.get_type_name() in ("Convolution", "GroupConvolution", "MatMul") and not _is_quantized(op.input_value(1))
-    ]
+    ops = itertools.takewhile(lambda op: op.get_type_name() not in _CONVOLUTIONS, model.get_ordered_ops())
+    before = [op.get_friendly_name() for op in ops if op.get_type_name() != "Constant"]
+    found = _run_nncf(model, items, lambda item: item[0], start, max_drop, before)
+    ops = [op for op in found.get_ordered_ops() if op.get_type_name() in (*_CONVOLUTIONS, "MatMul")]
+    ops = [op for op in ops if op.get_friendly_name() not in before]
+    names = [op.get_friendly_name() for op in ops]
+    sizes = [math.prod(op.input_value(1).get_partial_shape().to_shape()) for op in ops]
+    if sizes == [size for _, size in layers]:  # OpenVINO has lost the names, and kept the order
+        names = [name for name, _ in layers]
+    kept = [name for name, op in zip(names, ops, strict=True) if not _is_quantized(op.input_value(1))]
     file.mkdir(parents=True, exist_ok=True)
     openvino.save_model(found, file / "model.xml", compress_to_fp16=False)
     return kept
@@ -216,8 +252,14 @@ def _open_openvino(file: Path, threads: int | None) -> Run:
 
 
 def _run_nncf(
-    model: Any, items: Sequence[Any], feed: Callable[[Any], Any], start: Callable[[Any], Run], max_drop: float
+    model: Any,
+    items: Sequence[Any],
+    feed: Callable[[Any], Any],
+    start: Callable[[Any], Run],
+    max_drop: float,
+    before: Sequence[str],
 ) -> Any:
+    """The quantised model; ``before`` names what is done to the images before the network, which stays as it is."""
     import nncf
     from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, QuantizationParameters
 
@@ -238,6 +280,7 @@ def _run_nncf(
         max_drop=max_drop,
         preset=nncf.QuantizationPreset.MIXED,
         subset_size=len(items),
+        ignored_scope=nncf.IgnoredScope(names=list(before), validate=False),
         advanced_quantization_parameters=by_tensor if isinstance(feed(items[0]), dict) else None,
     )
 

@@ -23,7 +23,7 @@ from ..pretrained import read_pretrained
 from ..progress_bar import progress_bar
 from .formats import Format, Run, find_formats, write_format
 from .images import ProofImages, find_images, split_images
-from .inside import RESIZE, check_inside, put_inside
+from .inside import RESIZE, put_inside
 from .int8 import Quantized, check_int8, prove_int8, quantize
 from .proof import as_run, ask_all, prove, prove_resizing
 from .report import RESULT, read_facts, summarize, write_documents
@@ -44,7 +44,8 @@ def run_export(
     to: Sequence[str] | str = ("python", "torch_export"),
     architecture: NetworkSpec | str | None = None,
     network: BuiltNetwork | None = None,
-    preprocess_inside: bool | str = False,
+    preprocess_inside: bool = False,
+    resize_inside: bool = False,
     int8: bool = False,
     int8_max_drop: float = 0.01,
     calibration: int = 200,
@@ -76,8 +77,9 @@ def run_export(
         architecture: of the weights; a string is the name of a zoo network or a file; None: the one that they name, or
             else ``network``.
         network: a network of the user's own builder; files of its networks need it.
-        preprocess_inside: graphs take images in units of 0 to 255 and normalise them themselves; ``resize``: they
-            take decoded images, uint8 (n, channels, height, width) of any size, and crop and resize them too.
+        preprocess_inside: graphs take images in units of 0 to 255 and normalise them themselves.
+        resize_inside: graphs take decoded images, uint8 (n, channels, height, width) of any size, and do all the rest
+            themselves: crop, resize and normalisation.
         int8: make ``onnx`` and ``openvino`` in eight bits too.
         int8_max_drop: of their accuracy, as a fraction: operations that cost more stay in 32 bits.
         calibration: images of the part that ranges are measured on; accuracies are of the others.
@@ -104,7 +106,8 @@ def run_export(
     check_number("int8_max_drop", int8_max_drop, 0, 1)
     check_threads(threads)
     output, file = Path(output), find_weights(_one(weights))
-    rows = find_formats(to)
+    inside = RESIZE if resize_inside else preprocess_inside
+    rows = find_formats(to, any_size=resize_inside)
     if not restart:
         _check_empty(output)
     start = read_pretrained(
@@ -121,7 +124,6 @@ def run_export(
     run = read_summary(file.parent / "summary.json")
     source = data if data is not None else recorded_data(run)
     more = calibration if int8 else 0
-    inside = check_inside(preprocess_inside)
     told = find_images(start, source, data is not None, part, images + more, whole=inside == RESIZE)
     quantized = check_int8([row.name for row in rows], told.labels is not None) if int8 else []
     plain = start.load().eval().requires_grad_(False)
@@ -223,7 +225,7 @@ def _export(
                 runs[row.name] = as_run(opened)
             seen(len(found))
         for eight in quantized:
-            kept = quantize(eight, folder, task.calibrate, task.max_drop)
+            kept = quantize(eight, subject, folder, task.calibrate, task.max_drop)
             run = runs[eight.name] = eight.open(folder / eight.file, task.threads)
             proof = prove_int8(eight, subject, run, images, task.classes, task.max_drop, _runner(eight.of))
             found[eight.name] = {"file": eight.file, "bytes": _size(folder / eight.file), "proof": proof.to_dict()}
@@ -242,7 +244,9 @@ def _runner(name: str) -> str:
     """What ran an export for its proof, with its version."""
     if name == "timm" and not is_timm_there():
         return "its own code in torch; timm is not installed here, and has not opened it"
-    package = {"onnx": "onnxruntime", "openvino": "openvino", "timm": "timm"}.get(name, "torch")
+    package = {"onnx": "onnxruntime", "litert": "ai_edge_litert"}.get(name, name)
+    if name in ("safetensors", "python", "torchscript", "torch_export"):
+        package = "torch"
     return f"{package} {metadata.version(package)}"
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ...space.errors import UserError
 from .formats import Format, Run, write_format
-from .images import ProofImages
+from .images import ALL, ProofImages
 from .inside import Resized
 from .subject import Subject
 
@@ -113,7 +113,7 @@ def prove(
         ProofError: they differ; the message names the first layer that does.
     """
     run, worst = as_run(opened), 0.0
-    sizes = tuple(dict.fromkeys(min(size, len(images)) for size in BATCHES))
+    sizes = tuple(dict.fromkeys(min(size, len(images), row.most or size) for size in BATCHES))
     for size in sizes:
         given = images.first(size)
         wanted = subject.logits(given)
@@ -136,7 +136,7 @@ def prove(
                 f"largest one (allowed: {TOLERANCE:g}); {_tell_layer(row, subject, opened, given)}; nothing was written"
             )
         worst = max(worst, difference)
-    before, after = classes, ask_all(run, images)
+    before, after = classes, ask_all(run, images, row.most)
     labels = images.labels
     return Proof(
         batches=sizes,
@@ -174,16 +174,16 @@ def prove_resizing(subject: Subject, images: ProofImages, ready: Tensor, classes
     mean, own = total / len(images), torch.cat(right)
     if mean > PIXELS:
         raise ProofError(
-            f"preprocess_inside=resize: the proof failed: pixels differ by {mean:.2g} of 255 in the mean from those "
+            f"resize_inside=true: the proof failed: pixels differ by {mean:.2g} of 255 in the mean from those "
             f"that the data makes (allowed: {PIXELS:g}), as when data.image_size stores smaller images; nothing was "
             "written; preprocess_inside=true leaves the resize outside"
         )
     return Resizing(mean, largest, PIXELS, mean_of(own == classes), mean_of(own == images.labels))
 
 
-def ask_all(run: Run, images: ProofImages) -> Tensor:
-    """The class that each image gets, int64 (n,)."""
-    return torch.cat([run(given)[-1].argmax(1) for given in images.batches()])
+def ask_all(run: Run, images: ProofImages, most: int | None = None) -> Tensor:
+    """The class that each image gets, int64 (n,), asked so many at once, at most."""
+    return torch.cat([run(given)[-1].argmax(1) for given in images.batches(most or ALL)])
 
 
 def relative_difference(found: Tensor, wanted: Tensor) -> float:

@@ -110,6 +110,10 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     if s["torch_latency"]:
         where = describe_device("cpu", s["threads"])
         lines.append(f"latency: {where}, in alternation; (torch): eager, in evaluation mode, as trained")
+    for name, found in s["formats"].items():
+        if gain := (found.get("latency") or {}).get("speedup"):
+            times = f"{gain['median']:.2f} times as fast as {gain['over']} ({gain['low']:.2f} to {gain['high']:.2f})"
+            lines.append(f"{name}: {times}" + "; slower: keep the float format" * (gain["median"] < 1))
     files = " ".join(found["file"] for found in s["formats"].values() if "file" in found)
     return "\n".join([*lines, f"written to {s['output']}: {files} config.json README.md export.json"])
 

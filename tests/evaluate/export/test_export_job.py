@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -26,7 +27,9 @@ from effnas.evaluate.data import ImageData
 from effnas.evaluate.data.load import load_part
 from effnas.evaluate.export import formats
 from effnas.evaluate.export.formats import FORMATS
+from effnas.evaluate.export.inside import Resized
 from effnas.evaluate.export.job import run_export
+from effnas.evaluate.export.preprocessing import Preprocessing
 from effnas.evaluate.export.report import summary_text
 from effnas.space.architecture import Architecture
 from effnas.space.built import BuiltNetwork
@@ -194,6 +197,38 @@ def test_openvino(tmp_path: Path, images: Tensor) -> None:
         close(torch.from_numpy(compiled(images[:size].numpy())[0]), images[:size])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["executorch", "litert"])
+def test_formats_for_phones(name: str, tmp_path: Path, images: Tensor) -> None:
+    for package in FORMATS[name].needs:
+        pytest.importorskip(package, exc_type=ImportError)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of packages that are young
+        found = export(weights(tmp_path), tmp_path / "out", to=name, data=ImageData(), images=20)
+        told = found["formats"][name]
+        assert told["proof"]["agreement"] == 1
+        assert told["proof"]["batches"] == ([1, 3] if name == "executorch" else [1])
+        card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+        assert ("executorch: 8 images" if name == "executorch" else "litert: 1 image") + " at once, at most." in card
+        assert told["proof"]["by"].startswith("executorch " if name == "executorch" else "ai_edge_litert ")
+        subject: Any = None
+        run: Any = FORMATS[name].open(subject, tmp_path / "out" / told["file"], 1)
+        for size in (1, 5, 2)[: FORMATS[name].most]:
+            close(run(images[:size])[0], images[:size])
+
+
+def test_formats_that_have_one_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "check_installed", lambda *_: None)
+    rule = r"^resize_inside=true: litert plans its memory for one size of images, and cannot take any: choose among s"
+    with pytest.raises(UserError, match=rule):
+        export(weights(tmp_path), tmp_path / "out", to="litert", resize_inside=True)
+    monkeypatch.undo()
+    monkeypatch.setattr(formats, "find_spec", lambda name: None)
+    rule = r"^to=litert needs litert_torch, ai_edge_litert, which are not installed: pip install 'effnas\[litert\]'$"
+    with pytest.raises(UserError, match=rule):
+        export(weights(tmp_path), tmp_path / "out", to="litert")
+
+
 def test_normalisation_inside_the_graph(tmp_path: Path, images: Tensor) -> None:
     summary = export(weights(tmp_path), tmp_path / "out", to=["torch_export", "python"], preprocess_inside=True)
     subject: Any = None
@@ -203,6 +238,74 @@ def test_normalisation_inside_the_graph(tmp_path: Path, images: Tensor) -> None:
     assert summary["preprocess_inside"] is True
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert "**The last step is inside the graphs** (torch_export)" in card
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> ImageData:
+    """Smooth grey pictures of several sizes, one of which lies on its side."""
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for i, size in enumerate([(40, 30), (21, 50), (16, 16), (90, 61), (33, 33), (25, 12)]):
+        for part in ("train", "test"):
+            coarse = Image.fromarray(rng.integers(0, 256, (6, 6), dtype=np.uint8))
+            picture = coarse.resize(size, Image.Resampling.BICUBIC)
+            path = folder / part / f"class{i % 2}" / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            exif = picture.getexif()
+            exif[0x0112] = 6 if i == 1 else 1
+            picture.save(path, exif=exif)
+    return ImageData("folder", path=str(folder), interpolation="bicubic", center_crop=0.75)
+
+
+def test_everything_inside_the_graph(tmp_path: Path, photos: ImageData) -> None:
+    two = SMALL.with_(num_classes=2)
+    file = weights(tmp_path, two, classes=("class0", "class1"))
+    options: dict[str, Any] = {"to": ["torch_export", "torchscript", "python"], "resize_inside": True}
+    summary = export(file, tmp_path / "out", data=photos, **options)
+    told = summary["resizing"]
+    assert told["mean_difference"] < 0.2
+    assert told["largest_difference"] <= 3
+    assert told["agreement"] == 1
+    assert summary["preprocess_inside"] == "resize"
+    ready: Any = effnas.load_pretrained(tmp_path / "out")
+    picture = Image.open(Path(str(photos.path)) / "test" / "class1" / "3.png")
+    logits = ready(ready.preprocessing(picture)).detach()
+    subject: Any = None
+    for name in ("torchscript", "torch_export"):
+        run: Any = FORMATS[name].open(subject, tmp_path / "out" / FORMATS[name].file, 1)
+        found = run(torch.from_numpy(np.array(picture))[None, None])[0]
+        torch.testing.assert_close(found, logits, rtol=0.02, atol=0.02 * float(logits.abs().max()))
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "**All of that is inside the graphs** (torch_export, torchscript)" in card
+    assert "of the images get the same class both ways" in card
+
+
+def test_everything_inside_without_images(tmp_path: Path) -> None:
+    summary = export(weights(tmp_path), tmp_path / "out", to="torch_export", resize_inside=True)
+    assert summary["resizing"] is None
+    assert summary["formats"]["torch_export"]["proof"]["images"].startswith("3 images of noise")
+
+
+@pytest.mark.parametrize("how", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [(40, 30), (30, 41), (9, 64), (12, 12), (16, 16), (7, 5)])
+def test_resize_is_pillows(how: str, size: tuple[int, int]) -> None:
+    """But for what rounding makes: Pillow computes with fixed points, and may resize columns first."""
+    preprocessing = Preprocessing(12, 3, (0.0,) * 3, (1.0,) * 3, 0.75, how)
+    coarse = Image.fromarray(np.random.default_rng(1).integers(0, 256, (5, 5, 3), dtype=np.uint8))
+    picture = coarse.resize(size, Image.Resampling.BILINEAR)
+    wanted = preprocessing(picture)
+    module = Resized(nn.Identity(), preprocessing)
+    difference = (module(torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None]) - wanted).abs()
+    assert difference.max() <= 2
+    assert difference.mean() < 0.3
+
+
+def test_a_resize_that_differs_too_much(tmp_path: Path, photos: ImageData) -> None:
+    file = weights(tmp_path, SMALL.with_(num_classes=2), classes=("class0", "class1"))
+    rule = r"^resize_inside=true: the proof failed: pixels differ by .* of 255 in the mean from those that the data m"
+    with pytest.raises(UserError, match=rule):
+        export(file, tmp_path / "out", data=replace(photos, image_size=6), to="torch_export", resize_inside=True)
+    assert not (tmp_path / "out" / "model.pt2").exists()
 
 
 # -- the folder ------------------------------------------------------------------------------------------
@@ -239,6 +342,11 @@ def test_proofs_are_told(exported: tuple[Path, dict[str, Any]]) -> None:
 def test_text_and_card(exported: tuple[Path, dict[str, Any]]) -> None:
     folder, summary = exported
     text = summary_text(summary)
+    assert "times as fast" not in text
+    slow = {"speedup": {"over": "onnx", "median": 0.5, "low": 0.4, "high": 0.6}, "seconds": 1e-3}
+    eight = {"onnx_int8": summary["formats"]["timm"] | {"latency": slow}}
+    told = summary_text(summary | {"formats": summary["formats"] | eight})
+    assert "\nonnx_int8: 0.50 times as fast as onnx (0.40 to 0.60); slower: keep the float format\n" in told
     assert "proved at batch 1 and 3 on 364 images of digits, test part" in text
     assert "\ntorchscript   model.torchscript.pt" in text
     card = (folder / "README.md").read_text(encoding="utf-8")

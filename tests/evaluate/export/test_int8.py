@@ -43,7 +43,8 @@ def weights(folder: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_both_formats(tmp_path: Path) -> None:
+@pytest.mark.parametrize("resize", [False, True])
+def test_both_formats(tmp_path: Path, resize: bool) -> None:
     for package in ("nncf", "onnx", "onnxscript", "onnxruntime", "openvino"):
         pytest.importorskip(package)
     found = run_export(
@@ -54,7 +55,8 @@ def test_both_formats(tmp_path: Path) -> None:
         int8_max_drop=0.2,
         calibration=50,
         images=100,
-        latency=False,
+        latency=resize,
+        resize_inside=resize,
         output=tmp_path / "out",
         quiet=True,
     )
@@ -65,8 +67,13 @@ def test_both_formats(tmp_path: Path) -> None:
         assert told["proof"]["images"] == "100 images of digits, test part, none of those for calibration"
         assert told["proof"]["labelled"] == 100
         assert told["proof"]["agreement"] > 0.8
+        assert {*told["kept_in_float"]} <= {"stages.0.0.se.reduce", "stages.0.0.se.expand"}  # by NNCF's own rule
         assert 0 < told["proof"]["max_difference"] < 0.2
         assert (tmp_path / "out" / told["file"]).exists()
+        if resize:
+            gain = told["latency"]["speedup"]
+            assert gain["over"] == name.removesuffix("_int8")
+            assert 0 < gain["low"] <= gain["median"] <= gain["high"]
     import onnx
 
     model = onnx.load(tmp_path / "out" / "model.int8.onnx")
@@ -141,6 +148,6 @@ def test_what_cannot_be_quantised(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def fail(*_: Any) -> list[str]:
         raise RuntimeError("no such layer")
 
-    _, images = subject_and_images()
+    subject, images = subject_and_images()
     with pytest.raises(UserError, match=r"^int8: onnx cannot be quantised: RuntimeError: no such layer$"):
-        int8.quantize(replace(INT8[0], write=fail), tmp_path, images, 0.01)
+        int8.quantize(replace(INT8[0], write=fail), subject, tmp_path, images, 0.01)
