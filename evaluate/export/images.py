@@ -44,7 +44,7 @@ class ProofImages:
         if isinstance(self.given, tuple):
             yield from (image[None] for image in self.given)
         else:
-            yield from self.given.split(min(most, ALL))
+            yield from torch.split(self.given, min(most, ALL))
 
     def __len__(self) -> int:
         return len(self.given)
@@ -161,7 +161,9 @@ def _read_whole(part: Part, count: int) -> tuple[list[Tensor], Tensor, tuple[Ten
     """The same from the files, with the images at their own size."""
     order = torch.randperm(len(part.rows), generator=torch.Generator().manual_seed(0)).numpy()
     pixels: Pixels = part.images.pixels
-    stored, labels, originals = [], [], []
+    stored: list[Tensor] = []
+    labels: list[int] = []
+    originals: list[Tensor] = []
     for row in part.rows[order]:
         if len(labels) == count:
             break

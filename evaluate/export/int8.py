@@ -89,9 +89,7 @@ def find_weighted_layers(network: nn.Module, size: int, channels: int) -> Layers
     """Convolutions and matrices in the order in which they run."""
     found: list[tuple[str, int]] = []
     hooks = [
-        layer.register_forward_hook(
-            lambda layer, given, output, name=name: found.append((name, layer.weight.numel()))  # type: ignore[misc]
-        )
+        layer.register_forward_hook(lambda layer, given, output, name=name: found.append((name, layer.weight.numel())))
         for name, layer in network.named_modules()
         if getattr(layer, "weight", None) is not None and layer.weight.ndim > 1
     ]
@@ -217,8 +215,8 @@ def _write_openvino(float_file: Path, file: Path, items: Sequence[Any], max_drop
 
         return run
 
-    ops = itertools.takewhile(lambda op: op.get_type_name() not in _CONVOLUTIONS, model.get_ordered_ops())
-    before = [op.get_friendly_name() for op in ops if op.get_type_name() != "Constant"]
+    first = itertools.takewhile(lambda op: op.get_type_name() not in _CONVOLUTIONS, model.get_ordered_ops())
+    before = [op.get_friendly_name() for op in first if op.get_type_name() != "Constant"]
     found = _run_nncf(model, items, lambda item: item[0], start, max_drop, before)
     ops = [op for op in found.get_ordered_ops() if op.get_type_name() in (*_CONVOLUTIONS, "MatMul")]
     ops = [op for op in ops if op.get_friendly_name() not in before]
