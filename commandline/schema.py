@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 GIVEN = ("output", "job", "command", "quiet")
 #: Groups that are no parameters of the command: the configuration of the parameter of that name refers to them.
 INGREDIENTS = {"evaluator": ("data", "training")}
+#: Groups that change no result, and so do not identify a study.
+ASIDE = ("tracker",)
 _SCALARS = (bool, int, float, str)
 
 
@@ -148,7 +150,7 @@ def _chosen(config: DictConfig) -> Iterator[tuple[str, Any]]:
 
     for name in map(str, config):
         try:
-            value = config[name] if _is_group(name) else None
+            value = config[name] if _is_group(name) and name not in ASIDE else None
             if OmegaConf.is_config(value):
                 yield name, OmegaConf.to_container(value, resolve=True)
         except InterpolationKeyError as error:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypedDict
 
-from optuna.exceptions import StorageInternalError
 from optuna.pruners import BasePruner, NopPruner
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study
@@ -19,25 +18,20 @@ from ..evaluate.folder import WEIGHTS_FOLDER, folder_lock, set_aside
 from ..evaluate.identity import describe_content, describe_files
 from ..evaluate.interrupt import Interrupts
 from ..evaluate.study_result import StudyResult
-from ..space.errors import (
-    AGAIN,
-    UserError,
-    advise_without_restart,
-    check_int,
-    check_number,
-    explain_os_error,
-    hide_passwords,
-)
+from ..evaluate.tracking.tracker import Tracker
+from ..evaluate.tracking.tracking import FILES, Tracking
+from ..space.errors import UserError, advise_without_restart, check_int, check_number
 from .objective import Accuracy, Objective
 from .problem import Enqueued, Problem, list_waiting
 from .progress import Progress
 from .record import is_counted
-from .sharing.outages import describe_fault
+from .sharing.outages import explained
 from .sharing.ownership import close_orphans, make_owner
 from .stopping.checkpoints import CHECKPOINTS
 from .stopping.referee import Referee
 from .storage import JOURNAL, close_study, open_study, set_study_aside
 from .study import Loop
+from .tracked import Tracked
 from .winner.keeper import Keeper
 from .workers.count import count_workers
 from .workers.processes import make_workers
@@ -46,7 +40,7 @@ from .workers.processes import make_workers
 RESULTS = (
     *(JOURNAL, "summary.json", "trials.csv", "pareto.csv", "points.csv", "ablation.csv", "comparisons.csv"),
     *("members.csv", "baseline.yaml", "coefficients.yaml", "latency.json", "report.html", "networks"),
-    *(WEIGHTS_FOLDER, CHECKPOINTS),
+    *(WEIGHTS_FOLDER, CHECKPOINTS, *FILES),
     *(f"{name}.{kind}" for name in ("search", "grid", "ablation", "rank") for kind in ("png", "svg")),
 )
 
@@ -70,6 +64,7 @@ class StudyOptions(TypedDict, total=False):
         restart: begin anew; what an earlier run has left in the folder, or the storage, is kept under another name.
         pruner: Optuna's, for one objective, or :class:`~effnas.search.stopping.halving.AsynchronousHalving`; None:
             every candidate is evaluated to its end.
+        tracker: where each trial is recorded besides (:mod:`effnas.evaluate.tracking`); None: nowhere.
         report: write ``report.html`` at the end, the run on one page (:mod:`effnas.report.job`).
         quiet: no progress on standard error.
     """
@@ -84,6 +79,7 @@ class StudyOptions(TypedDict, total=False):
     study: str | None
     restart: bool
     pruner: BasePruner | None
+    tracker: Tracker | None
     report: bool
     quiet: bool
 
@@ -99,6 +95,7 @@ DEFAULTS: StudyOptions = {
     "study": None,
     "restart": False,
     "pruner": None,
+    "tracker": None,
     "report": True,
     "quiet": False,
 }
@@ -180,13 +177,13 @@ def run_trials(
     storage = options["storage"]
     owner = make_owner(output)
     start = time.perf_counter()
-    with _explained(storage), folder_lock(output, by), Interrupts() as interrupts, ExitStack() as stack:
+    with explained(storage), folder_lock(output, by), Interrupts() as interrupts, ExitStack() as stack:
         if options["restart"]:
             if storage is not None:
                 set_study_aside(storage, options["study"] or name, output)
             set_aside(output, RESULTS)
             stack.enter_context(advise_without_restart())
-            stack.enter_context(_explained(storage))
+            stack.enter_context(explained(storage))
         how = {"sampler": sampler, "pruner": referee.pruner}
         study = open_study(storage, options["study"] or name, output, objective.directions, identity, **how)
         stack.callback(close_study, study)
@@ -203,15 +200,22 @@ def run_trials(
         progress = Progress(
             study, objective, wanted, note, waiting=list_waiting(study, problem), quiet=options["quiet"]
         )
+        settings = {**identity, "study": study.study_name, "trials": wanted}
+        tracking = stack.enter_context(
+            Tracking(options["tracker"], output, settings, axis="trial", quiet=options["quiet"])
+        )
         try:
             with progress as shown, make_workers(evaluator, places, interrupts, options["trial_timeout"]) as pool:
+                watcher = shown if keeper is None else keeper.watch(shown, study)
+                if tracking.wanted:
+                    watcher = Tracked(watcher, tracking, objective.names, owner["folder"] if storage else "")
                 loop = Loop(
                     study,
                     owner,
                     problem,
                     objective,
                     pool,
-                    shown if keeper is None else keeper.watch(shown, study),
+                    watcher,
                     interrupts,
                     referee,
                     shared=storage is not None,
@@ -223,23 +227,10 @@ def run_trials(
         except (KeyboardInterrupt, UserError) as error:
             done = any(is_counted(trial) for trial in study.get_trials(deepcopy=False))
             if done or isinstance(error, KeyboardInterrupt):
-                write(study, time.perf_counter() - start)
+                tracking.conclude(write(study, time.perf_counter() - start))
             raise
-        return write(study, time.perf_counter() - start)
-
-
-@contextmanager
-def _explained(storage: str | None) -> Iterator[None]:
-    """What the system or a data base refuses while a study runs, in one line; what is finished is in the study."""
-    try:
-        yield
-    except BrokenPipeError:  # the reader of our messages has gone
-        raise
-    except OSError as error:
-        raise UserError(explain_os_error(error)) from error
-    except StorageInternalError as error:
-        place, reason = storage or "the journal", describe_fault(error, storage or "")
-        raise UserError(f"storage {hide_passwords(place)}: {reason}; {AGAIN} to continue") from None
+        tracking.conclude(summary := write(study, time.perf_counter() - start))
+        return summary
 
 
 def _identify(evaluator: Evaluator, facts: Mapping[str, Any], job: Mapping[str, Any]) -> dict[str, Any]:

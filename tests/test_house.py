@@ -336,6 +336,8 @@ def test_every_configuration_composes_and_builds(
 ) -> None:
     if choice.startswith("nni_"):
         pytest.importorskip("nni")
+    if group == "tracker" and choice != "none":
+        pytest.importorskip(choice, reason=f"needs the extra {choice}")
     need = NEEDS.get(choice, "") if group in ("data", "evaluator") else ""
     if "{data}" in need:
         need = need.format(data=request.getfixturevalue("shared_data"))

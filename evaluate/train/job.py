@@ -26,6 +26,8 @@ from ..folder import folder_lock, set_aside
 from ..identity import describe_content, describe_files
 from ..interrupt import Interrupts
 from ..machine.device import find_device
+from ..tracking.tracker import Tracker
+from ..tracking.tracking import Tracking
 from .accuracy import measure_accuracy
 from .checkpoint import Checkpoint
 from .distributed import Group, torchrun_group
@@ -34,6 +36,7 @@ from .log import TrainingLog
 from .recipe import Training
 from .report import CHECKPOINT, RESULTS, write_training, write_weights
 from .starting_point import StartingPoint, find_starting_point
+from .tracked import TrackedEpochs
 from .train import train
 
 log = logging.getLogger(__name__)
@@ -58,6 +61,7 @@ def run_train(
     test: bool = True,
     checkpoint_every: float = 1.0,
     tensorboard: bool = True,
+    tracker: Tracker | None = None,
     report: bool = True,
     restart: bool = False,
     output: str | Path = "outputs/train",
@@ -89,6 +93,7 @@ def run_train(
             the summary's ``test_note`` says why.
         checkpoint_every: epochs between two checkpoints; may be a fraction.
         tensorboard: write event files too.
+        tracker: where each epoch is recorded besides (:mod:`effnas.evaluate.tracking`); None: nowhere.
         report: write ``report.html`` at the end, the run on one page.
         restart: begin anew: what the folder holds of an earlier run is kept under another name, with a number.
         output: folder of ``weights.safetensors``, ``architecture.yaml``, ``checkpoint.pt``, ``log.csv``,
@@ -145,7 +150,9 @@ def run_train(
         if group.main:
             start.architecture.save(output / "architecture.yaml")
         note = "\n".join(filter(None, (start.note, lacking)))
-        watcher = _watcher(stack, output, note, group, tensorboard=tensorboard, quiet=quiet)
+        tracking = Tracking(tracker if group.main else None, output, identity, axis="epoch", quiet=quiet)
+        stack.enter_context(tracking)
+        watcher = _watcher(stack, output, note, group, tracking, tensorboard=tensorboard, quiet=quiet)
         try:
             result = train(
                 model,
@@ -173,16 +180,20 @@ def run_train(
         facts = {"seed": seed, "device": str(place), "processes": group.size, "command": command}
         facts |= {"training": identity["training"], "trained_on": identity["data"]}
         summary = write_training(result, start, {**tested, **facts}, output)
+        tracking.conclude(summary)
         if report:
             write_report(output)
         return summary
 
 
-def _watcher(stack: ExitStack, output: Path, note: str, group: Group, *, tensorboard: bool, quiet: bool) -> Watcher:
+def _watcher(
+    stack: ExitStack, output: Path, note: str, group: Group, tracking: Tracking, *, tensorboard: bool, quiet: bool
+) -> Watcher:
     """What the main process shows and logs; all of them stop between two steps where a signal comes."""
     log: Watcher = Unwatched()
     if group.main:
         log = stack.enter_context(TrainingLog(output, note, tensorboard=tensorboard, quiet=quiet))
+        log = TrackedEpochs(log, tracking) if tracking.wanted else log
     return Interruptible(log, stack.enter_context(Interrupts()))
 
 

@@ -15,6 +15,7 @@ from ...space.cost import cost
 from ...space.errors import AGAIN, UserError
 from ...space.weights.weights import save_weights
 from ..folder import versions, write_json
+from ..tracking.tracking import FILES
 from .figure import draw_curves
 from .history import TrainingResult
 from .starting_point import StartingPoint
@@ -25,7 +26,7 @@ CHECKPOINT, WEIGHTS = "checkpoint.pt", "weights.safetensors"
 #: What a training writes to its folder.
 RESULTS = (
     *(CHECKPOINT, WEIGHTS, "architecture.yaml", "log.csv", "curves.png", "curves.svg", "summary.json", "report.html"),
-    "tensorboard",
+    *("tensorboard", *FILES),
 )
 
 

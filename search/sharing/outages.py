@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from optuna.exceptions import StorageInternalError
 
-from ...space.errors import hide_passwords
+from ...space.errors import AGAIN, UserError, explain_os_error, hide_passwords
 from ...space.quantity import format_duration
 
 T = TypeVar("T")
@@ -104,3 +105,17 @@ def is_outage(error: StorageInternalError) -> bool:
 def is_restart(error: Exception) -> bool:
     """Whether the server that was asked for a first connection may only be starting again."""
     return any(word in str(error).lower() for word in _RESTARTING)
+
+
+@contextmanager
+def explained(storage: str | None) -> Iterator[None]:
+    """What the system or a data base refuses while a study runs, in one line; what is finished is in the study."""
+    try:
+        yield
+    except BrokenPipeError:  # the reader of our messages has gone
+        raise
+    except OSError as error:
+        raise UserError(explain_os_error(error)) from error
+    except StorageInternalError as error:
+        place, reason = storage or "the journal", describe_fault(error, storage or "")
+        raise UserError(f"storage {hide_passwords(place)}: {reason}; {AGAIN} to continue") from None
