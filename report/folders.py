@@ -22,10 +22,13 @@ MARK = ".effnas"
 #: Files with the result of a command, as one JSON document.
 SUMMARIES = (
     "summary.json",
-    *(f"{name}.json" for name in ("predict", "scale", "compare", "profile", "cam", "transfer", "reproduce", "export")),
+    *(
+        f"{name}.json"
+        for name in ("predict", "scale", "compare", "profile", "cam", "transfer", "reproduce", "export", "compress")
+    ),
 )
 #: Tables that pieces of the page show.
-TABLES = ("trials", "pareto", "points", "log", "members", "predict")
+TABLES = ("trials", "pareto", "points", "log", "members", "predict", "classes", "confusion", "measurements", "transfer")
 #: Of a sweep, in the folder of its jobs' folders.
 SWEEP = "sweep.csv"
 #: What a run that has not ended leaves: its study, or the state of its training.
@@ -45,6 +48,7 @@ class Run:
         summary: content of the JSON document; empty where the run has not ended.
         tables: rows by the table's name; cells are numbers where they look like them, None where empty.
         config: the configuration, as YAML; "" where none was kept.
+        overrides: what was chosen on the command line, as YAML, where no command was kept.
         notes: what is missing, cut off or of another version, in words.
         directions: of the objectives, where no summary tells them yet.
     """
@@ -57,6 +61,7 @@ class Run:
     config: str = ""
     notes: tuple[str, ...] = ()
     directions: tuple[str, ...] = ()
+    overrides: str = ""
 
     @property
     def finished(self) -> bool:
@@ -125,13 +130,16 @@ def read_run(folder: Path, name: str) -> Run:
         file = folder / f"{table}.csv"
         if os.path.isfile(file):
             tables[table] = _read_table(file, notes)
+    if os.path.isfile(inner := folder / "trained" / "log.csv"):  # of a compression, which trains what is left
+        tables.setdefault("log", _read_table(inner, notes))
     directions: list[str] = []
     if not summary and "trials" not in tables:
         tables["trials"], directions = read_journal(folder)
     kind = _find_kind(folder, summary, tables)
     if not summary:
         notes.insert(0, _tell_unfinished(folder, tables))
-    return Run(folder, name, kind, summary, tables, _read_config(folder), tuple(notes), tuple(directions))
+    config, overrides = (_read_config(folder, of) for of in ("config", "overrides"))
+    return Run(folder, name, kind, summary, tables, config, tuple(notes), tuple(directions), overrides)
 
 
 def _tell_unfinished(folder: Path, tables: Mapping[str, Sequence[Row]]) -> str:
@@ -161,6 +169,8 @@ def _read_summary(folder: Path, notes: list[str]) -> Mapping[str, Any]:
         except (ValueError, RecursionError):
             notes.append(f"{name} is cut off, or no JSON: it is left out; the same command writes it anew")
             continue
+        if isinstance(found, list) and found and all(isinstance(row, dict) for row in found):
+            return {"rows": found}  # of a scaled family, or of a table of the paper
         if isinstance(found, dict) and found:
             return found
         notes.append(f"{name} is not of the form that effnas writes: it is left out")
@@ -215,16 +225,25 @@ def _find_kind(folder: Path, summary: Mapping[str, Any], tables: Mapping[str, An
         "search": ("front", "space"),
         "predict": ("law", "backtest"),
         "train": ("train_loss", "epochs"),
+        "evaluate": ("top1", "ece"),
+        "latency": ("task", "space"),
+        "compare": ("families", "references"),
+        "compress": ("before", "pruned"),
+        "export": ("formats", "preprocessing"),
     }
     for kind, keys in forms.items():
         if all(key in summary for key in keys):
             return kind
-    return next((kind for name, kind in (("log", "train"), ("trials", "search")) if tables.get(name)), "")
+    for name in SUMMARIES[1:]:
+        if os.path.isfile(folder / name):
+            return name.removesuffix(".json")
+    begun = {"log": "train", "trials": "search", "measurements": "latency", "transfer": "transfer"}
+    return next((kind for name, kind in begun.items() if tables.get(name)), "")
 
 
-def _read_config(folder: Path) -> str:
+def _read_config(folder: Path, name: str) -> str:
     try:
-        return (folder / ".hydra" / "config.yaml").read_text(encoding="utf-8", errors="replace")[:100_000]
+        return (folder / ".hydra" / f"{name}.yaml").read_text(encoding="utf-8", errors="replace")[:100_000]
     except OSError:
         return ""
 

@@ -43,7 +43,8 @@ def axis(field: str, title: str, **more: Any) -> Spec:
 def count_axis(field: str, title: str) -> Spec:
     """Whole numbers, of trials or epochs."""
     scale = {"zero": False, "nice": False, "padding": 4}
-    return axis(field, title, scale=scale, axis={"tickMinStep": 1, "format": "~d", "labelOverlap": True})
+    whole = "datum.value % 1 ? '' : format(datum.value, 'd')"
+    return axis(field, title, scale=scale, axis={"tickMinStep": 1, "labelExpr": whole, "labelOverlap": True})
 
 
 def cost_axis(field: str, title: str, values: Sequence[float]) -> Spec:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,20 +67,23 @@ def cell(value: object, raw: object = None, *, number: bool = False, head: bool 
     return f"<{tag}{kind}>{text(value)}</{tag}>"
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[Any]], name: str, left: int = 1) -> str:
-    """A table whose first ``left`` columns are words and the others numbers; it can be copied as CSV.
+def table(header: Sequence[str], rows: Sequence[Sequence[Any]], name: str, left: int | Collection[int] = 1) -> str:
+    """A table whose first ``left`` columns, or those of these indices, are words; the others are numbers.
+
+    It can be copied as CSV.
 
     A cell is a value, or a pair: what is shown, and what is copied.
     """
+    words = range(left) if isinstance(left, int) else left
     lines = []
     for row in rows:
         cells = []
         for i, one in enumerate(row):
             shown, raw = one if isinstance(one, tuple) else (one, None)
-            cells.append(cell(shown, raw, number=i >= left, head=i == 0))
+            cells.append(cell(shown, raw, number=i not in words, head=i == 0))
         lines.append(f"<tr>{''.join(cells)}</tr>")
     columns = "".join(
-        f'<th scope="col"{" class=n" if i >= left else ""}>{text(one)}</th>' for i, one in enumerate(header)
+        f'<th scope="col"{"" if i in words else " class=n"}>{text(one)}</th>' for i, one in enumerate(header)
     )
     label = attribute(name)
     return (

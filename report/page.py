@@ -10,6 +10,7 @@ from .folders import Run
 from .library import load_library
 from .markup import Figure, Piece, attribute, data_script, paragraph, text
 from .networks import Networks
+from .pieces.compared import show_comparison, show_transfer
 from .pieces.curves import show_curves
 from .pieces.decisions import show_decisions
 from .pieces.drawing import show_network
@@ -17,9 +18,14 @@ from .pieces.facts import compare_runs, show_failures, show_found, show_record, 
 from .pieces.family import show_family
 from .pieces.front import show_front
 from .pieces.grid import show_grid
+from .pieces.measured import show_evaluation
+from .pieces.pictures import show_pictures
 from .pieces.progress import show_progress
 from .pieces.rules import show_rules
+from .pieces.scaled import show_recomputed, show_scaled
 from .pieces.shortcuts import show_shortcuts
+from .pieces.taken import show_compression, show_export
+from .pieces.timed import show_latency, show_profile
 
 #: Bytes of a page, and points that it begins with: they are halved until it has room for them.
 MAX_PAGE, POINTS, FEWEST = 4_900_000, 4_000, 30
@@ -102,6 +108,16 @@ def _pieces_of(run: Run, alone: Sequence[Run], networks: Networks, points: int) 
         ("Rules of scaling", lambda: show_rules(run, networks)),
         ("How far shortcuts may be trusted", lambda: show_shortcuts(run, networks)),
         ("The family, and its prediction", lambda: show_family(run)),
+        ("The networks compared", lambda: show_comparison(run, networks)),
+        ("The transfer", lambda: show_transfer(run, networks)),
+        ("The measurement", lambda: show_evaluation(run)),
+        ("What was exported", lambda: show_export(run)),
+        ("What was cut", lambda: show_compression(run)),
+        ("The profile", lambda: show_profile(run, networks)),
+        ("The latency", lambda: show_latency(run, networks)),
+        ("What was scaled", lambda: show_scaled(run, networks)),
+        ("The paper's table, recomputed", lambda: show_recomputed(run)),
+        ("Its picture", lambda: show_pictures(run, points == POINTS)),
         ("The network", lambda: show_network(run)),
         ("Best so far", lambda: show_progress(alone, points)),
         ("Learning curves", lambda: show_curves(alone)),
@@ -109,7 +125,7 @@ def _pieces_of(run: Run, alone: Sequence[Run], networks: Networks, points: int) 
         ("Failures", lambda: show_failures(run)),
     )
     pieces = [piece for title, make in known for piece in _shown(title, make)]
-    if len(pieces) == 1:
+    if len(pieces) < 2 and not any(piece.figures for piece in pieces):
         pieces += _shown("Its numbers", lambda: show_table(run))
     return [*pieces, *_shown("Command, configuration, versions", lambda: show_record(run))]
 

@@ -21,7 +21,7 @@ _PARTS = {
 
 def show_curves(runs: Sequence[Run]) -> Piece | None:
     """Accuracy and loss over the epochs: held-out as lines, on the training images dashed."""
-    found = [run for run in runs if run.kind in ("train", "") and len(run.table("log")) > 0]
+    found = [run for run in runs if run.kind in ("train", "compress", "") and len(run.table("log")) > 0]
     figures = [figure for kind in ("accuracy", "loss") if (figure := _figure(found, kind)) is not None]
     return Piece("Learning curves", "", figures) if figures else None
 
@@ -44,7 +44,7 @@ def _figure(runs: Sequence[Run], kind: str) -> Figure | None:
         "type": "nominal",
         "title": "images",
         "scale": {"domain": list(_PARTS), "range": [[1, 0], [4, 3]]},
-        "legend": {"orient": "bottom"},
+        "legend": {"orient": "bottom", "symbolType": "stroke", "symbolSize": 400},
     }
     channels = only_colour(by_run([run.name for run in runs]))
     told = tips(

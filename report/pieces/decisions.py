@@ -146,8 +146,8 @@ def _marginal_figure(
         },
     ]
     caption = (
-        f"What the best {len(best)} of {len(rows):,} trials have chosen (the best tenth): each tile is a choice, its "
-        "colour how many of the best have it. Point at a tile to compare with all trials: a search that has settled "
-        "repeats its favourites everywhere."
+        f"What the best {len(best)} of {len(rows):,} trials have chosen (the best tenth, five at least): each tile is "
+        "a choice, its colour how many of the best have it. Point at a tile to compare with all trials: a search that "
+        "has settled repeats its favourites everywhere."
     )
     return Figure("Choices among the best tenth", spec(tiles, layers), caption, 110 + 20 * len(order))

@@ -47,7 +47,11 @@ def show_network(run: Run) -> Piece | None:
 def _find(run: Run) -> Any:
     """The network as data, or as its file says."""
     summary = run.summary
-    for holder in (summary.get("best"), summary.get("baseline")):
+    for holder in (
+        summary.get("best"),
+        summary.get("baseline"),
+        summary if run.kind in ("scale", "compress") else None,
+    ):
         if isinstance(holder, Mapping) and isinstance(holder.get("architecture"), Mapping):
             return holder["architecture"]
     for name in ("architecture.yaml", "baseline.yaml"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,13 +16,13 @@ REASONS = 40
 _COUNTS = ("complete", "failed", "pruned", "infeasible", "duplicates")
 
 
-def show_found(run: Run) -> Piece:
+def show_found(run: Run) -> Piece | None:
     """What the command was asked, what came out, and which number of it is honest."""
     body = "".join(f'<p class="warning">{text(note)}</p>' for note in run.notes)
     body += "".join(map(paragraph, (*_asked(run), *_found(run)))) + _honest(run)
     if not run.finished and not any(run.tables.values()):
         body += paragraph("Nothing can be shown yet.")
-    return Piece("What was asked, and found", body)
+    return Piece("What was asked, and found", body) if body else None
 
 
 def _asked(run: Run) -> list[str]:
@@ -34,7 +35,7 @@ def _asked(run: Run) -> list[str]:
             f"{found.get('algorithm', run.kind)}, evaluated by {found.get('evaluator', '?')}, seed {found.get('seed')}."
         )
     if found.get("objective"):
-        words.append(f"Objective: {found['objective']}.")
+        words.append(f"Objective: {re.sub(r'[a-z_]+=None(, )?', '', str(found['objective']))}.")
     elif found.get("trials") is not None:
         counts = ", ".join(f"{found[key]} {key}" for key in _COUNTS if found.get(key))
         words.append(
@@ -152,6 +153,8 @@ def show_record(run: Run) -> Piece:
     body = ""
     if command := found.get("command"):
         body += f"<h3>Command</h3><pre class=command>{text(command)}</pre>"
+    elif run.overrides:
+        body += f"<h3>What was chosen</h3><pre class=command>{text(run.overrides)}</pre>"
     versions = found.get("versions")
     if isinstance(versions, Mapping):
         cells = [list(item) for item in versions.items()]

@@ -13,10 +13,12 @@ from ..trials import is_number
 
 def show_rules(run: Run, networks: Networks) -> Piece | None:
     """The networks of each rule over their MACs with standard errors, and the tests."""
+    if run.kind != "ablate":
+        return None
     base = run.summary.get("base")
     rows = [row for row in run.summary.get("rows", []) if isinstance(row, dict)]
     done = [row for row in rows if is_number(row.get("accuracy")) and is_number(row.get("macs"))]
-    if run.kind != "ablate" or not done:
+    if not done:
         return None
     cells = [
         [

@@ -16,9 +16,11 @@ DRAWN = 6
 
 def show_shortcuts(run: Run, networks: Networks) -> Piece | None:
     """The table of shortcuts, and scatters of the best against what full trainings say."""
+    if run.kind != "rank":
+        return None
     found = run.summary
     rows = [row for row in found.get("rows", []) if isinstance(row, dict)]
-    if run.kind != "rank" or not rows:
+    if not rows:
         return None
     body = paragraph(
         f"{found.get('members')} networks of {found.get('space')}. Nothing that is known before training can agree "

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from other_folders import OTHERS
 from run_folders import HOSTILE, MAKERS, make_search
 
 from effnas import run_report
@@ -33,7 +34,12 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pages")
     runs = [str(make(folder / name)) for name, make in MAKERS.items()]
     hostile = str(make_search(folder / HOSTILE[2][:40].replace("/", ""), hostile=True))
-    found = {"all": [*runs, hostile], "search": [runs[0]], "hostile": [hostile]}
+    others = [
+        str(make(folder / f"{name}{'-hostile' * bad}", hostile=bad))
+        for name, (make, _) in OTHERS.items()
+        for bad in (False, True)
+    ]
+    found = {"all": [*runs, hostile], "search": [runs[0]], "hostile": [hostile], "others": others}
     for name, given in found.items():
         run_report(given, output=folder / f"{name}.html")
     return {name: folder / f"{name}.html" for name in found}
@@ -53,10 +59,11 @@ def open_page(browser: Any, file: Path, width: int = 1200, scheme: str = "light"
 
 @pytest.mark.parametrize("width", [390, 1200])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("which", ["all", "others"])
 def test_all_figures_are_drawn_without_a_word_on_the_console(
-    browser: Any, pages: dict[str, Path], width: int, scheme: str
+    browser: Any, pages: dict[str, Path], which: str, width: int, scheme: str
 ) -> None:
-    page, wrong = open_page(browser, pages["all"], width, scheme)
+    page, wrong = open_page(browser, pages[which], width, scheme)
     assert page.locator("figure").count() == page.locator(".canvas svg").count() >= 10
     assert page.locator(".canvas .warning").count() == 0
     assert page.evaluate("document.documentElement.scrollWidth") <= width

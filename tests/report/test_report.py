@@ -15,7 +15,8 @@ import pytest
 from optuna.distributions import CategoricalDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from run_folders import HOSTILE, MAKERS, make_search, make_training, write_csv
+from other_folders import OTHERS
+from run_folders import HOSTILE, MAKERS, make_search, make_training, write_csv, write_summary
 
 from effnas import UserError, run_report
 from effnas.cli import main
@@ -97,6 +98,37 @@ def test_every_kind_of_run_on_one_page(tmp_path: Path, capsys: pytest.CaptureFix
     assert len(titles) == page.tags.count("figure") >= 10
     assert "confirmed_on: accuracy 54.10% ± 0.20% on 2 seeds that chose nothing" in page.words
     assert "(selected_on) it was 56.00%" in page.words
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_every_other_command_has_a_page_of_its_numbers(kind: str, tmp_path: Path) -> None:
+    make, words = OTHERS[kind]
+    page = show(make(tmp_path / "run"), output=tmp_path / "x.html")
+    assert f"effnas {kind.partition('-')[0]}" in page.words
+    shown = page.words + json.dumps(page.data, ensure_ascii=False)
+    for one in words:
+        assert one in shown, one
+    assert "cannot be shown" not in page.words
+    hostile = show(make(tmp_path / "hostile", hostile=True), output=tmp_path / "y.html")
+    assert "cannot be shown" not in hostile.words
+    assert hostile.tags.count("script") == 3
+    assert hostile.tags.count("img") == page.tags.count("img") == (kind in ("cam", "latency-model"))
+    assert HOSTILE[0] in hostile.words or HOSTILE[1] in hostile.words
+
+
+def test_a_command_that_has_no_part_of_its_own_shows_its_numbers(tmp_path: Path) -> None:
+    write_summary(tmp_path / "run", "novel --x 1", {"wonder": 42, "name": "it"})
+    page = show(tmp_path / "run", output=tmp_path / "x.html")
+    assert "effnas novel" in page.words
+    assert "wonder" in page.words
+    assert "42" in page.words
+
+
+def test_a_picture_that_is_too_large_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("effnas.report.pieces.pictures.MAX_PICTURE", 10)
+    page = show(OTHERS["cam"][0](tmp_path / "run"), output=tmp_path / "x.html")
+    assert "cam.png has the picture, for which the page has no room" in page.words
+    assert "img" not in page.tags
 
 
 def test_nothing_is_loaded_from_elsewhere(tmp_path: Path) -> None:
@@ -236,7 +268,7 @@ def test_files_that_are_cut_off_or_of_another_version(tmp_path: Path) -> None:
     page = show(folder, output=tmp_path / "y.html")
     assert "This part cannot be shown: the files are of another version of effnas" in page.words
     assert "Failures" in page.words
-    for broken in (b"[]", b"{}", b"\xff\xfe", b"[" * 100_000, b"null", b""):
+    for broken in (b"[]", b"[1]", b"{}", b"\xff\xfe", b"[" * 100_000, b"null", b""):
         (folder / "summary.json").write_bytes(broken)
         assert read_run(folder, "run").summary == {}
 
