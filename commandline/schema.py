@@ -39,7 +39,7 @@ def read_parameters(run: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 
 
 def _study_options() -> dict[str, inspect.Parameter]:
-    from ..search.trials import DEFAULTS, StudyOptions
+    from ..search.options import DEFAULTS, StudyOptions
 
     kinds = get_type_hints(StudyOptions)
     keyword = inspect.Parameter.KEYWORD_ONLY

@@ -26,9 +26,9 @@ import numpy as np
 from ..space.paths import expand_path
 
 #: Settings that say how the work is shared out, or what is shown of it, and change no result.
-FREE = ("workers", "threads", "memory_mb", "quiet")
+FREE = ("workers", "executor", "threads", "memory_mb", "quiet")
 #: Settings that name what is read: equal where they lead to the same place.
-_READ = ("path", "initial", "weights")
+READ = ("path", "initial", "weights")
 #: In a ``repr``: a place in memory, or something left out.
 _INCOMPLETE = re.compile(r"\b0x[0-9a-fA-F]{6,}|\.\.\.|…")
 #: Items of a list or mapping, or characters of a text, of which more are known by their digest.
@@ -130,7 +130,7 @@ def _name(key: Any) -> str:
 def _describe_setting(name: Any, value: Any, inside: tuple[int, ...]) -> Any:
     if isinstance(value, str):
         place = os.path.expanduser(value)
-        if name in _READ and os.path.exists(place):
+        if name in READ and os.path.exists(place):
             return os.path.realpath(place)
         if value.startswith(("./", "../", "~", "/")):
             return os.path.normpath(place)

@@ -28,10 +28,11 @@ from .algorithms.member_facts import inform_algorithm
 from .algorithms.predictor import Predictor
 from .feasible import Space, find_feasible_member
 from .objective import MnasNetReward, Objective, Pareto
+from .options import StudyOptions, complete_options
 from .problem import SpaceProblem
 from .report import write_search
 from .seeded import Seeded
-from .trials import StudyOptions, complete_options, make_no_result_error, run_trials
+from .trials import make_no_result_error, run_trials
 from .winner.keeper import Keeper, rank_by_objective
 
 
@@ -75,7 +76,7 @@ def run_search(
         job: what the user chose, as plain data; a folder that holds another search is refused. By default made of the
             arguments.
         command: as the user typed it, for the record.
-        options: how the study is run, :class:`~effnas.search.trials.StudyOptions`: ``workers=2``, ``timeout=3600``, …
+        options: how the study is run, :class:`~effnas.search.options.StudyOptions`: ``workers=2``, ``timeout=3600``, …
 
     Returns:
         The content of ``summary.json``, with ``trials`` and ``front`` as data frames of pandas.

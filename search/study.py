@@ -166,7 +166,7 @@ class Loop:
         except (EvaluationError, UserError) as error:  # the latter of a builder that cannot make this one
             self._tell_failed(trial, str(error), {})
             return
-        known: dict[str, Any] = {"owner": self._owner["folder"], "inline": self._workers.places == 1}
+        known: dict[str, Any] = {"owner": self._owner["folder"], "inline": self._workers.inline}
         known |= {"key": candidate.key, "digest": candidate.key.partition(":")[0]}
         known |= {metric: getattr(costs, metric) for metric in list_known(costs)}
         if self._reject(trial, costs, known):

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
-from optuna.pruners import BasePruner, NopPruner
+from optuna.pruners import NopPruner
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study
 
@@ -18,10 +18,10 @@ from ..evaluate.folder import WEIGHTS_FOLDER, folder_lock, set_aside
 from ..evaluate.identity import describe_content, describe_files
 from ..evaluate.interrupt import Interrupts
 from ..evaluate.study_result import StudyResult
-from ..evaluate.tracking.tracker import Tracker
 from ..evaluate.tracking.tracking import FILES, Tracking
-from ..space.errors import UserError, advise_without_restart, check_int, check_number
+from ..space.errors import UserError, advise_without_restart, check_int
 from .objective import Accuracy, Objective
+from .options import StudyOptions
 from .problem import Enqueued, Problem, list_waiting
 from .progress import Progress
 from .record import is_counted
@@ -33,8 +33,7 @@ from .storage import JOURNAL, close_study, open_study, set_study_aside
 from .study import Loop
 from .tracked import Tracked
 from .winner.keeper import Keeper
-from .workers.count import count_workers
-from .workers.processes import make_workers
+from .workers.executor import Local
 
 #: What searches, grids and ablations write to their folders; the names of figures are without an ending.
 RESULTS = (
@@ -45,82 +44,8 @@ RESULTS = (
 )
 
 
-class StudyOptions(TypedDict, total=False):
-    """How a study is run, whatever it searches; :data:`DEFAULTS` has what is left out.
-
-    Args:
-        workers: processes that evaluate at the same time, sharing this machine's cores; 1: this process; ``auto``: as
-            :func:`~effnas.search.workers.count.count_workers`. Where the evaluator's ``device`` is ``auto``, they take
-            turns with the GPUs.
-        workers_per_device: with ``workers="auto"``, processes that share a GPU.
-        timeout: seconds after which no new trial starts; None: no limit.
-        trial_timeout: seconds that the evaluation of one candidate may take; then its process is ended and the trial
-            has failed. With ``workers=1`` candidates are therefore evaluated in one other process. None: no limit.
-        max_failures: failed trials in a row after which the study stops; None: it never does.
-        max_interruptions: how often the process may end without a word during one candidate until that is given up;
-            from the second time on the candidate is evaluated in a process of its own. None: it never is.
-        storage: URL of an Optuna storage, for several machines; None: a journal file in the output folder.
-        study: its name there; None: the command's.
-        restart: begin anew; what an earlier run has left in the folder, or the storage, is kept under another name.
-        pruner: Optuna's, for one objective, or :class:`~effnas.search.stopping.halving.AsynchronousHalving`; None:
-            every candidate is evaluated to its end.
-        tracker: where each trial is recorded besides (:mod:`effnas.evaluate.tracking`); None: nowhere.
-        report: write ``report.html`` at the end, the run on one page (:mod:`effnas.report.job`).
-        quiet: no progress on standard error.
-    """
-
-    workers: int | str
-    workers_per_device: int
-    timeout: float | None
-    trial_timeout: float | None
-    max_failures: int | None
-    max_interruptions: int | None
-    storage: str | None
-    study: str | None
-    restart: bool
-    pruner: BasePruner | None
-    tracker: Tracker | None
-    report: bool
-    quiet: bool
-
-
-DEFAULTS: StudyOptions = {
-    "workers": 1,
-    "workers_per_device": 1,
-    "timeout": None,
-    "trial_timeout": None,
-    "max_failures": 10,
-    "max_interruptions": 10,
-    "storage": None,
-    "study": None,
-    "restart": False,
-    "pruner": None,
-    "tracker": None,
-    "report": True,
-    "quiet": False,
-}
 #: No study has more; a number beyond is a slip, and too large a one is no number for progress to count with.
 MOST_TRIALS = 100_000_000
-
-
-def complete_options(given: StudyOptions) -> StudyOptions:
-    """The options with :data:`DEFAULTS` for those that are not given.
-
-    Raises:
-        TypeError: there is no such option.
-        UserError: a limit is not a number above 0.
-    """
-    for name in given:
-        if name not in DEFAULTS:
-            raise TypeError(f"a study has no option {name!r}; it takes: {', '.join(DEFAULTS)}")
-    options: StudyOptions = {**DEFAULTS, **given}
-    for limit in ("timeout", "trial_timeout"):
-        if options[limit] is not None:
-            check_number(f"{limit} (seconds)", options[limit], 0, open_low=True)
-    for most in ("max_failures", "max_interruptions"):
-        if options[most] is not None:
-            check_int(most, options[most], 1)
-    return options
 
 
 def run_trials(
@@ -149,7 +74,7 @@ def run_trials(
         objective: turns evaluations into values.
         sampler: chooses parameters.
         write: called with the study and this run's seconds at the end, after Ctrl-C or SIGTERM too.
-        options: of :func:`complete_options`.
+        options: of :func:`~effnas.search.options.complete_options`.
         name, by: of the study where the options name none, and of the command, whose folder it is.
         job: what the user chose, as plain data; with ``facts`` it identifies the study, and a folder that holds another
             one is refused. None: ``facts`` and the evaluator do. Everything else may change between two runs.
@@ -171,66 +96,67 @@ def run_trials(
         check_int("trials", trials, 1, MOST_TRIALS)
         check_int("confirm (less than trials)", confirm, 0, trials - 1)
     referee = Referee(options["pruner"] or NopPruner(), evaluator, objective, output)
-    places, note = count_workers(options["workers"], options["workers_per_device"], evaluator)
-    contained(getattr(evaluator, "prepare", lambda: None))
-    identity = _identify(evaluator, facts, job or {})
-    storage = options["storage"]
-    owner = make_owner(output)
-    start = time.perf_counter()
-    with explained(storage), folder_lock(output, by), Interrupts() as interrupts, ExitStack() as stack:
-        if options["restart"]:
-            if storage is not None:
-                set_study_aside(storage, options["study"] or name, output)
-            set_aside(output, RESULTS)
-            stack.enter_context(advise_without_restart())
-            stack.enter_context(explained(storage))
-        how = {"sampler": sampler, "pruner": referee.pruner}
-        study = open_study(storage, options["study"] or name, output, objective.directions, identity, **how)
-        stack.callback(close_study, study)
-        if study.metric_names != list(objective.names):
-            study.set_metric_names(list(objective.names))
-        close_orphans(study, owner, fresh=True, limit=options["max_interruptions"])
-        evaluator = referee.evaluator
-        if keeper is not None:
-            keeper.open(study)
-            evaluator = keeper.equip(evaluator)
-        referee.open(study)
-        prepare(study, interrupts)
-        wanted = trials() if callable(trials) else trials
-        progress = Progress(
-            study, objective, wanted, note, waiting=list_waiting(study, problem), quiet=options["quiet"]
-        )
-        settings = {**identity, "study": study.study_name, "trials": wanted}
-        tracking = stack.enter_context(
-            Tracking(options["tracker"], output, settings, axis="trial", quiet=options["quiet"])
-        )
-        try:
-            with progress as shown, make_workers(evaluator, places, interrupts, options["trial_timeout"]) as pool:
-                watcher = shown if keeper is None else keeper.watch(shown, study)
-                if tracking.wanted:
-                    watcher = Tracked(watcher, tracking, objective.names, owner["folder"] if storage else "")
-                loop = Loop(
-                    study,
-                    owner,
-                    problem,
-                    objective,
-                    pool,
-                    watcher,
-                    interrupts,
-                    referee,
-                    shared=storage is not None,
-                    confirm=confirm,
-                    max_failures=options["max_failures"],
-                    max_interruptions=options["max_interruptions"],
-                )
-                loop.run(wanted, options["timeout"])
-        except (KeyboardInterrupt, UserError) as error:
-            done = any(is_counted(trial) for trial in study.get_trials(deepcopy=False))
-            if done or isinstance(error, KeyboardInterrupt):
-                tracking.conclude(write(study, time.perf_counter() - start))
-            raise
-        tracking.conclude(summary := write(study, time.perf_counter() - start))
-        return summary
+    executor = options["executor"] or Local()
+    with executor.hold(options["workers"], options["workers_per_device"], evaluator) as site:
+        contained(getattr(evaluator, "prepare", lambda: None))
+        identity = _identify(evaluator, facts, job or {})
+        storage = options["storage"]
+        owner = make_owner(output)
+        start = time.perf_counter()
+        with explained(storage), folder_lock(output, by), Interrupts() as interrupts, ExitStack() as stack:
+            if options["restart"]:
+                if storage is not None:
+                    set_study_aside(storage, options["study"] or name, output)
+                set_aside(output, RESULTS)
+                stack.enter_context(advise_without_restart())
+                stack.enter_context(explained(storage))
+            how = {"sampler": sampler, "pruner": referee.pruner}
+            study = open_study(storage, options["study"] or name, output, objective.directions, identity, **how)
+            stack.callback(close_study, study)
+            if study.metric_names != list(objective.names):
+                study.set_metric_names(list(objective.names))
+            close_orphans(study, owner, fresh=True, limit=options["max_interruptions"])
+            evaluator = referee.evaluator
+            if keeper is not None:
+                keeper.open(study)
+                evaluator = keeper.equip(evaluator)
+            referee.open(study)
+            prepare(study, interrupts)
+            wanted = trials() if callable(trials) else trials
+            progress = Progress(
+                study, objective, wanted, site.note, waiting=list_waiting(study, problem), quiet=options["quiet"]
+            )
+            settings = {**identity, "study": study.study_name, "trials": wanted}
+            tracking = stack.enter_context(
+                Tracking(options["tracker"], output, settings, axis="trial", quiet=options["quiet"])
+            )
+            try:
+                with progress as shown, site.make_workers(evaluator, interrupts, options["trial_timeout"]) as pool:
+                    watcher = shown if keeper is None else keeper.watch(shown, study)
+                    if tracking.wanted:
+                        watcher = Tracked(watcher, tracking, objective.names, owner["folder"] if storage else "")
+                    loop = Loop(
+                        study,
+                        owner,
+                        problem,
+                        objective,
+                        pool,
+                        watcher,
+                        interrupts,
+                        referee,
+                        shared=storage is not None,
+                        confirm=confirm,
+                        max_failures=options["max_failures"],
+                        max_interruptions=options["max_interruptions"],
+                    )
+                    loop.run(wanted, options["timeout"])
+            except (KeyboardInterrupt, UserError) as error:
+                done = any(is_counted(trial) for trial in study.get_trials(deepcopy=False))
+                if done or isinstance(error, KeyboardInterrupt):
+                    tracking.conclude(write(study, time.perf_counter() - start))
+                raise
+            tracking.conclude(summary := write(study, time.perf_counter() - start))
+            return summary
 
 
 def _identify(evaluator: Evaluator, facts: Mapping[str, Any], job: Mapping[str, Any]) -> dict[str, Any]:

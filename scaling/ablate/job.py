@@ -20,9 +20,10 @@ from ...evaluate.interrupt import Interrupts
 from ...evaluate.machine.paired_latency import paired_latency
 from ...evaluate.study_result import StudyResult
 from ...report.job import write_report
+from ...search.options import StudyOptions, complete_options
 from ...search.problem import CONFIRMS, check_seeds
 from ...search.record import enqueue_missing, is_done
-from ...search.trials import StudyOptions, complete_options, run_enqueued
+from ...search.trials import run_enqueued
 from ...search.winner.keeper import Keeper, rank_by_mean
 from ...space.built import BuiltNetwork
 from ...space.errors import advise_without_restart, check_choice, check_int, check_number
@@ -91,7 +92,7 @@ def run_ablation(
         output: folder of ``summary.json``, ``ablation.csv``, ``comparisons.csv``, ``trials.csv``, ``ablation.png``,
             ``ablation.svg``, ``report.html``, ``networks/`` and ``weights/trial-N.safetensors``.
         job, command: as :func:`~effnas.search.job.run_search`.
-        options: how the study is run, :class:`~effnas.search.trials.StudyOptions`.
+        options: how the study is run, :class:`~effnas.search.options.StudyOptions`.
 
     Returns:
         The content of ``summary.json``, with ``trials``, ``front``, ``table("networks")`` and ``table("comparisons")``

@@ -17,8 +17,9 @@ from optuna.study import Study
 from ...evaluate.evaluation import Evaluator
 from ...evaluate.study_result import StudyResult
 from ...report.job import write_report
+from ...search.options import StudyOptions, complete_options
 from ...search.problem import check_seeds
-from ...search.trials import StudyOptions, complete_options, run_enqueued
+from ...search.trials import run_enqueued
 from ...search.winner.keeper import Keeper, rank_by_mean
 from ...space.built import BuiltNetwork
 from ...space.errors import advise_without_restart, check_choice, check_int
@@ -88,7 +89,7 @@ def run_grid_search(
         output: folder of ``coefficients.yaml``, ``baseline.yaml``, ``points.csv``, ``trials.csv``, ``summary.json``,
             ``grid.png``, ``grid.svg``, ``report.html`` and ``weights/trial-N.safetensors``.
         job, command: as :func:`~effnas.search.job.run_search`.
-        options: how the study is run, :class:`~effnas.search.trials.StudyOptions`.
+        options: how the study is run, :class:`~effnas.search.options.StudyOptions`.
 
     Returns:
         The content of ``summary.json``, with ``trials``, ``front`` and ``table("points")`` as data frames of pandas.

@@ -30,9 +30,10 @@ from ...space.network_spec import NetworkSpec
 from ...space.space import load_space
 from ..feasible import Space
 from ..objective import Accuracy
+from ..options import StudyOptions, complete_options
 from ..problem import MAX_SEEDS, Enqueued, check_seeds
 from ..record import enqueue_missing, job_facts, result_of, shown_trials, trial_row, write_rows
-from ..trials import StudyOptions, complete_options, make_no_result_error, run_trials
+from ..trials import make_no_result_error, run_trials
 from .report import write_rank
 from .shortcuts import PASSES, Shortcut, count_beforehand, read_shortcuts
 from .table import Judgement
@@ -71,7 +72,7 @@ def run_rank(
         output: folder of ``summary.json``, ``members.csv``, ``trials.csv``, ``rank.png``, ``rank.svg`` and
             ``report.html``; each shortcut's own study is in ``shortcuts/NAME``.
         job, command: as :func:`~effnas.search.job.run_search`.
-        options: how the studies are run, :class:`~effnas.search.trials.StudyOptions`.
+        options: how the studies are run, :class:`~effnas.search.options.StudyOptions`.
 
     Returns:
         The content of ``summary.json``, with ``trials``, ``table("members")`` and ``table("rows")`` as data frames.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ...evaluate.contain import contain
 from ...evaluate.evaluation import Evaluation, EvaluationError, Evaluator, Report, Stopped, find_kind
 from ...evaluate.reasons import describe_exception, escape_reason
 from ...space.errors import UserError
@@ -59,9 +61,14 @@ class Workers:
     """Takes as many tasks as it has places, returns outcomes in the order in which they end.
 
     A context manager, closed at its end.
+
+    Attributes:
+        places: how many tasks there may be at a time.
+        inline: whether they run in this process, so that a task that ends its process ends the search.
     """
 
     places: int
+    inline: bool = False
 
     def __enter__(self) -> Workers:
         return self
@@ -143,3 +150,22 @@ def check_report(step: Any, accuracy: Any, train_accuracy: Any = None) -> tuple[
         raise EvaluationError(
             f"report(step, accuracy, train_accuracy): the latter must be a number or None, got {train_accuracy!r:.60}"
         ) from None
+
+
+def answer_task(evaluator: Evaluator, task: Task, report: Report) -> tuple[str, Any]:
+    """What a worker in another process says: ``outcome`` and the outcome, or ``user error`` and its message."""
+    try:
+        with contain():
+            outcome = evaluate_task(evaluator, task, report)
+    except UserError as error:
+        return "user error", str(error)
+    try:
+        pickle.dumps(outcome)
+    except Exception as error:  # something in the evaluator's own metrics
+        return "outcome", Outcome(task.number, reason=f"the evaluation cannot be sent: {describe_exception(error)}")
+    return "outcome", outcome
+
+
+def explain_late(number: int, timeout: float | None) -> Outcome:
+    """Of a task that took longer than it may, and was ended."""
+    return Outcome(number, reason=f"trial_timeout: not done after {timeout:g} s, so its process was ended")

@@ -21,6 +21,20 @@ def count_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def read_workers(workers: Any) -> int | None:
+    """The number of workers; None: ``auto``.
+
+    Raises:
+        UserError: it is something else.
+    """
+    if workers == "auto":
+        return None
+    if isinstance(workers, bool) or not isinstance(workers, int):
+        raise UserError(f"workers must be auto or a whole number, got {workers!r}")
+    check_int("workers", workers, 1, 4096)
+    return workers
+
+
 def count_workers(workers: Any, per_device: Any, evaluator: Evaluator) -> tuple[int, str]:
     """Processes that evaluate at the same time, and what to tell the user about them.
 
@@ -36,16 +50,13 @@ def count_workers(workers: Any, per_device: Any, evaluator: Evaluator) -> tuple[
         UserError: either is something else, or ``per_device`` would have no effect.
     """
     check_int("workers_per_device", per_device, 1)
-    if workers != "auto":
-        if isinstance(workers, bool) or not isinstance(workers, int):
-            raise UserError(f"workers must be auto or a whole number, got {workers!r}")
-        check_int("workers", workers, 1, 4096)
+    if (wanted := read_workers(workers)) is not None:
         if per_device > 1:
             raise UserError(
                 f"workers_per_device applies only with workers=auto, got workers_per_device={per_device} and "
-                f"workers={workers}; {workers} workers take turns with the available GPUs"
+                f"workers={wanted}; {wanted} workers take turns with the available GPUs"
             )
-        return workers, ""
+        return wanted, ""
     gpus = _count_gpus(getattr(evaluator, "device", None))
     if gpus:
         count, where = gpus * per_device, "1 GPU" if gpus == 1 else f"{gpus} GPUs"

@@ -21,6 +21,7 @@ class Inline(Workers):
     """
 
     places = 1
+    inline = True
 
     def __init__(self, evaluator: Evaluator, interrupts: Interrupts, make_apart: Callable[[], Workers]) -> None:
         self._evaluator = evaluator

@@ -16,14 +16,13 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
-from ...evaluate.contain import contain
-from ...evaluate.evaluation import Evaluator, Report, Stopped
+from ...evaluate.evaluation import Evaluator, Stopped
 from ...evaluate.interrupt import Interrupts
 from ...evaluate.machine.assignment import assign_gpu
 from ...evaluate.machine.start import main_module, threads_in_environment, without_ctrl_c
 from ...evaluate.reasons import describe_exception
 from ...space.errors import UserError
-from .base import NotPortable, OnReport, Outcome, Task, Workers, check_report, evaluate_task
+from .base import NotPortable, OnReport, Outcome, Task, Workers, answer_task, check_report, explain_late
 from .count import count_cores
 from .inline import Inline
 
@@ -189,7 +188,7 @@ class Processes(Workers):
         worker.kill()
         worker.process.join(5)
         worker.connection.close()
-        return Outcome(number, reason=f"trial_timeout: not done after {self._timeout:g} s, so its process was ended")
+        return explain_late(number, self._timeout)
 
     def _died(self, number: int) -> Outcome:
         worker = self._busy.pop(number)
@@ -267,19 +266,6 @@ def _serve_tasks(connection: Connection, pickled: bytes, threads: int | None, pl
             connection.send(("not portable", f"builder: a worker process cannot load it: {describe_exception(error)}"))
             return
         try:
-            connection.send(_answer_task(evaluator, task, report))
+            connection.send(answer_task(evaluator, task, report))
         except OSError:  # the parent has gone
             return
-
-
-def _answer_task(evaluator: Evaluator, task: Task, report: Report) -> tuple[str, Any]:
-    try:
-        with contain():
-            outcome = evaluate_task(evaluator, task, report)
-    except UserError as error:
-        return "user error", str(error)
-    try:
-        pickle.dumps(outcome)
-    except Exception as error:  # something in the evaluator's own metrics
-        return "outcome", Outcome(task.number, reason=f"the evaluation cannot be sent: {describe_exception(error)}")
-    return "outcome", outcome
