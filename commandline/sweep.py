@@ -8,7 +8,8 @@ import logging
 import os
 import platform
 import shutil
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ FACTS = (
     *("macs", "params", "activations", "latency", "alpha", "beta", "gamma", "phi", "resolution", "ceiling"),
     *("epochs", "trials", "complete", "failed", "seconds"),
 )
+#: How many of them are shown at the end of the sweep, and the characters of a column that is text.
+SHOWN, WIDEST = 5, 40
 #: In the sweep's folder, while it runs: a file from each job of another process.
 FOLDER = ".results"
 
@@ -137,6 +140,26 @@ class Sweep:
             write_csv(folder / TABLE, ["job", *keys, *found, "error"], rows)
         except OSError as error:
             log.warning("%s: cannot be written (%s)", folder / TABLE, error)
+            return
+        shown = [name for name in found if name != "folder"][:SHOWN]
+        print(f"\n{folder / TABLE}:", file=sys.stderr)
+        print("\n".join(align_rows(["job", *keys, *shown], rows)), file=sys.stderr, flush=True)
+
+
+def align_rows(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line for the names and one for each row, columns aligned; what is long is cut."""
+    texts = [[name if row is None else _show(row.get(name)) for name in names] for row in (None, *rows)]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    return ["  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True)) for line in texts]
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    text = "" if value is None else " ".join(str(value).split())
+    return text if len(text) <= WIDEST else text[: WIDEST - 1] + "…"
 
 
 def list_facts(result: Any) -> dict[str, Any]:

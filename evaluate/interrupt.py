@@ -5,38 +5,60 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 from typing import Any
 
 #: A signal that was asked for so often ends the process wherever it is: something must be stuck.
 INSISTING = 5
+#: Signals with which a process is asked to end: by a terminal, by the system, by a cluster that wants the machine.
+ASKING = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
+)
 
 
 class Interrupts:
     """Turns SIGINT and SIGTERM into a KeyboardInterrupt inside :meth:`allowed`, and holds it back elsewhere.
 
-    A context manager: the handlers are its own from its beginning to its end. Signals that somebody else handles, or
-    ignores, are left alone, and outside the main thread, where Python has no handlers, it does nothing.
+    A context manager: the handlers are its own from its beginning to its end. Signals that somebody else handles are
+    left to them, as a launcher has them that puts a job back into its queue (submitit); what their handlers raise is
+    held back and comes at the end, in the place of the KeyboardInterrupt, so that no candidate takes it for its own.
+    Outside the main thread, where Python has no handlers, it does nothing.
     """
 
     def __init__(self) -> None:
         self._allowed = False
         self._received = 0
         self._before: dict[int, Any] = {}
+        self._theirs: BaseException | None = None
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
             for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
                 if signal.getsignal(number) == usual:
                     self._before[number] = signal.signal(number, self._receive)
+            for number in ASKING:
+                handler = signal.getsignal(number)
+                if number not in self._before and callable(handler):
+                    self._before[number] = signal.signal(number, partial(self._hold_back, handler))
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
+        theirs, self._theirs = self._theirs, None
+        if theirs is not None and isinstance(error, KeyboardInterrupt | None):
+            raise theirs
+
+    def _hold_back(self, handler: Callable[[int, FrameType | None], Any], number: int, frame: FrameType | None) -> None:
+        try:
+            handler(number, frame)
+        except BaseException as error:
+            self._theirs = error
+            self._receive(number, frame)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self._received += 1

@@ -17,7 +17,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from ...evaluate.evaluation import Evaluator, Stopped
-from ...evaluate.interrupt import Interrupts
+from ...evaluate.interrupt import ASKING, Interrupts
 from ...evaluate.machine.assignment import assign_gpu
 from ...evaluate.machine.start import main_module, threads_in_environment, without_ctrl_c
 from ...evaluate.reasons import describe_exception
@@ -29,10 +29,6 @@ from .inline import Inline
 #: Seconds after which a wait for processes is begun again: more would not fit what the system counts with.
 LONGEST_WAIT = 1e6
 _IMPORTABLE = "Define it in a module that can be imported"
-
-
-#: Signals that ask a process to end: it is somebody outside who sends them.
-_REQUESTS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
 
 
 def make_workers(evaluator: Evaluator, workers: int, interrupts: Interrupts, timeout: float | None = None) -> Workers:
@@ -202,7 +198,7 @@ class Processes(Workers):
                 'that starts a search with several workers must do so under `if __name__ == "__main__":`; or '
                 f"{self._inline}"
             )
-        asked = code is not None and -code in _REQUESTS
+        asked = code is not None and -code in ASKING
         return Outcome(number, reason=_explain_death(code), interrupted=asked)
 
     def close(self) -> None:
