@@ -7,7 +7,9 @@ activation. The meaning is that of ``decode_arch_def`` in timm's ``_efficientnet
 - ``ir``: an ``mbconv`` block;
 - ``ds``: an ``mbconv`` block of ratio 1 (timm's has no activation after its pointwise convolution);
 - ``dsa``: a ``ds`` block, which never has a shortcut there;
-- ``cn``: a ``conv`` block, whose shortcut must be asked for with ``skip``.
+- ``cn``: a ``conv`` block, whose shortcut must be asked for with ``skip``;
+- ``uir``: MobileNetV4's block, which is an ``ir`` block where it has no depthwise convolution but the middle one (``a``
+  and ``p`` are 0, the default) and a ratio above 1.
 """
 
 from __future__ import annotations
@@ -25,13 +27,12 @@ from ..stage import Stage
 #: timm's letters for activations.
 ACTIVATIONS = {"re": "relu", "r6": "relu6", "hs": "hardswish", "sw": "silu", "mi": "mish"}
 #: Blocks that networks of this package have.
-BLOCKS = ("ir", "ds", "dsa", "cn")
-#: Blocks that timm has beside them.
+BLOCKS = ("ir", "ds", "dsa", "cn", "uir")
+#: Blocks that timm has beside them, and what comes nearest.
 _OTHERS = {
-    "er": "fused blocks (EdgeResidual)",
-    "uir": "universal inverted bottlenecks",
-    "mha": "attention",
-    "mqa": "attention",
+    "er": ("fused blocks (EdgeResidual)", "cn is their k×k convolution alone, ir has a depthwise one"),
+    "mha": ("attention", "leave its stages out"),
+    "mqa": ("attention", "leave its stages out"),
 }
 #: Parts that say nothing where they have this value, and what they are for.
 _USELESS = {
@@ -42,7 +43,7 @@ _USELESS = {
     "d": ("0", "space to depth"),
 }
 _PART = re.compile(r"([a-z]+?)(\d+(?:\.\d+)*)")
-_NEEDED = {"ir": "rksec", "ds": "rksc", "dsa": "rksc", "cn": "rksc"}
+_NEEDED = {"ir": "rksec", "ds": "rksc", "dsa": "rksc", "cn": "rksc", "uir": "rksec"}
 
 Strings = Sequence[str] | Sequence[Sequence[str]]
 
@@ -144,9 +145,9 @@ def _read(text: str) -> tuple[Stage, str | None]:
     """The stage of a string, and the activation that it names."""
     block, *parts = text.split("_")
     if block in _OTHERS:
-        raise UserError(
-            f"timm: {text!r:.100}: networks of effnas have no {_OTHERS[block]} ({block}); they have {', '.join(BLOCKS)}"
-        )
+        what, nearest = _OTHERS[block]
+        have = f"they have {', '.join(BLOCKS)}: {nearest}"
+        raise UserError(f"timm: {text!r:.100}: networks of effnas have no {what} ({block}); {have}")
     if block not in BLOCKS:
         raise unknown(f"timm: {text!r:.100}: block", block, BLOCKS)
     numbers: dict[str, str] = {}
@@ -165,6 +166,9 @@ def _read(text: str) -> tuple[Stage, str | None]:
     for name in _NEEDED[block]:
         if name not in numbers:
             raise UserError(f"timm: {text!r:.100}: {name} is missing; a string is like ir_r2_k3_s2_e6_c24_se0.25")
+    if block == "uir":
+        _check_universal(text, numbers)
+        block = "ir"
     for name, value in numbers.items():
         useless, what = _USELESS.get(name, (None, ""))
         if name not in "rksec" and name != "se" and value != useless:
@@ -182,6 +186,20 @@ def _read(text: str) -> tuple[Stage, str | None]:
     if block == "dsa":
         row["skip"] = "none"
     return make_from_mapping(Stage, row, f"timm: {text!r:.100}"), activation
+
+
+def _check_universal(text: str, numbers: dict[str, str]) -> None:
+    """Refuse a universal inverted bottleneck that is no inverted bottleneck; else forget what is not there."""
+    rule = f"timm: {text!r:.100}: networks of effnas have universal inverted bottlenecks (uir) only where these are ir:"
+    for name, where in (("a", "before the expansion"), ("p", "after the projection")):
+        if numbers.pop(name, "0") != "0":
+            raise UserError(f"{rule} {name}0, without a depthwise convolution {where}")
+    if numbers["k"] == "0":
+        raise UserError(f"{rule} k above 0, with a depthwise convolution in the middle")
+    if _whole(text, "e", numbers["e"]) == 1:
+        raise UserError(f"{rule} e above 1, as theirs expand at 1, too")
+    if float(numbers.get("se", 0)):
+        raise UserError(f"{rule} without squeeze-and-excitation, which theirs compute from the expanded width")
 
 
 def _whole(text: str, name: str, value: str) -> int:

@@ -102,6 +102,14 @@ def test_there_and_back(name: str) -> None:
     assert again.with_(**changed).digest == network.digest
 
 
+def test_universal_blocks_that_are_inverted_bottlenecks() -> None:
+    """MobileNetV4's "IB" blocks; 14,880 parameters have the two that timm 1.0.31 makes, and equal outputs."""
+    found = architecture_from_timm(["uir_r2_a0_k5_s2_e4_c24_nre"], stem=24)
+    assert found.stages == (Stage("mbconv", 24, 2, 5, 2, 4),)
+    assert cost(found).stages[1].params == 14_880
+    assert architecture_to_timm(found) == [["ir_r2_k5_s2_e4_c24"]]
+
+
 def test_what_the_strings_say() -> None:
     assert architecture_to_timm(zoo("efficientnet_b0"))[1] == ["ir_r2_k3_s2_e6_c24_se0.25"]
     found = architecture_from_timm(
@@ -154,7 +162,13 @@ MISTAKES: list[tuple[Any, dict[str, Any], str]] = [
     ([], {}, r"^timm: no architecture strings given"),
     ([5], {}, r"^timm: architecture strings are a list, or a list of lists; got 5"),
     (["er_r1_k3_s1_e4_c24"], {}, r"networks of effnas have no fused blocks \(EdgeResidual\) \(er\); they have ir, ds"),
-    (["uir_r1_k3_s1_e4_c24"], {}, r"have no universal inverted bottlenecks \(uir\)"),
+    (["er_r1_k3_s1_e4_c24"], {}, r"cn is their k×k convolution alone, ir has a depthwise one$"),
+    (["mqa_r1_k3_h8_s1_d64_c96"], {}, r"have no attention \(mqa\); they have ir, ds, dsa, cn, uir: leave its stages"),
+    (["uir_r1_a3_k3_s1_e4_c24"], {}, r"only where these are ir: a0, without a depthwise convolution before the expa"),
+    (["uir_r1_a0_k3_p5_s1_e4_c24"], {}, r"only where these are ir: p0, without a depthwise convolution after the pr"),
+    (["uir_r1_a0_k0_s1_e4_c24"], {}, r"only where these are ir: k above 0, with a depthwise convolution in the midd"),
+    (["uir_r1_k3_s1_e1_c24"], {}, r"only where these are ir: e above 1, as theirs expand at 1, too"),
+    (["uir_r1_k3_s1_e4_c24_se0.25"], {}, r"only where these are ir: without squeeze-and-excitation, which theirs"),
     (["xx_r1"], {}, r"^timm: 'xx_r1': block: unknown 'xx'"),
     (["ir_r1_k3_s1_c24"], {}, r"^timm: 'ir_r1_k3_s1_c24': e is missing; a string is like ir_r2_k3_s2_e6_c24_se0.25"),
     (["ir_r1_r2_k3_s1_e1_c24"], {}, r"r is given twice"),
