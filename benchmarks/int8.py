@@ -9,8 +9,9 @@ they run on this CPU, in alternation with the float formats.
 lite0 to lite2 have the registry's weights: 200 images of the ImageNet sample calibrate, and the other 800 measure. b0
 is EfficientNet-B0 with its 16 blocks, SE and SiLU, at 0.35 of its width and 32 pixels (5.4 million MACs), trained on
 CIFAR-10 for 8 epochs (15 minutes of one core) and measured on 5,000 test images. Each network is one export, kept
-under outputs/int8; a finished one is not made again. Speed-up: one thread, batch 1, the median of the ratios of 11
-rounds in alternation, and their quartiles. The rows go to benchmarks/results/int8.csv with the commit.
+under outputs/int8; a finished one is not made again, but timed: one thread, batch 1, 11 rounds of all its formats in
+alternation. The speed-up is the median of the rounds' ratios, with their quartiles. The rows go to
+benchmarks/results/int8.csv with the commit.
 """
 
 from __future__ import annotations
@@ -23,10 +24,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import torch
 from record import find_commit
 
 from effnas import run_export, run_train
 from effnas.evaluate.data import ImageData
+from effnas.evaluate.export.timing import time_formats
+from effnas.evaluate.export.writers import onnx_graph, openvino_model
 from effnas.evaluate.train.recipe import Training
 from effnas.space.architecture import Architecture
 from effnas.space.multipliers import round_filters
@@ -69,7 +73,7 @@ def export(network: str, data: Path, folder: Path) -> dict[str, Any]:
     if (output / "export.json").is_file():
         found: dict[str, Any] = json.loads((output / "export.json").read_text(encoding="utf-8"))
         return found
-    options: dict[str, Any] = {"to": ("onnx", "openvino"), "int8": True, "output": output}
+    options: dict[str, Any] = {"to": ("onnx", "openvino"), "int8": True, "output": output, "latency": False}
     if network == "b0":
         images, trained = ImageData("parquet", str(data / "cifar10"), flip=True, crop=4, holdout=0.02), folder / "b0run"
         if not (trained / "summary.json").is_file():
@@ -81,13 +85,25 @@ def export(network: str, data: Path, folder: Path) -> dict[str, Any]:
     return run_export(weights, images, architecture=f"efficientnet_{network}", images=800, **options)
 
 
-def rows_of(found: dict[str, Any], commit: str) -> list[dict[str, Any]]:
+def time_export(folder: Path, found: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The latency of each of its formats that is for another runtime."""
+    runs: dict[str, Any] = {}
+    for name, told in found["formats"].items():
+        if name.startswith("onnx"):
+            runs[name] = onnx_graph.open_session(folder / told["file"], 1)
+        elif name.startswith("openvino"):
+            runs[name] = openvino_model.open_model(folder / told["file"] / "model.xml", 1)
+    side = found["preprocessing"]["size"]
+    slower = {name: name.removesuffix("_int8") for name in runs if name.endswith("_int8")}
+    return time_formats(runs, torch.zeros(1, 3, side, side), 1, slower)
+
+
+def rows_of(found: dict[str, Any], times: dict[str, dict[str, Any]], commit: str) -> list[dict[str, Any]]:
     """One for each format."""
     rows = []
-    for name, told in found["formats"].items():
-        if told["latency"] is None:
-            continue
-        proof, latency = told["proof"], told["latency"]
+    for name, latency in times.items():
+        told = found["formats"][name]
+        proof = told["proof"]
         gain = latency.get("speedup", {})
         row: dict[str, Any] = {"network": found["architecture"], "format": name, "mb": round(told["bytes"] / 1e6, 2)}
         row |= {"top1_before": proof["accuracy_before"], "top1_after": proof["accuracy_after"]}
@@ -109,7 +125,8 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     print(f"{HEADER}\n|{'---|' * 8}")
     for network in options.networks.split(","):
-        new = rows_of(export(network, options.data, options.folder), commit)
+        found = export(network, options.data, options.folder)
+        new = rows_of(found, time_export(options.folder / network, found), commit)
         for row in new:
             cells = [row["network"], row["format"], row["mb"], f"{row['top1_before']:.2%}", f"{row['top1_after']:.2%}"]
             cells += [row["kept_in_float"], f"{row['ms']:.2f}"]
