@@ -70,8 +70,8 @@ def run_compress(
         device: as :func:`~effnas.evaluate.machine.device.find_device`.
         threads: of the CPU; None: chosen by timed steps, and those torch has.
         restart: begin anew: what the folder holds of an earlier run is kept under another name, with a number.
-        output: folder of ``pruned.safetensors``, ``architecture.yaml``, ``compress.json`` and ``trained/``, which is a
-            folder of :func:`~effnas.evaluate.train.job.run_train`.
+        output: folder of ``pruned.safetensors``, ``architecture.yaml``, ``compress.json``, a figure and ``trained/``,
+            which is a folder of :func:`~effnas.evaluate.train.job.run_train`.
         command: as the user typed it, for the record.
         quiet: no progress on standard error.
 
@@ -142,7 +142,7 @@ def run_compress(
             )
             names = ("accuracy", "test_accuracy", "seconds", "epochs")
             record |= {"trained": {name: trained.get(name) for name in names}}
-        return write_compressed(record, folder)
+        return write_compressed(record, architecture, folder)
 
 
 def _read_record(folder: Path, identity: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -6,17 +6,27 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ...space.architecture import Architecture
 from ...space.tables import text_table
 from ..folder import versions, write_json
+from .figure import compress_figure
 
 RECORD, PRUNED, TRAINED = "compress.json", "pruned.safetensors", "trained"
 #: What a compression writes to its folder.
-RESULTS = (RECORD, PRUNED, "architecture.yaml", TRAINED)
+RESULTS = (RECORD, PRUNED, "architecture.yaml", TRAINED, "compress.png", "compress.svg")
 
 
-def write_compressed(record: Mapping[str, Any], output: Path) -> dict[str, Any]:
-    """Write ``compress.json`` and return its content."""
+def write_compressed(record: Mapping[str, Any], before: Architecture, output: Path) -> dict[str, Any]:
+    """Write ``compress.json`` and the figure, and return the content.
+
+    Args:
+        record: what was done.
+        before: the network.
+        output: folder.
+    """
     document = {**record, "versions": versions(), "output": str(output)}
+    after = Architecture.from_dict(record["architecture"], str(output / RECORD))
+    compress_figure(document, before, after, output)
     write_json(output / RECORD, document)
     return document
 
@@ -33,7 +43,7 @@ def summary_text(record: Mapping[str, Any]) -> str:
     ]
     table = text_table(["", "MACs", "of all", "params", "accuracy on held-out images"], cells)
     cuts = "; ".join(cut["what"] for cut in record["cuts"])
-    files = f"{PRUNED} architecture.yaml {RECORD}" + f" {TRAINED}/" * (trained is not None)
+    files = f"{PRUNED} architecture.yaml {RECORD} compress.png compress.svg" + f" {TRAINED}/" * (trained is not None)
     place = record["output"]
     after = (
         f"next: effnas evaluate --weights {place}/{TRAINED}/weights.safetensors"

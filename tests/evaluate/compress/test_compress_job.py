@@ -105,6 +105,7 @@ def test_a_network_is_pruned_and_trained_on(trained: str, tmp_path: Path) -> Non
     assert found["cuts"][-1]["macs"] == found["pruned"]["macs"]
     assert found["pruned"]["macs"] > 0.45 * cost(NETWORK).macs
     assert left.name == "small_pruned"
+    assert {"compress.png", "compress.svg"} <= {path.name for path in tmp_path.iterdir()}
     pruned = read_weights(tmp_path / "pruned.safetensors")
     assert pruned.architecture is not None
     assert pruned.architecture.digest == left.digest

@@ -18,6 +18,7 @@ from effnas.evaluate.cam.images import Picture
 from effnas.evaluate.compare.figure import compare_figure
 from effnas.evaluate.compare.points import Point
 from effnas.evaluate.compare.references import published_points
+from effnas.evaluate.compress.figure import compress_figure
 from effnas.evaluate.drawing.axes import log_ticks
 from effnas.evaluate.drawing.style import COLOURS, drawing, make_figure, shorten
 from effnas.evaluate.measure.figure import evaluation_figure
@@ -31,6 +32,9 @@ from effnas.scaling.grid.figure import grid_figure
 from effnas.scaling.rules import RULES
 from effnas.search.figure import search_figure
 from effnas.search.objective import Accuracy, MnasNetReward, Pareto
+from effnas.space.architecture import Architecture
+from effnas.space.cost import cost
+from effnas.space.stage import Stage
 
 LONG = "a network of a very long name, with $dollars$ and_underscores^2, that nobody would give " * 2
 
@@ -38,6 +42,27 @@ LONG = "a network of a very long name, with $dollars$ and_underscores^2, that no
 @pytest.fixture
 def figures(monkeypatch: pytest.MonkeyPatch) -> Figures:
     return Figures(monkeypatch)
+
+
+# -- compress --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", [1, 40])
+@pytest.mark.parametrize("stages", [1, 30])
+def test_a_compression(steps: int, stages: int, figures: Figures, tmp_path: Path) -> None:
+    before = Architecture(tuple(Stage("mbconv", 16, expand_ratio=4) for _ in range(stages)), name=LONG)
+    after = before.with_(head=640)
+    macs = [cost(before).macs * (1 - i / 50) for i in range(1, steps + 1)]
+    record = {
+        "before": {"name": LONG, "macs": cost(before).macs, "accuracy": 0.9},
+        "pruned": {"macs": macs[-1], "accuracy": 0.1},
+        "trained": {"accuracy": 1.0} if steps > 1 else None,
+        "loss": 0.5,
+        "cuts": [{"macs": left, "loss": 0.5 + i / 10} for i, left in enumerate(macs)],
+    }
+    compress_figure(record, before, after, tmp_path)
+    check_laws(figures.only)
+    assert told(figures.only) == ["after a cut", "before the first one", "before", "left"]
 
 
 # -- search ----------------------------------------------------------------------------------------------
