@@ -14,6 +14,7 @@ from ..arguments import describe_device
 from .formats import FORMATS
 from .inside import RESIZE
 from .subject import Subject
+from .usage import list_usage
 
 #: Of the table of the files.
 HEADER = ("format", "file", "MB", "difference", "same class", "top-1 before", "after", "ms at batch 1")
@@ -107,8 +108,8 @@ def _explain_files(subject: Subject, s: Mapping[str, Any]) -> str:
             text += f"; in 32 bits stay {_escape(', '.join(kept))}." if kept else "; every layer."
             if found.get("latency"):
                 gain = found["latency"]["speedup"]
-                text += f" {gain['median']:.1f} times as fast as `{gain['over']}` ({gain['low']:.1f} to "
-                text += f"{gain['high']:.1f}, quartiles of {found['latency']['rounds']} rounds)."
+                text += f" {gain['median']:.2f} times as fast as `{gain['over']}` ({gain['low']:.2f} to "
+                text += f"{gain['high']:.2f}, quartiles of {found['latency']['rounds']} rounds)."
         if (most := FORMATS[name].most if name in FORMATS else None) is not None:
             text += f" {_escape(name)}: {most} image{'s' * (most > 1)} at once, at most."
     by = {found["proof"]["by"] for name, found in s["formats"].items() if name == "timm" and "proof" in found}
@@ -116,35 +117,8 @@ def _explain_files(subject: Subject, s: Mapping[str, Any]) -> str:
 
 
 def _use(subject: Subject, s: Mapping[str, Any]) -> str:
-    lines = [
-        "import effnas",
-        "",
-        'network = effnas.load_pretrained("THIS_FOLDER")',
-        'logits = network(network.preprocessing("photo.jpg"))',
-    ]
-    formats = s["formats"]
-    if "python" in formats:
-        lines += ["", "from network import build  # without effnas: network.py needs torch and safetensors alone"]
-    if "timm" in formats:
-        lines += [
-            "",
-            "import timm, timm_model  # with THIS_FOLDER/timm in sys.path",
-            'network = timm.create_model("local-dir:THIS_FOLDER/timm", pretrained=True)',
-        ]
-    if "onnx" in formats:
-        lines += [
-            "",
-            "import onnxruntime",
-            'session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])',
-        ]
-        if subject.inside == RESIZE:
-            mode = {1: "L", 3: "RGB"}.get(subject.preprocessing.channels)
-            lines += ["", "import numpy as np", "from PIL import Image", ""]
-            lines += ['image = np.atleast_3d(Image.open("photo.jpg")' + (f'.convert("{mode}")' if mode else "") + ")"]
-            lines += ['logits = session.run(None, {"images": image.transpose(2, 0, 1)[None]})']
-        else:
-            lines += ['logits = session.run(None, {"images": images})  # float32 (n, channels, side, side)']
-    return "```python\n" + "\n".join(lines) + "\n```"
+    parts = list_usage(s["formats"], subject.preprocessing, subject.inside)
+    return "\n\n".join(f"{title}:\n\n```python\n{code}\n```" for title, code in parts)
 
 
 def _images(subject: Subject, s: Mapping[str, Any]) -> str:

@@ -215,15 +215,19 @@ def _export(
     subject, images, folder = task.subject, task.images, task.folder
     found: dict[str, dict[str, Any]] = {}
     runs: dict[str, Run] = {"torch": as_run(subject.module)}
+
+    def add(row: Format) -> None:
+        write_format(row, subject, folder)
+        opened = row.open(subject, folder / row.file, task.threads)
+        proof = prove(row, subject, opened, images, task.classes, _runner(row.name))
+        found[row.name] = {"file": row.file, "bytes": _size(folder / row.file), "proof": proof.to_dict()}
+        if row.name not in ("safetensors", "python", "timm"):  # these are PyTorch's own
+            runs[row.name] = as_run(opened)
+        seen(len(found))
+
     with progress_bar("export", len(rows) + len(quantized), quiet=quiet) as seen:
-        for row in rows:
-            write_format(row, subject, folder)
-            opened = row.open(subject, folder / row.file, task.threads)
-            proof = prove(row, subject, opened, images, task.classes, _runner(row.name))
-            found[row.name] = {"file": row.file, "bytes": _size(folder / row.file), "proof": proof.to_dict()}
-            if row.name not in ("safetensors", "python", "timm"):  # these are PyTorch's own
-                runs[row.name] = as_run(opened)
-            seen(len(found))
+        for row in (row for row in rows if row.most is None):
+            add(row)
         for eight in quantized:
             kept = quantize(eight, subject, folder, task.calibrate, task.max_drop)
             run = runs[eight.name] = eight.open(folder / eight.file, task.threads)
@@ -231,6 +235,8 @@ def _export(
             found[eight.name] = {"file": eight.file, "bytes": _size(folder / eight.file), "proof": proof.to_dict()}
             found[eight.name] |= {"calibration": task.calibrate.of, "kept_in_float": kept}
             seen(len(found))
+        for row in (row for row in rows if row.most is not None):  # LiteRT's JAX has threads, and NNCF forks before it
+            add(row)
     if latency:
         slower = {eight.name: eight.of for eight in quantized}
         times = time_formats(runs, images.first(1), task.threads, slower)

@@ -6,6 +6,7 @@ import copy
 import functools
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 import warnings
@@ -359,6 +360,38 @@ def test_text_and_card(exported: tuple[Path, dict[str, Any]]) -> None:
         "## Limits",
     ):
         assert part in card
+
+
+def run_card(folder: Path, photo: Path, skip: tuple[str, ...] = ()) -> dict[str, Tensor]:
+    """What the code on a card says of a photograph, by its title."""
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    found: dict[str, Tensor] = {}
+    space: dict[str, Any] = {}
+    for title, code in re.findall(r"^([^\n]+):\n\n```python\n(.+?)\n```$", text, re.MULTILINE | re.DOTALL):
+        if title.strip("`") in skip:
+            continue
+        path, modules = list(sys.path), set(sys.modules)
+        exec(code.replace("THIS_FOLDER", str(folder)).replace("photo.jpg", str(photo)), space)
+        sys.path[:] = path
+        for name in {"network", "timm_model"} & (set(sys.modules) - modules):
+            del sys.modules[name]
+        if "logits" in space:
+            found[title] = torch.as_tensor(space.pop("logits")).detach()
+    return found
+
+
+@pytest.mark.parametrize("inside", [None, "preprocess_inside", "resize_inside"])
+def test_the_code_of_the_card_runs(inside: str | None, tmp_path: Path, photos: ImageData) -> None:
+    file = weights(tmp_path, SMALL.with_(num_classes=2), classes=("class0", "class1"))
+    options: dict[str, Any] = {"to": ["python", "torchscript", "torch_export"], "data": photos}
+    export(file, tmp_path / "out", **options, **({inside: True} if inside else {}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript's
+        found = run_card(tmp_path / "out", Path(str(photos.path)) / "test" / "class1" / "1.png")
+    assert list(found) == ["With effnas", "`python`", "`torchscript`", "`torch_export`"]
+    first = found["With effnas"]
+    for logits in found.values():  # Pillow is not asked twice, but for the resize inside
+        torch.testing.assert_close(logits, first, rtol=0.02, atol=0.02 * float(first.abs().max()))
 
 
 def test_load_pretrained(exported: tuple[Path, dict[str, Any]], images: Tensor, tmp_path: Path) -> None:
