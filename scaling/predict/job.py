@@ -68,7 +68,7 @@ def run_predict(
     Args:
         runs: folders of ``effnas train``, ``evaluate``, ``grid-alpha-beta-gamma`` (the network of its coefficients),
             ``ablate`` (its base and the networks of ``rule``, None: of its reference) or ``transfer``, patterns of
-            these, or CSV files with the columns ``name``, ``accuracy`` (a fraction) and ``macs``, ``activations``,
+            these, or CSV files with the columns ``accuracy`` (a fraction) and ``macs``, ``activations``,
             ``params`` or ``latency``. Trainings of one network with several seeds are one point, with their noise.
         x: what the law is over: ``macs``, ``activations``, ``params`` or ``latency``; None: the first that all have.
         phi, family: members of the family, as :func:`~effnas.scaling.scale.job.run_scale` takes them.

@@ -17,19 +17,21 @@ TABLES = tuple(suffix for suffix in READERS if suffix != ".json")
 
 
 def read_table(file: Path) -> list[Result]:
-    """The rows of a table: ``name``, ``accuracy`` (a fraction), one or more of :data:`AXES` (latency in seconds), and
-    where they are there ``seed``, ``recipe`` and ``data``, which are texts. Other columns are not looked at.
+    """The rows of a table: ``accuracy`` (a fraction), one or more of :data:`AXES` (latency in seconds), and where they
+    are there ``name``, ``seed``, ``recipe`` and ``data``, which are texts. Other columns are not looked at.
+
+    Without names, rows of equal costs are trainings of one network, which is called by the first of them.
 
     Raises:
         UserError: a column is missing, or a cell is wrong; rows are counted from 1, without the header.
     """
     columns = read_columns(file)
     axes = [axis for axis in AXES if axis in columns]
-    lacking = [name for name in ("name", "accuracy") if name not in columns]
-    if lacking or not axes:
+    if "accuracy" not in columns or not axes:
         raise UserError(
-            f"{file}: no column {lacking[0] if lacking else ' or '.join(AXES)}; there are: {', '.join(columns)}. "
-            f"Needed: name, accuracy (a fraction) and one or more of {', '.join(AXES)}"
+            f"{file}: no column {' or '.join(AXES) if 'accuracy' in columns else 'accuracy'}; there are: "
+            f"{', '.join(columns)}. Needed: accuracy (a fraction) and one or more of {', '.join(AXES)}; names are "
+            "in a column name"
         )
     accuracies = [_accuracy(cell, f"{file}, row {i}, column accuracy") for i, cell in enumerate(columns["accuracy"], 1)]
     over = [value for value in accuracies if value >= 1]
@@ -38,14 +40,23 @@ def read_table(file: Path) -> list[Result]:
             f"{file}: accuracies must be fractions above 0 and below 1, got {over[0]:g}"
             + (": these look like per cent; divide them by 100" if max(over) > 1.5 else "")
         )
-    results, first = [], dict[tuple[str, str], int]()
+    results, first, unnamed = [], dict[tuple[str, str], int](), dict[tuple[float, ...], list[int]]()
     for i, accuracy in enumerate(accuracies, 1):
         where = f"{file}, row {i}"
         cells = {name: _text(columns[name][i - 1]) for name in ("name", "seed", "recipe", "data") if name in columns}
-        if not cells["name"]:
+        if not cells.get("name", "-"):
             raise UserError(f"{where}, column name: empty")
         if not 0 < accuracy < 1:
             raise UserError(f"{where}, column accuracy: must be a fraction above 0 and below 1, got {accuracy:g}")
+        costs = {
+            axis: parse_quantity(f"{where}, column {axis}", _number(columns[axis][i - 1]))
+            for axis in axes
+            if _text(columns[axis][i - 1])
+        }
+        if "name" not in columns:
+            alike = unnamed.setdefault(tuple(costs.values()), [])
+            alike.append(i)
+            cells = {"seed": str(len(alike)), **cells, "name": f"row {alike[0]}"}
         key = cells["name"], cells.get("seed", "")
         if key in first:
             raise UserError(
@@ -53,11 +64,6 @@ def read_table(file: Path) -> list[Result]:
                 "several trainings of one network are one point: tell them apart in a column seed"
             )
         first[key] = i
-        costs = {
-            axis: parse_quantity(f"{where}, column {axis}", _number(columns[axis][i - 1]))
-            for axis in axes
-            if _text(columns[axis][i - 1])
-        }
         results.append(
             Result(
                 name=key[0],

@@ -336,6 +336,14 @@ def test_the_figure_keeps_the_laws(changed: dict[str, float], tmp_path: Path, mo
     check_laws(figures.only)
 
 
+def test_a_table_without_names(tmp_path: Path) -> None:
+    rows = ["1e6,0.5", "2e6,0.58", "4e6,0.646", "4e6,0.65", "8e6,0.70", "16e6,0.742"]
+    (tmp_path / "f.csv").write_text("\n".join(["macs,accuracy", *rows]) + "\n")
+    members = predict(str(tmp_path / "f.csv"), folder=tmp_path)["members"]
+    assert [m["name"] for m in members] == ["row 1", "row 2", "row 3", "row 5", "row 6"]
+    assert members[2]["accuracy"] == pytest.approx(0.648)  # two trainings of one network
+
+
 # -- mistakes --------------------------------------------------------------------------------------------
 
 
@@ -358,7 +366,7 @@ def test_the_figure_keeps_the_laws(changed: dict[str, float], tmp_path: Path, mo
         ("name,accuracy,macs,seed\na,0.5,1,0\na,0.6,2,1\n", "row 2: a costs something else in .*row 1"),
         ("name,accuracy,size\na,0.5,1\n", "no column macs or activations or params or latency; there are: name"),
         ("name,macs\na,1\n", "no column accuracy"),
-        (",accuracy,macs\na,0.5,1\n", "no column name"),
+        ("name,macs\na,1\n", "no column accuracy; there are: name, macs"),
         ("name,accuracy,macs\n,0.5,1\n", "row 1, column name: empty"),
         ("name,accuracy,macs\n", "the table has no rows"),
         ("", "the table has no rows"),
