@@ -193,12 +193,13 @@ def _backtest_lines(s: Mapping[str, Any]) -> list[str]:
             f"its cost), I would have said {row['predicted']:.2%} ± {half:.2f} of {last}; it was {row['actual']:.2%}"
             f"{'' if inside else ', OUTSIDE the interval'}"
         )
-    misses = [100 * abs(row["predicted"] - row["actual"]) for row in rows]
-    hits = sum(row["low"] <= row["actual"] <= row["high"] for row in rows)
-    lines.append(
-        f"all {len(rows)} backtests: {statistics.fmean(misses):.2f} points off on average, {max(misses):.2f} at most; "
-        f"{hits} inside their 90 % intervals"
-    )
+    if len(rows) > 1:
+        misses = [100 * abs(row["predicted"] - row["actual"]) for row in rows]
+        hits = sum(row["low"] <= row["actual"] <= row["high"] for row in rows)
+        lines.append(
+            f"all {len(rows)} backtests: {statistics.fmean(misses):.2f} points off on average, {max(misses):.2f} at "
+            f"most; {hits} inside their 90 % intervals"
+        )
     return [*lines, ""]
 
 
