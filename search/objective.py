@@ -16,7 +16,7 @@ from ..evaluate.reasons import describe_exception
 from ..space.cost import CostBatch
 from ..space.errors import UserError, check_choice, check_number
 from ..space.formulas import Cost
-from ..space.quantity import parse_quantity
+from ..space.quantity import parse_cost
 
 #: Known from the architecture alone, so that their limits are checked before anything is trained.
 COSTS = ("macs", "params", "activations", "peak_memory")
@@ -57,8 +57,8 @@ class Limits:
 
     Args:
         max_macs, max_params, max_activations: numbers, or strings such as ``"400M"``.
-        max_peak_memory: bytes of feature maps (:mod:`effnas.space.cost`), or a string such as ``"8M"``.
-        max_latency: seconds per batch, as the evaluator measures it.
+        max_peak_memory: bytes of feature maps (:mod:`effnas.space.cost`), or a string such as ``"8MB"``.
+        max_latency: seconds per batch, as the evaluator measures it, or a string such as ``"12ms"``.
 
     Raises:
         UserError: a limit is not a number above 0.
@@ -68,15 +68,13 @@ class Limits:
     max_params: float | str | None = None
     max_activations: float | str | None = None
     max_peak_memory: float | str | None = None
-    max_latency: float | None = None
+    max_latency: float | str | None = None
 
     def __post_init__(self) -> None:
-        for metric in COSTS:
+        for metric in COST_METRICS:
             name = f"max_{metric}"
             if (limit := getattr(self, name)) is not None:
-                object.__setattr__(self, name, parse_quantity(name, limit))
-        if self.max_latency is not None:
-            check_number("max_latency (seconds a batch)", self.max_latency, 0, open_low=True)
+                object.__setattr__(self, name, parse_cost(name, metric, limit))
 
     def violations(self, cost: Cost) -> dict[str, float]:
         """``cost / limit - 1`` of each limit that is known before training: above 0 where it is exceeded."""
@@ -100,7 +98,7 @@ class Limits:
         """
         if self.max_latency is None:
             return {}
-        return {"latency": read_metric(evaluation, "latency") / self.max_latency - 1}
+        return {"latency": read_metric(evaluation, "latency") / float(self.max_latency) - 1}
 
 
 @dataclass(frozen=True)
@@ -133,8 +131,8 @@ class MnasNetReward(Limits):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "target", parse_quantity("target", self.target))
         check_choice("metric", self.metric, COST_METRICS)
+        object.__setattr__(self, "target", parse_cost("target", self.metric, self.target))
         for name in ("w", "alpha", "beta"):
             if (exponent := getattr(self, name)) is not None or name == "w":
                 check_number(name, exponent, -100, 0)

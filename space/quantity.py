@@ -10,7 +10,10 @@ from .errors import UserError, is_finite, show
 
 #: Decimal, as for MACs and parameters; no "m": it could be milli or mega.
 SUFFIXES = {"": 1.0, "K": 1e3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
-_TEXT = re.compile(r"([0-9]+\.?[0-9]*(?:[eE][+-]?[0-9]+)?|\.[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([KkMGT]?)")
+_NUMBER = r"([0-9]+\.?[0-9]*(?:[eE][+-]?[0-9]+)?|\.[0-9]+(?:[eE][+-]?[0-9]+)?)\s*"
+_TEXT = re.compile(_NUMBER + "([KkMGT]?)")
+_SECONDS, _SCALES = re.compile(_NUMBER + "(s|ms|us|µs)?"), {None: 1.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6}
+_BYTES = re.compile(_NUMBER + "(?:([KkMGT])(i?))?B?")
 
 
 def parse_quantity(what: str, value: Any) -> float:
@@ -30,6 +33,35 @@ def parse_quantity(what: str, value: Any) -> float:
         number = float(match[1]) * SUFFIXES[match[2]]
     if not (math.isfinite(number) and number > 0):
         raise UserError(f'{what} must be a number above 0, like 400e6 or "400M" (K, M, G or T), got {show(value)}')
+    return number
+
+
+def parse_cost(what: str, metric: str, value: Any) -> float:
+    """``value`` as a number above 0 in the metric's unit.
+
+    Args:
+        what: the name of the setting, for the message.
+        metric: ``latency``: seconds, or a string such as ``"12ms"``; one with ``memory`` in its name: bytes, or a
+            string such as ``"8M"``, ``"8MB"`` or ``"256KiB"`` (of 1,024); another: as :func:`parse_quantity`.
+        value: the user's.
+
+    Raises:
+        UserError: it is neither, or not a finite number above 0.
+    """
+    if metric != "latency" and "memory" not in metric:
+        return parse_quantity(what, value)
+    number = float(value) if is_finite(value) else math.nan
+    if metric == "latency":
+        if isinstance(value, str) and (match := _SECONDS.fullmatch(value.strip())):
+            number = float(match[1]) * _SCALES[match[2]]
+        rule = "seconds above 0, like 0.012 or 12ms"
+    else:
+        if isinstance(value, str) and (match := _BYTES.fullmatch(value.strip())):
+            thousands = "KMGT".index(match[2].upper()) + 1 if match[2] else 0
+            number = float(match[1]) * (1024 if match[3] else 1000) ** thousands
+        rule = "a number above 0, like 8e6, 8MB or 256KiB"
+    if not (math.isfinite(number) and number > 0):
+        raise UserError(f"{what} must be {rule}, got {show(value)}")
     return number
 
 

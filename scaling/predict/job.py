@@ -13,7 +13,7 @@ from ...space.built import BuiltNetwork
 from ...space.errors import UserError, check_choice, check_number
 from ...space.multipliers import DIVISOR
 from ...space.network_spec import NetworkSpec
-from ...space.quantity import parse_quantity
+from ...space.quantity import parse_cost
 from ..scale.job import read_family
 from .checks import Backtest, OffLaw, falls, find_off_law, fit_members, run_backtests
 from .family import Family, find_family
@@ -171,7 +171,7 @@ def _asked(
     costs: Sequence[Any],
 ) -> list[Asked]:
     """The costs whose accuracies are asked for, in the order of the options."""
-    asked = [Asked(parse_quantity(f"at_{axis}", cost)) for cost in costs]
+    asked = [Asked(parse_cost(f"at_{axis}", axis, cost)) for cost in costs]
     phis = ([] if phi is None else [float(phi)]) + ([] if family is None else read_family(family))
     if phis and axis == "latency":
         raise UserError("phi and family: the latency of networks that are not measured is unknown; use x=macs")

@@ -9,7 +9,7 @@ from typing import Any
 
 from ...evaluate.table_files import READERS, read_columns
 from ...space.errors import UserError
-from ...space.quantity import parse_quantity
+from ...space.quantity import parse_cost
 from .members import AXES, Result
 
 #: Suffixes of tables; a JSON file is a summary.
@@ -49,7 +49,7 @@ def read_table(file: Path) -> list[Result]:
         if not 0 < accuracy < 1:
             raise UserError(f"{where}, column accuracy: must be a fraction above 0 and below 1, got {accuracy:g}")
         costs = {
-            axis: parse_quantity(f"{where}, column {axis}", _number(columns[axis][i - 1]))
+            axis: parse_cost(f"{where}, column {axis}", axis, _number(columns[axis][i - 1]))
             for axis in axes
             if _text(columns[axis][i - 1])
         }

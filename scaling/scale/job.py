@@ -17,7 +17,7 @@ from ...space.cost import cost
 from ...space.errors import UserError, check_number, unknown
 from ...space.multipliers import DIVISOR, check_divisor
 from ...space.network_spec import NetworkSpec
-from ...space.quantity import parse_quantity
+from ...space.quantity import parse_cost
 from ..coefficients import PAPER, PRESETS, load_coefficients
 from ..compound import BASELINE, base_network, name_divisor, scale_by
 from ..rules import Multipliers, Rule, load_shares, make_rule
@@ -166,25 +166,10 @@ def _largest(
 ) -> float:
     """The φ of the largest network within the targets."""
     limits: dict[str, Any] = {}
-    for name in TARGETS:
+    for name in (*TARGETS, "latency"):
         value = targets[f"target_{name}"]
-        if name == "memory" and isinstance(value, str):
-            value = value.strip().removesuffix("B")
-        limits[name] = None if value is None else parse_quantity(f"target_{name}", value)
-    latency = _seconds(targets["target_latency"])
-    return solve_phi(base, rule, **limits, latency=latency, measure=measure, **rounding)
-
-
-def _seconds(value: object) -> float | None:
-    """Seconds from a number or a string such as "12ms"."""
-    if not isinstance(value, str):
-        return value  # type: ignore[return-value]  # solve_phi checks it
-    text = value.strip()
-    number, unit = (text[:-2], 1e-3) if text.endswith("ms") else (text.removesuffix("s"), 1.0)
-    try:
-        return float(number) * unit
-    except ValueError:
-        raise UserError(f"target_latency must be seconds, like 0.012 or 12ms, got {value!r:.60}") from None
+        limits[name] = None if value is None else parse_cost(f"target_{name}", name, value)
+    return solve_phi(base, rule, **limits, measure=measure, **rounding)
 
 
 def _latency(batch: int, device: str, threads: int | None) -> Latency:

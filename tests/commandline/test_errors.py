@@ -131,7 +131,7 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("search objective=pareto objective.metrics=[accuracy,flops]", ["metrics: unknown 'flops'", "accuracy, macs"]),
     ("search objective=pareto objective.metrics=[macs,macs]", ["metrics must differ, got macs, macs"]),
     ("search objective=accuracy objective.max_params=10", ["tiny meets params ≤ 10", "nearest found has params"]),
-    ("search objective.max_latency=-1", ["max_latency (seconds a batch) must be", "got -1"]),
+    ("search objective.max_latency=-1", ["max_latency must be seconds above 0", "got -1"]),
     ("search algorithm=evolution algorithm.tournament=50", ["tournament must be between 1 and 20, got 50"]),
     (
         "search algorithm=random algorithm.prior=efficientnet_b0",

@@ -139,7 +139,7 @@ def test_targets(targets, limits, tmp_path):
         ({"target_macs": "lots"}, "target_macs must be a number above 0, like 400e6 or .*, got 'lots'"),
         ({"target_macs": "4.0.0"}, "target_macs must be a number above 0"),
         ({"target_params": "5MB"}, "target_params must be a number above 0"),
-        ({"target_memory": "6MiB"}, "target_memory must be a number above 0, like"),
+        ({"target_memory": "6iB"}, "target_memory must be a number above 0, like"),
         ({"target_macs": -5}, "target_macs must be a number above 0, .* got -5"),
         ({"target_macs": "1e999"}, "target_macs must be a number above 0"),
         ({"target_macs": 1000}, "out of reach; the smallest network, phi = -10, has macs"),
@@ -252,7 +252,7 @@ def test_a_network_of_the_zoo_that_a_builder_makes(tmp_path):
         ({"phi": 1, "rule": "dephts"}, "rule: unknown 'dephts'. Did you mean 'depth'"),
         ({"phi": 1, "rule": "dwr", "shares": "a,b"}, "shares must be three numbers, like 0.1,0.8,0.1, got 'a,b'"),
         ({"phi": 1, "rule": "depth", "coefficients": "paper"}, "coefficients belong to rule=compound and rule=lacs"),
-        ({"target_latency": "soon"}, "target_latency must be seconds, like 0.012 or 12ms, got 'soon'"),
+        ({"target_latency": "soon"}, "target_latency must be seconds above 0, like 0.012 or 12ms, got 'soon'"),
         ({"phi": 1, "network": "convnext"}, "network must be a BuiltNetwork .* got str"),
         (
             {"preset": "b3", "rule": "depth"},
