@@ -28,6 +28,8 @@ ON_TOP = ("commandline", "cli", "__main__", "__init__")
 
 #: Of a file, of a folder, and of the package: branches on the kind of network.
 LINES, FILES, BRANCHES = 300, 20, 10
+#: Bytes of a tracked file: a larger one has been written by a command, and slipped in.
+LARGEST = 500_000
 
 #: Where torch may be loaded by an import; everything else starts without it.
 TORCH = (
@@ -235,6 +237,15 @@ def test_files_are_short_and_folders_small() -> None:
 
 
 # -- what code may do ------------------------------------------------------------------------------------
+
+
+def test_no_large_file_slipped_in() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("no clone of the repository")
+    files = [ROOT / name for name in listed.stdout.split("\0") if name]
+    assert files
+    assert [str(f.relative_to(ROOT)) for f in files if f.is_file() and f.stat().st_size > LARGEST] == []
 
 
 def test_few_places_ask_which_kind_of_network_they_hold() -> None:
