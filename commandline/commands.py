@@ -97,8 +97,10 @@ _ROWS = (
             "effnas scale --baseline baseline.yaml --coefficients coefficients.yaml --family 0..3",
             "effnas scale --preset b3 --json",
             "effnas scale --target-macs 1.5G",
+            "effnas scale --rule stagewise --from outputs/search --target-macs 12M",
             "effnas scale --explain",
         ),
+        Positional("runs", (), word="RUN", flag="from"),
         only_prints="explain",
     ),
     Command(

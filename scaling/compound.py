@@ -5,6 +5,9 @@ Torch-free for Architectures, so that ``effnas scale`` starts at once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from ..space.built import check_network
 from ..space.errors import UserError, check_number
 from ..space.multipliers import DIVISOR, check_divisor, round_filters, round_repeats
@@ -70,9 +73,15 @@ def scale_by(architecture: N, rule: Rule, phi: float, *, divisor: int = DIVISOR,
     check_number("phi", phi, -100, 100)
     check_divisor(divisor)
     multipliers = rule(phi)
+    tilt_at = getattr(rule, "tilt_at", None)
     try:
         scaled = multiply_network(
-            architecture, multipliers, divisor=divisor, depth_rounding=depth_rounding, keep_dropout=phi == 0
+            architecture,
+            multipliers,
+            divisor=divisor,
+            depth_rounding=depth_rounding,
+            keep_dropout=phi == 0,
+            tilt=None if tilt_at is None else tilt_at(phi),
         )
     except UserError as error:
         by = rule.coefficients if isinstance(rule, Compound) else f"rule {rule.name}"
@@ -93,6 +102,7 @@ def multiply_network(
     divisor: int = DIVISOR,
     depth_rounding: str = "up",
     keep_dropout: bool = False,
+    tilt: Sequence[tuple[float, float]] | None = None,
 ) -> N:
     """The network with depth, width, resolution and dropout multiplied, and rounded to what a network can have.
 
@@ -102,6 +112,7 @@ def multiply_network(
         divisor: of the widths; a builder's network rounds its own.
         depth_rounding: of the repeats, "up", as in the official code, or "nearest"; the same is true of it.
         keep_dropout: leave the rate as it is.
+        tilt: of each stage, what its width and depth are multiplied by besides; only an Architecture has stages.
 
     Raises:
         UserError: the resolution would fall below the total stride, or the network would grow out of bounds.
@@ -117,4 +128,7 @@ def multiply_network(
     dropout = None
     if not keep_dropout and architecture.dropout is not None:
         dropout = min(max(architecture.dropout * by.dropout, 0.0), _HIGHEST_DROPOUT)
-    return architecture.scaled(by.width, by.depth, round(side), dropout, divisor=divisor, depth_rounding=depth_rounding)
+    how: dict[str, Any] = {"divisor": divisor, "depth_rounding": depth_rounding}
+    if tilt is not None:
+        how["tilt"] = tilt
+    return architecture.scaled(by.width, by.depth, round(side), dropout, **how)

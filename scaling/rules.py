@@ -55,7 +55,8 @@ class Rule(Protocol):
         """The largest."""
 
     def __call__(self, phi: float) -> Multipliers:
-        """The multipliers at φ.
+        """The multipliers at φ. A rule whose stages grow unevenly has ``tilt_at``, too: of each stage, what its width
+        and depth are multiplied by besides.
 
         Raises:
             UserError: the rule is not defined at this φ.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -249,13 +249,14 @@ class Architecture:
         *,
         divisor: int = DIVISOR,
         depth_rounding: str = "up",
+        tilt: Sequence[tuple[float, float]] = (),
     ) -> Self:
         """The network with its channels times ``width`` and its repeats times ``depth``, at ``resolution`` pixels.
 
         Stem and head scale with the width, a head of 0 stays none. With ``fixed_ends`` (EfficientNet-Lite) stem, head
         and the repeats of the first and last stage stay as they are; the channels of those two stages do scale.
         ``dropout`` None leaves the rate as it is; ``divisor`` is what widths become multiples of, and
-        ``depth_rounding`` how repeats become whole.
+        ``depth_rounding`` how repeats become whole. ``tilt``: of each stage, what width and depth get besides.
 
         Raises:
             UserError: a multiplier is not a positive number, or the result is outside what an Architecture may be.
@@ -266,8 +267,9 @@ class Architecture:
 
         def scale_stage(i: int, stage: Stage) -> Stage:
             keep = self.fixed_ends and i in (0, last)
-            repeats = stage.repeats if keep else round_repeats(stage.repeats, depth, depth_rounding)
-            return replace(stage, channels=round_filters(stage.channels, width, divisor), repeats=repeats)
+            wider, deeper = tilt[i] if tilt else (1.0, 1.0)
+            repeats = stage.repeats if keep else round_repeats(stage.repeats, depth * deeper, depth_rounding)
+            return replace(stage, channels=round_filters(stage.channels, width * wider, divisor), repeats=repeats)
 
         ends = {}
         if not self.fixed_ends:

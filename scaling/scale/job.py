@@ -14,18 +14,20 @@ from typing import Any
 
 from ...space.built import BuiltNetwork
 from ...space.cost import cost
-from ...space.errors import UserError, check_number, unknown
+from ...space.errors import UserError, check_choice, check_number, unknown
 from ...space.multipliers import DIVISOR, check_divisor
 from ...space.network_spec import NetworkSpec
 from ...space.quantity import parse_cost
 from ..coefficients import PAPER, PRESETS, load_coefficients
 from ..compound import BASELINE, base_network, name_divisor, scale_by
-from ..rules import Multipliers, Rule, load_shares, make_rule
+from ..rules import RULES, Multipliers, Rule, load_shares, make_rule
 from ..solve import TARGETS, Latency, solve_phi
 from .explain import explain_rows
 from .report import write_scale
 
 MAX_FAMILY = 1000
+#: The rule that is read from trainings, beside those that are formulas.
+STAGEWISE = "stagewise"
 #: Timed passes of a network when latency is a target: about a dozen networks are measured.
 LATENCY_REPEATS = 20
 _RANGE = re.compile(r"(-?[0-9]{1,9})\.\.(-?[0-9]{1,9})")
@@ -37,6 +39,7 @@ def run_scale(
     network: BuiltNetwork | None = None,
     in_channels: int | None = None,
     rule: str = "compound",
+    runs: Sequence[str] | str | None = None,
     coefficients: Any = None,
     shares: Sequence[float] | str | None = None,
     divisor: int = DIVISOR,
@@ -63,7 +66,9 @@ def run_scale(
         baseline: a network; a string is a zoo name or an architecture file; None: ``network``, or else efficientnet_b0.
         network: a network of the user's own builder; files of its networks need it, too.
         in_channels: of the images; None: the baseline's own.
-        rule: how depth, width and resolution grow with φ: of :data:`~effnas.scaling.rules.RULES`.
+        rule: how depth, width and resolution grow with φ: of :data:`~effnas.scaling.rules.RULES`; or ``stagewise``,
+            compound scaling whose stages grow by what they are worth (:mod:`~effnas.scaling.stagewise`).
+        runs: of stagewise: folders of ``effnas search``; the baseline is the first one's, unless another is given.
         coefficients: of compound and lacs: "paper", three numbers ("1.2,1.1,1.15" or a list) or a coefficients file;
             None: the rule's own.
         shares: of dwr: of depth, width and resolution in the MACs factor; None: 0.1, 0.8, 0.1.
@@ -90,8 +95,9 @@ def run_scale(
         nominal_macs_ratio dropout file architecture``, and ``latency`` where it was a target or a model says it.
         ``depth`` and ``width`` are the multipliers; ``macs_ratio`` is what was achieved against the unscaled baseline,
         ``nominal_macs_ratio`` depth·width²·(resolution ratio)² before rounding: (α·β²·γ²)^φ. A preset's ``phi`` and
-        ``rule`` are None. With ``explain`` alone they are :func:`~effnas.scaling.scale.explain.explain_rows`, and no
-        network is written.
+        ``rule`` are None. Rows of stagewise have ``stagewise_gain``: the accuracy expected beyond equal growth at twice
+        the MACs, and its standard error. With ``explain`` alone they are
+        :func:`~effnas.scaling.scale.explain.explain_rows`, and no network is written.
 
     Raises:
         UserError: options that contradict each other or say nothing, a bad value, an infeasible target.
@@ -117,9 +123,23 @@ def run_scale(
             )
         made, row = _preset(preset, in_channels, divisor)
         return write_scale([made], [row], Path(output))
+    check_choice("rule", rule, (*RULES, STAGEWISE))
+    folders = [runs] if isinstance(runs, str) else [*(runs or ())]
+    if folders and rule != STAGEWISE:
+        raise UserError(f"runs belong to rule={STAGEWISE}, not to rule={rule}: got {', '.join(map(str, folders))}")
+    if rule == STAGEWISE and not folders:
+        raise UserError(f"rule={STAGEWISE} needs the trainings of a search: --from RUN")
+    if folders and baseline is None:
+        baseline = str(Path(folders[0]) / "baseline.yaml")
     base = base_network(baseline, network, in_channels=in_channels)
     given = None if coefficients is None else load_coefficients(coefficients)
-    by = make_rule(rule, coefficients=given, shares=load_shares(shares), lite=base.fixed_ends)
+    by = make_rule(
+        "compound" if folders else rule, coefficients=given, shares=load_shares(shares), lite=base.fixed_ends
+    )
+    if folders:
+        from ..stagewise import read_stagewise  # of tables
+
+        by = read_stagewise(folders, base, by)
     base.check_scalable(depth_rounding, divisor)
     rounding: dict[str, Any] = {"divisor": divisor, "depth_rounding": depth_rounding}
     measure = _latency(latency_batch, latency_device, latency_threads)
@@ -139,6 +159,8 @@ def run_scale(
     rows = [_describe(n, by.name, phi, by(phi), base_macs) for n, phi in zip(networks, phis, strict=True)]
     if target_latency is not None or latency_model is not None:
         rows = [{**row, "latency": measure(made)} for row, made in zip(rows, networks, strict=True)]
+    if folders:
+        rows = [{**row, "stagewise_gain": by.gain} for row in rows]  # type: ignore[attr-defined]  # it is that rule
     return write_scale(networks, rows, Path(output), several=family is not None)
 
 

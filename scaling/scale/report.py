@@ -68,8 +68,19 @@ def summary_text(found: dict[str, Any] | list[dict[str, Any]], explain: bool = F
     ``explain`` the explanation.
     """
     rows = found if isinstance(found, list) else [found]
-    parts = [table(rows), _written(rows)] if "architecture" in rows[0] else []
+    parts = [table(rows), *_gain(rows[0]), _written(rows)] if "architecture" in rows[0] else []
     return "\n\n".join([*parts, explanation()] if explain else parts)
+
+
+def _gain(row: dict[str, Any]) -> list[str]:
+    """What the stages' own growth is expected to gain."""
+    if "stagewise_gain" not in row:
+        return []
+    gain, error = (100 * value for value in row["stagewise_gain"])
+    return [
+        f"stages grow by what they are worth: {gain:+.2f} points ± {error:.2f} expected at twice the MACs, against "
+        "equal growth, by networks that had no part in the choice"
+    ]
 
 
 def _written(rows: Sequence[dict[str, Any]]) -> str:
