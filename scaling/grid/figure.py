@@ -46,7 +46,12 @@ NAME_LENGTH = 60
 
 
 def grid_figure(
-    rows: Sequence[dict[str, Any]], surface: Surface | str, found: Mapping[str, Any], name: str, output: Path
+    rows: Sequence[dict[str, Any]],
+    surface: Surface | str,
+    found: Mapping[str, Any],
+    written: str | None,
+    name: str,
+    output: Path,
 ) -> None:
     """Where in the grid the accuracy is, and the ranking with its spread; ``grid.png`` and ``grid.svg``.
 
@@ -55,6 +60,7 @@ def grid_figure(
             first is drawn, and nothing where none has an accuracy.
         surface: their fit; without one the points are drawn in the plane of β and γ.
         found: the ``surface`` of ``summary.json``.
+        written: the digest of the network whose coefficients are written.
         name: of the baseline.
         output: folder.
     """
@@ -70,9 +76,9 @@ def grid_figure(
         figure = make_figure(left_width + RIGHT, height)
         left, right = figure.subplots(1, 2, width_ratios=[left_width, RIGHT])
         if isinstance(surface, str):
-            _grid(figure, left, done)
+            _grid(figure, left, done, written)
         else:
-            _surface(figure, left, done, surface, found)
+            _surface(figure, left, done, surface, found, written)
         _ranking(right, done)
         set_title(figure, f"{shorten(name, NAME_LENGTH)} scaled to φ = 1", left_width + RIGHT)
         place_legend(figure, [left, right], left_width + RIGHT)
@@ -85,7 +91,13 @@ def _stack_sizes(done: Sequence[Mapping[str, Any]]) -> dict[float, list[int]]:
     return {beta: [places.count(place) for place in set(places) if place[0] == beta] for beta, _ in sorted(places)}
 
 
-def _grid(figure: Any, axes: Any, done: Sequence[Mapping[str, Any]]) -> None:
+def _mark_written(axes: Any, across: float, up: float) -> None:
+    """A frame around the point whose coefficients are written: it need not have the highest mean."""
+    frame: dict[str, Any] = {"marker": "s", "facecolors": "none", "edgecolors": BLACK, "linewidths": 1.8, "zorder": 5}
+    axes.scatter([across], [up], s=230, clip_on=False, label="the coefficients that are written", **frame)
+
+
+def _grid(figure: Any, axes: Any, done: Sequence[Mapping[str, Any]], written: str | None) -> None:
     """β over γ as a table; the points that share both, and differ in α, are stacked around their place."""
     gammas = sorted({row["gamma"] for row in done})
     centres, top = {}, 0.0
@@ -107,12 +119,14 @@ def _grid(figure: Any, axes: Any, done: Sequence[Mapping[str, Any]]) -> None:
     if max(accuracies) - min(accuracies) < 1e-9:
         points.set_clim(accuracies[0] - 1, accuracies[0] + 1)
     for across, up, row in zip(x, y, ordered, strict=True):
-        beside = (10 if row is done[0] else 7, 0)
+        beside = (11 if row is done[0] or row["digest"] == written else 7, 0)
         text = f"{row['alpha']:g}"
         axes.annotate(text, (across, up), beside, textcoords="offset points", va="center", fontsize=SMALL)
         if row is done[0]:
-            ring = {"facecolors": "none", "edgecolors": RED, "linewidths": 2.0, "label": "the winner"}
+            ring = {"facecolors": "none", "edgecolors": RED, "linewidths": 2.0, "label": "the highest mean"}
             axes.scatter([across], [up], s=150, **ring)
+        if row["digest"] == written:
+            _mark_written(axes, across, up)
     figure.colorbar(points, ax=axes, label="accuracy on held-out images (%)")
     axes.set_xticks(range(len(gammas)), [f"{gamma:g}" for gamma in gammas])
     axes.set_yticks([*centres.values()], [f"{beta:g}" for beta in centres])
@@ -154,7 +168,14 @@ def _ranking(axes: Any, done: Sequence[Mapping[str, Any]]) -> None:
 # -- the response surface --------------------------------------------------------------------------------
 
 
-def _surface(figure: Any, axes: Any, rows: Sequence[dict[str, Any]], surface: Surface, best: Mapping[str, Any]) -> None:
+def _surface(
+    figure: Any,
+    axes: Any,
+    rows: Sequence[dict[str, Any]],
+    surface: Surface,
+    best: Mapping[str, Any],
+    written: str | None,
+) -> None:
     """Predicted accuracy between the trained points, the points, the 95 % region and the surface's highest.
 
     A triangle: depth, width and resolution alone are at its corners.
@@ -205,6 +226,9 @@ def _surface(figure: Any, axes: Any, rows: Sequence[dict[str, Any]], surface: Su
     )
     star = {"marker": "*", "color": RED, "edgecolors": "white", "linewidths": 0.8, "zorder": 4, "clip_on": False}
     axes.scatter(*places[top], s=260, label=f"the surface's highest: {spans}", **star)
+    for group, place in zip(groups, places, strict=True):
+        if group[0]["digest"] == written:
+            _mark_written(axes, *place)
     figure.colorbar(
         filled, ax=axes, label="accuracy (%); filled: predicted at twice the baseline's MACs", shrink=0.8, pad=0.02
     )

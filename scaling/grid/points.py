@@ -140,6 +140,17 @@ class Grid:
             raise self._none(found)
         return points
 
+    def candidates(self, scaled: Scaled, points: Sequence[Coefficients]) -> list[Coefficients] | None:
+        """The points that may become the coefficients; None: all may."""
+        return None
+
+    def announce_rounds(self, rounds: int, size: int, seeds: int) -> str:
+        """How much there is to train after the grid."""
+        if not rounds:
+            return ""
+        words = f"{rounds} finer round{'s' * (rounds > 1)} of at most {size} new networks"
+        return f"; then {words}: {rounds * size * seeds} more at most"
+
     def near(self, center: Coefficients, step: float) -> Grid:
         """The grid at half of ``step``, within one ``step`` of ``center`` in each coefficient and in its range."""
 
@@ -228,16 +239,17 @@ def grid_points(
     return Grid(alpha, beta, gamma, step, tolerance=tolerance).points()
 
 
-def solve(scaled: Scaled, point: Coefficients, name: str, low: float, high: float) -> Coefficients:
-    """The point with one coefficient such that the achieved MACs ratio is as near to 2 as whole numbers allow.
+def solve(scaled: Scaled, point: Coefficients, name: str, low: float, high: float, size: float = 2.0) -> Coefficients:
+    """The point with one coefficient such that the achieved MACs ratio is as near to ``size`` as whole numbers allow.
 
-    Many values of the coefficient give the same network; of these it is the one nearest to α·β²·γ² = 2.
+    Many values of the coefficient give the same network; of these it is the one nearest to α·β²·γ² = ``size``.
 
     Args:
         scaled: makes the networks.
         point: the other two coefficients.
         name: the coefficient to solve.
-        low, high: its range; the result is in it even where 2 is out of reach.
+        low, high: its range; the result is in it even where the size is out of reach.
+        size: of the network, in the baseline's MACs.
     """
     last = math.floor((high - low) * TICKS + 1e-6)
 
@@ -253,12 +265,12 @@ def solve(scaled: Scaled, point: Coefficients, name: str, low: float, high: floa
             below, above = (below, middle) if holds(scaled.macs_ratio(at(middle))) else (middle, above)
         return above
 
-    crossing = first(lambda ratio: ratio >= 2)
+    crossing = first(lambda ratio: ratio >= size)
     sides = [tick for tick in (crossing - 1, crossing) if 0 <= tick <= last]
-    ratio = scaled.macs_ratio(at(min(sides, key=lambda tick: abs(scaled.macs_ratio(at(tick)) - 2))))
+    ratio = scaled.macs_ratio(at(min(sides, key=lambda tick: abs(scaled.macs_ratio(at(tick)) - size))))
     start, end = first(lambda r: r >= ratio), first(lambda r: r > ratio) - 1
     others = math.prod(getattr(point, n) ** POWERS[n] for n in NAMES if n != name)
-    exact = round(((2 / others) ** (1 / POWERS[name]) - low) * TICKS)
+    exact = round(((size / others) ** (1 / POWERS[name]) - low) * TICKS)
     return at(min(max(exact, start), max(start, end)))
 
 

@@ -47,19 +47,22 @@ class Posterior:
         means: of each part, shape (k, p).
         covariances: of each part, shape (k, p, p).
         weights: of the parts, shape (k,).
+        missed, noise: standard deviations of what the quadratic misses of a network, and of a training, shapes (k,).
     """
 
     means: Array
     covariances: Array
     weights: Array
+    missed: Array
+    noise: Array
 
     def expect(self, mixture: Array) -> Array:
         """The expected mean accuracy of the family, (n, 3) shares → (n,)."""
-        return np.asarray(self.weights @ (self.means @ _family(mixture).T))
+        return np.asarray(self.weights @ (self.means @ family_terms(mixture).T))
 
     def ahead(self, mixture: Array, other: Array) -> tuple[float, float]:
         """By how much a family of shares (3,) is ahead of another's in expectation, and the standard deviation."""
-        row = _family(mixture[None])[0] - _family(other[None])[0]
+        row = family_terms(mixture[None])[0] - family_terms(other[None])[0]
         parts = self.means @ row
         mean = float(self.weights @ parts)
         inside = np.einsum("p,kpr,r->k", row, self.covariances, row)
@@ -79,8 +82,8 @@ def fit_posterior(
         ratios: achieved ratio of each network: of MACs, or what the grid holds.
     """
     values, trainings = np.asarray(accuracies, np.float64), np.asarray(seeds, np.float64)
-    design = _terms(mixture * np.log(np.asarray(ratios, np.float64))[:, None])
-    parts: list[tuple[Array, Array]] = []
+    design = terms(mixture * np.log(np.asarray(ratios, np.float64))[:, None])
+    parts: list[tuple[Array, Array, float, float]] = []
     likely: list[float] = []
     for depth, deviation, missed, one in product(DEPTHS, DEVIATIONS, MISSED, NOISES if noise is None else (noise,)):
         mean, prior = _before(depth, deviation)
@@ -91,10 +94,10 @@ def fit_posterior(
         away = np.linalg.solve(factor, values - design @ mean)
         likely.append(-0.5 * float(away @ away) - float(np.log(np.diag(factor)).sum()))
         gain = np.linalg.solve(factor, moved.T)
-        parts.append((mean + gain.T @ away, prior - gain.T @ gain))
+        parts.append((mean + gain.T @ away, prior - gain.T @ gain, missed, one))
     weights = np.exp(np.array(likely) - max(likely))
-    means, covariances = (np.array(found) for found in zip(*parts, strict=True))
-    return Posterior(means, covariances, weights / weights.sum())
+    means, covariances, misses, noises = (np.array(found) for found in zip(*parts, strict=True))
+    return Posterior(means, covariances, weights / weights.sum(), misses, noises)
 
 
 def published_shares() -> Array:
@@ -114,12 +117,12 @@ def _before(depth: float, deviation: float) -> tuple[Array, Array]:
     return mean, covariance
 
 
-def _terms(at: Array) -> Array:
+def terms(at: Array) -> Array:
     """The columns of the model, (n, 3) → (n, 10)."""
     pairs = [at[:, i] * at[:, j] for i, j in PAIRS]
     return np.column_stack([np.ones(len(at)), at, -0.5 * at**2, *(-pair for pair in pairs)])
 
 
-def _family(mixture: Array) -> Array:
+def family_terms(mixture: Array) -> Array:
     """The terms of the mean over the family, (n, 3) shares → (n, 10)."""
-    return np.asarray(np.mean([_terms(mixture * phi * math.log(2)) for phi in FAMILY], axis=0))
+    return np.asarray(np.mean([terms(mixture * phi * math.log(2)) for phi in FAMILY], axis=0))

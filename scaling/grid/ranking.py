@@ -14,15 +14,12 @@ from optuna.trial import TrialState
 
 from ...search.problem import CONFIRMS
 from ...search.record import result_of, shown_trials
-from ...search.winner.optimism import expect_optimism, seed_noise
+from ...search.winner.optimism import seed_noise
 from ..coefficients import Coefficients
 from .points import NAMES, Scaled
-from .posterior import FAMILY, fit_posterior, published_shares
 from .response import LEVEL, Array, Surface, describe, fit_surface, log_growth, shares
 
-#: What the coefficients are taken from. Over five kinds of truth and 10 to 144 trainings the posterior loses least on
-#: average, at φ = 1 and more so at φ = 3; the best point most, but for the published ones (benchmarks/grid_choice.py).
-CHOICES = ("posterior", "surface", "point")
+Rows = list[dict[str, Any]]
 #: The winner stands out when it leads by more than this many standard errors of the difference of two means.
 STANDARD_ERRORS = 2.0
 #: Noise in units of the lead beyond which nobody would train so often.
@@ -30,12 +27,17 @@ MOST = 20.0
 
 
 def rank_points(
-    study: Study, scaled: Scaled, points: Sequence[Coefficients], latencies: Mapping[str, Mapping[str, Any]]
+    study: Study,
+    scaled: Scaled,
+    points: Sequence[Coefficients],
+    latencies: Mapping[str, Mapping[str, Any]],
+    candidates: Sequence[Coefficients] | None = None,
 ) -> list[dict[str, Any]]:
     """One row per point, the best mean accuracy first, those without a result last.
 
     ``equal_to`` is the rank of the first point that rounds to the same network. ``latencies`` are those of
-    :class:`~effnas.scaling.grid.latency.LatencyRatios` where the grid holds latency, else empty.
+    :class:`~effnas.scaling.grid.latency.LatencyRatios` where the grid holds latency, else empty. ``candidates`` are the
+    points of a star that may become the coefficients: they come first, and rows say whether they are; None: all may.
     """
     accuracies: dict[tuple[float, ...], dict[int, float]] = {}  # by seed: two machines may have taken the same
     for trial in shown_trials(study):
@@ -65,14 +67,24 @@ def rank_points(
                 "activations": costs.activations,
                 "resolution": network.resolution,
                 "digest": network.digest,
+                **({} if candidates is None else {"candidate": p in candidates}),
             }
         )
-    rows.sort(key=lambda row: (row["accuracy"] is None, -(row["accuracy"] or 0), abs(row["macs_ratio"] - 2)))
+    rows.sort(key=lambda row: (*_order(row), abs(row["macs_ratio"] - 2)))
     first: dict[Any, int] = {}
     for rank, row in enumerate(rows, 1):
         same = first.setdefault(row["digest"], rank)
         row["equal_to"] = None if same == rank else same
     return rows
+
+
+def _order(row: Mapping[str, Any]) -> tuple[bool, bool, float]:
+    return row["accuracy"] is None, not is_candidate(row), -(row["accuracy"] or 0)
+
+
+def is_candidate(row: Mapping[str, Any]) -> bool:
+    """Whether the point may become the coefficients: each of a grid may."""
+    return bool(row.get("candidate", True))
 
 
 def _latency(latencies: Mapping[str, Mapping[str, Any]], digest: str) -> dict[str, float]:
@@ -92,10 +104,12 @@ def verdict(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
     The noise is the standard deviation over seeds, pooled over all points that have several.
     """
-    ranked = [row for row in rows if row["accuracy"] is not None]
+    ranked = [row for row in rows if row["accuracy"] is not None and is_candidate(row)]
+    if not ranked:
+        return {"stands_out": None, "text": "has the highest accuracy, but is no candidate"}
     best = ranked[0]
     other = next((row for row in ranked if row["digest"] != best["digest"]), None)
-    noise = seed_noise(ranked)
+    noise = seed_noise([row for row in rows if row["accuracy"] is not None])
     if other is None:
         return {"stands_out": None, "text": "there is nothing to compare the winner with"}
     lead = best["accuracy"] - other["accuracy"]
@@ -165,6 +179,8 @@ def list_trained(rows: Sequence[dict[str, Any]]) -> Trained:
 
 def surface_of(rows: Sequence[dict[str, Any]]) -> Surface | str:
     """The response surface over the networks with a result, or the reason why there is none."""
+    if any("candidate" in row for row in rows):
+        return "a star has too few mixtures of twice the cost"
     found = list_trained(rows)
     if not found.groups:
         return "no network has a result"
@@ -192,7 +208,7 @@ def add_predictions(rows: list[dict[str, Any]], surface: Surface | str) -> dict[
             row.update(predicted=float(means[i]), predicted_se=float(errors[i]))
             row.update(as_good=bool(good[i]), in_region=bool(region[i]))
     top = int(np.argmax(means))
-    best = _typical(groups[top], growth[top])
+    best = typical_row(groups[top], growth[top])
     inside = [row for row in done if row["in_region"]]
     return {
         "points": len(groups),
@@ -210,58 +226,9 @@ def add_predictions(rows: list[dict[str, Any]], surface: Surface | str) -> dict[
     }
 
 
-def _typical(group: Sequence[dict[str, Any]], growth: Array) -> dict[str, Any]:
+def typical_row(group: Sequence[dict[str, Any]], growth: Array) -> dict[str, Any]:
     """Of the points of one network the one in their middle."""
     return min(
         group,
         key=lambda row: float(np.abs(log_growth(Coefficients(*(row[name] for name in NAMES))) - growth).sum().round(9)),
     )
-
-
-def describe_posterior(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """The ``posterior`` of ``summary.json``; None where only the baseline itself has a result.
-
-    ``argmax`` is the point of the highest expected accuracy over the family, ``ahead`` by how much it is expected to be
-    ahead of the published coefficients' shares, and ``ahead_sd`` the standard deviation of that.
-    """
-    found = list_trained(rows)
-    if not found.groups:
-        return None
-    mixture = found.mixture
-    posterior = fit_posterior(mixture, found.read("accuracy"), found.read("seeds"), found.noise, found.ratios)
-    top = int(np.argmax(posterior.expect(mixture)))
-    best = _typical(found.groups[top], found.growth[top])
-    ahead, spread = posterior.ahead(mixture[top], published_shares())
-    return {
-        "family": list(FAMILY),
-        "argmax": {key: best[key] for key in (*NAMES, "digest")},
-        "ahead": ahead,
-        "ahead_sd": spread,
-    }
-
-
-def choose_row(
-    rows: Sequence[dict[str, Any]], surface: Mapping[str, Any], posterior: Mapping[str, Any] | None, choose: str
-) -> tuple[dict[str, Any], str]:
-    """The row whose coefficients are written, and what it was chosen by: the best point, where there is nothing else.
-
-    ``surface`` and ``posterior`` are those of ``summary.json``.
-    """
-    wanted = {"posterior": posterior, "surface": surface if surface["fitted"] else None}.get(choose)
-    if wanted is None:
-        return rows[0], "point"
-    at = [wanted["argmax"][name] for name in NAMES]
-    return next(row for row in rows if [row[name] for name in NAMES] == at), choose
-
-
-def expect_selection(rows: Sequence[dict[str, Any]], surface: Surface | str, chosen_by: str) -> float | None:
-    """By how much the accuracy of the chosen point is too high in expectation; None: one seed says nothing of noise."""
-    found = list_trained(rows)
-    if found.noise is None or not found.groups:
-        return None
-    errors = [found.noise / math.sqrt(seeds) for seeds in found.read("seeds")]
-    smoother = None
-    if chosen_by != "point" and not isinstance(surface, str):
-        terms = surface.rows(found.mixture)
-        smoother = np.asarray(terms @ np.linalg.pinv(terms))
-    return expect_optimism(found.read("accuracy"), errors, smoother)

@@ -18,18 +18,11 @@ from ...search.winner.naming import describe_seeds, describe_selection, tell_sel
 from ...space.multipliers import DIVISOR
 from ...space.tables import text_table
 from ..coefficients import Coefficients
+from .choosing import choose_row, describe_posterior, expect_selection
 from .figure import grid_figure
 from .points import NAMES, POWERS, Scaled
-from .ranking import (
-    add_predictions,
-    choose_row,
-    describe_posterior,
-    expect_selection,
-    held_ratio,
-    rank_points,
-    surface_of,
-    verdict,
-)
+from .ranking import add_predictions, held_ratio, is_candidate, rank_points, surface_of, verdict
+from .star_figure import star_figure
 
 __all__ = ["rank_points", "summary_text", "verdict", "write_grid"]
 
@@ -44,7 +37,9 @@ def write_grid(
     output: Path,
     keeper: Keeper,
     *,
+    candidates: Sequence[Coefficients] | None,
     choose: str,
+    until: Mapping[str, Any] | None,
     latencies: Mapping[str, Mapping[str, Any]],
     settings: Mapping[str, Any],
     seed: int,
@@ -54,14 +49,14 @@ def write_grid(
 ) -> StudyResult:
     """Write everything and return the content of ``summary.json``.
 
-    ``rounds`` are the points of the grid and of each round of refinement; ``keeper`` has the networks' weights,
-    ``choose`` is one of :data:`~effnas.scaling.grid.ranking.CHOICES`, ``latencies`` as for :func:`rank_points`,
-    ``settings`` the grid's.
+    ``rounds`` are the points of the grid and of each further round; ``keeper`` has the networks' weights, ``choose`` is
+    one of :data:`~effnas.scaling.grid.choosing.CHOICES`, ``until`` what further trainings have decided, ``candidates``
+    and ``latencies`` as for :func:`rank_points`, ``settings`` the grid's.
     """
     trials = shown_trials(study)
     trial_rows = [trial_row(t, ("accuracy",)) for t in trials]
     write_rows(output / "trials.csv", trial_rows)
-    rows = rank_points(study, scaled, [p for points in rounds for p in points], latencies)
+    rows = rank_points(study, scaled, [p for points in rounds for p in points], latencies, candidates)
     rounds_of = {(p.alpha, p.beta, p.gamma): i for i, points in enumerate(rounds) for p in points}
     for row in rows:
         row["round"] = rounds_of[tuple(row[name] for name in NAMES)]
@@ -71,7 +66,8 @@ def write_grid(
     baseline, costs = scaled.baseline, scaled.base
     baseline.save(output / "baseline.yaml")
     summary: dict[str, Any] = {"best": None, "chosen_by": None, "verdict": None, "surface": surface, "posterior": None}
-    if rows and rows[0]["accuracy"] is not None:
+    summary["until"] = until
+    if rows and rows[0]["accuracy"] is not None and is_candidate(rows[0]):
         summary["verdict"], summary["posterior"] = verdict(rows), describe_posterior(rows)
         summary["best"], summary["chosen_by"] = choose_row(rows, surface, summary["posterior"], choose)
         chosen, reported = (
@@ -94,7 +90,11 @@ def write_grid(
         **job_facts(study, trials, seconds, seed=seed, evaluator=evaluator, command=command, output=output),
     }
     write_json(output / "summary.json", summary)
-    grid_figure(rows, fitted, surface, baseline.name, output)
+    written = None if summary["best"] is None else summary["best"]["digest"]
+    if candidates is None:
+        grid_figure(rows, fitted, surface, written, baseline.name, output)
+    else:
+        star_figure(rows, written, baseline.name, output)
     return StudyResult(summary, trials=trial_rows, front=find_front(rows), points=rows)
 
 
@@ -133,13 +133,14 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     return "\n".join(
         [
             f"{base['name']} ({base['macs'] / 1e6:,.3f} M MACs at {base['resolution']}²) scaled to φ = 1: "
-            f"{_counted(summary['rounds'])}, {len(rows)} different networks, "
+            f"{_counted(summary)}, {len(rows)} different networks, "
             f"{summary['trials'] - summary['duplicates']} trainings in {summary['seconds']:.0f} s; "
             f"MACs{' and latency' * timed} ratios against the baseline",
             "",
             text_table(header, rows),
             "",
             *_conclusion(summary),
+            *([summary["until"]["text"]] if summary["until"] else []),
             *tell_selection(f"the chosen point ({_named(summary['best'])})", summary),
             f"written to {summary['output']}: coefficients.yaml baseline.yaml points.csv trials.csv summary.json "
             "grid.png grid.svg",
@@ -151,10 +152,12 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     )
 
 
-def _counted(rounds: Sequence[int]) -> str:
+def _counted(summary: Mapping[str, Any]) -> str:
     """How many points, and how many of them are finer ones."""
-    text = f"{sum(rounds)} points"
-    finer = len(rounds) - 1
+    rounds = summary["rounds"]
+    text, finer = f"{sum(rounds)} points", len(rounds) - 1
+    if summary["grid"].get("method") == "star":
+        return f"a star of {text}"
     return f"{text} ({' + '.join(map(str, rounds))} in {finer} finer round{'s' * (finer > 1)})" if finer else text
 
 
@@ -190,7 +193,7 @@ def _conclusion(summary: Mapping[str, Any]) -> list[str]:
 def _at_end(summary: Mapping[str, Any]) -> str:
     """Which coefficients are where their range ends though they could go on."""
     ends = []
-    for name in NAMES:
+    for name in NAMES if NAMES[0] in summary["grid"] else ():  # a star has no ranges
         value, (low, high) = summary["best"][name], summary["grid"][name]
         alone = high ** POWERS[name] > 1.9  # it doubles the MACs by itself
         if value == low > 1 or (value == high > low and not alone):

@@ -1,32 +1,33 @@
-"""A grid as a study: its points enqueued, and round by round the finer ones that its results ask for."""
+"""A grid as a study: its points enqueued, and round by round what its results ask for: points, then trainings."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from optuna.distributions import FloatDistribution
 from optuna.study import Study
 
 from ...evaluate.interrupt import Interrupts
 from ...search.problem import CONFIRMS, Enqueued
 from ...search.record import enqueue_missing, is_done
-from ...space.errors import UserError
 from ...space.network_spec import NetworkSpec
 from ..coefficients import Coefficients
+from .choosing import choose_row, describe_posterior
 from .latency import LatencyRatios
-from .points import NAMES, Grid, Measure, Scaled
-from .ranking import add_predictions, choose_row, describe_posterior, group_networks, rank_points, surface_of
-from .response import Surface, log_growth, shares
+from .points import NAMES, Grid, Scaled
+from .ranking import Rows, add_predictions, rank_points, surface_of
+from .spending import Spending
+from .star import Star
+
+#: The points of the next round, from all rows so far and the number of rounds before.
+Follow = Callable[[Rows, int], list[Coefficients]]
 
 #: Study attribute: the points of each round of refinement so far.
 ROUNDS = "rounds"
-#: New networks of a round.
-ROUND = 8
-#: The networks whose neighbourhoods are looked at.
-CENTERS = 3
+#: Study attribute: digests and seeds of the trainings that were asked for until the choice is decided.
+EXTRA = "extra"
 
 
 def make_grid_problem(scaled: Scaled, seed: int, seeds: int) -> Enqueued:
@@ -43,41 +44,52 @@ def make_grid_problem(scaled: Scaled, seed: int, seeds: int) -> Enqueued:
 
 
 class GridPlan:
-    """Which points are trained: those of the grid, then those of each round of refinement.
+    """Which points are trained: those of the grid, then those of each further round, then some of them again.
 
     A round is settled when everything before it is trained, and kept in the study before its first point is enqueued:
     what a kill leaves of it is trained by the next run. Of machines that share the study the one that finds nothing
-    running settles it.
+    running settles it. The same holds for the trainings that are asked for until the choice is decided.
 
     Args:
         problem: of :func:`make_grid_problem`.
         scaled: makes the networks.
-        grid: the coarse one.
-        rounds: of refinement.
+        grid: the coarse one, or a star.
+        rounds: that follow it, of ``size`` new networks at most each.
+        follow: says which points they are.
         latency: gives the latency ratios, where the grid holds them; nothing is measured before :meth:`prepare`.
-        choose: one of :data:`~effnas.scaling.grid.ranking.CHOICES`.
+        choose: one of :data:`~effnas.scaling.grid.choosing.CHOICES`.
+        spending: what further trainings there may be until the choice is decided; None: there are none.
         confirm: trainings of the chosen point with other seeds, when all else is done.
         quiet: do not tell on standard error how much there is to train.
+
+    Raises:
+        UserError: there are no points, or more trainings of them than may be spent.
     """
 
     def __init__(
         self,
         problem: Enqueued,
         scaled: Scaled,
-        grid: Grid,
+        grid: Grid | Star,
         rounds: int,
+        size: int,
+        follow: Follow,
         latency: LatencyRatios | None = None,
         *,
         choose: str = "posterior",
+        spending: Spending | None = None,
         confirm: int = 0,
         quiet: bool = False,
     ) -> None:
-        self._choose, self._confirm = choose, confirm
+        self._choose, self._confirm, self._spending = choose, confirm, spending
         self._problem, self._grid, self._scaled = problem, grid, scaled
-        self._rounds, self._latency = rounds, latency
+        self._rounds, self._size, self._follow, self._latency = rounds, size, follow, latency
         self._coarse = grid.points(scaled) if latency is None else []
         self._told = quiet
         self._settled: list[list[Coefficients]] = []
+        self._extra, self._more = list[tuple[str, int]](), list[tuple[str, int]]()
+        if latency is None:
+            self._check_spending()
         #: Whether everything so far was trained when the study was last looked at, and what is left to confirm then.
         self.done, self._left = False, list[dict[str, Any]]()
 
@@ -99,39 +111,47 @@ class GridPlan:
     @property
     def complete(self) -> bool:
         """Whether nothing is left to do, of what could be done when the study was last looked at."""
-        return self.last and not self._left
+        return self.last and not self._more and not self._left
+
+    @property
+    def candidates(self) -> list[Coefficients] | None:
+        """The points that may become the coefficients; None: all."""
+        return self._grid.candidates(self._scaled, self.points)
 
     @property
     def trainings(self) -> int:
-        """All there can be, duplicates of equal networks included."""
-        most = len(self._coarse) + ROUND * self._rounds
-        return max(most, len(self.points)) * self._problem.seeds + self._confirm
+        """All there can be for now, duplicates of equal networks included."""
+        most = len(self._coarse) + self._size * self._rounds
+        return max(most, len(self.points)) * self._problem.seeds + len(self._further()) + self._confirm
 
     def announcement(self) -> str:
         """How much there is to train."""
-        seeds = self._problem.seeds
-        networks = [n for p in self._coarse if (n := self._scaled.network(p)) is not None]
-        different = len({network.digest for network in networks})
+        seeds, different = self._problem.seeds, self._count_networks()
         text = f"{len(self._coarse)} points, {different} different networks: {different * seeds} trainings"
         text += f" with {seeds} seeds" if seeds > 1 else ""
-        if self._rounds:
-            most = self._rounds * ROUND * seeds
-            rounds = f"{self._rounds} finer round{'s' * (self._rounds > 1)}"
-            text += f"; then {rounds} of at most {ROUND} new networks: {most} more at most"
+        text += self._grid.announce_rounds(self._rounds, self._size, seeds)
+        if self._spending is not None:
+            text += f"; then more, until the choice is decided or there are {self._spending.most} in all"
         if self._confirm:
             text += f"; then the chosen point with {self._confirm} other seed{'s' * (self._confirm > 1)}"
         return text
 
     def look_at(self, study: Study) -> None:
         """Set ``done``: whether every point has its trainings, and nothing waits or runs."""
-        self.done, self._left = is_done(study, self._all()), []
-        if self.done and self.last and self._confirm:
-            rows = self._rank(study)
-            if rows and rows[0]["accuracy"] is not None:
-                surface, posterior = add_predictions(rows, surface_of(rows)), describe_posterior(rows)
-                best, _ = choose_row(rows, surface, posterior, self._choose)
-                wanted = self._problem.confirming({name: best[name] for name in NAMES}, self._confirm)
-                self._left = [] if is_done(study, wanted) else wanted
+        self._extra = [(digest, seed) for digest, seed in study.user_attrs.get(EXTRA, [])]
+        self.done, self._left, self._more = is_done(study, self._all()), [], []
+        if not (self.done and self.last and (self._confirm or self._spending)):
+            return
+        rows = self._rank(study)
+        if not rows or rows[0]["accuracy"] is None:
+            return
+        surface, posterior = add_predictions(rows, surface_of(rows)), describe_posterior(rows)
+        best, _ = choose_row(rows, surface, posterior, self._choose)
+        if self._spending is not None:
+            self._more = self._spending.look_at(study, self._scaled, rows, self._choose, best["digest"])
+        if self._confirm and not self._more:
+            wanted = self._problem.confirming({name: best[name] for name in NAMES}, self._confirm)
+            self._left = [] if is_done(study, wanted) else wanted
 
     def prepare(self, study: Study, interrupts: Interrupts) -> None:
         """Settle the next round if it is its turn, and enqueue every point and seed that is not there yet.
@@ -144,6 +164,7 @@ class GridPlan:
             self._latency.open()
             with interrupts.allowed():
                 self._coarse = self._grid.points(self._scaled, self._latency)
+            self._check_spending()
         if not self._told:  # when all settings have proved right
             print(self.announcement(), file=sys.stderr, flush=True)
             self._told = True
@@ -156,78 +177,39 @@ class GridPlan:
             self._settled.append(found)
             rows = [[[getattr(p, name) for name in NAMES] for p in points] for points in self._settled]
             study.set_user_attr(ROUNDS, rows)
+        if self._more:
+            self._extra += self._more
+            study.set_user_attr(EXTRA, self._extra)
         enqueue_missing(study, self._all())
         enqueue_missing(study, self._left, {CONFIRMS: True})
 
-    def _rank(self, study: Study) -> list[dict[str, Any]]:
-        return rank_points(study, self._scaled, self.points, {} if self._latency is None else self._latency.known)
+    def _rank(self, study: Study) -> Rows:
+        known = {} if self._latency is None else self._latency.known
+        return rank_points(study, self._scaled, self.points, known, self.candidates)
 
     def _next(self, study: Study) -> list[Coefficients]:
-        rows = self._rank(study)
-        return finer_points(self._grid, self._scaled, rows, surface_of(rows), len(self._settled), self._latency)
+        return self._follow(self._rank(study), len(self._settled))
 
     def _all(self) -> list[dict[str, Any]]:
-        """The parameters of every trial, seed by seed."""
-        return self._problem.trials({name: getattr(p, name) for name in NAMES} for p in self.points)
+        """The parameters of every trial, seed by seed, those asked for afterwards last."""
+        return self._problem.trials(map(_parameters, self.points)) + self._further()
+
+    def _further(self) -> list[dict[str, Any]]:
+        """Points that are one network all get its seeds; the first is trained."""
+        points: dict[str, list[Coefficients]] = {}
+        for p in self.points if self._extra else ():
+            if (network := self._scaled.network(p)) is not None:
+                points.setdefault(network.digest, []).append(p)
+        return [{**_parameters(p), "seed": seed} for digest, seed in self._extra for p in points.get(digest, ())]
+
+    def _count_networks(self) -> int:
+        networks = [n for p in self._coarse if (n := self._scaled.network(p)) is not None]
+        return len({network.digest for network in networks})
+
+    def _check_spending(self) -> None:
+        if self._spending is not None:
+            self._spending.check((self._count_networks() + self._rounds * self._size) * self._problem.seeds)
 
 
-# -- refinement --------------------------------------------------------------------------------------------
-
-
-def finer_points(
-    grid: Grid,
-    scaled: Scaled,
-    rows: Sequence[dict[str, Any]],
-    surface: Surface | str,
-    level: int,
-    measure: Measure | None = None,
-) -> list[Coefficients]:
-    """Points at half the step around the best ones: up to :data:`ROUND` new networks, the most promising first.
-
-    The neighbourhoods, one step to each side, are those of the networks with the highest upper confidence bounds
-    (prediction + standard error); the points with the largest expected improvement over the surface's maximum are
-    taken. Without a surface they are those nearest to the best mean accuracies.
-
-    Args:
-        grid: the coarse one.
-        scaled: makes the networks.
-        rows: all points so far, best mean accuracy first.
-        surface: the response surface of the rows, or why there is none.
-        level: rounds before: each halves the step.
-        measure: as for :meth:`~effnas.scaling.grid.points.Grid.points`.
-    """
-    groups, growth = group_networks([row for row in rows if row["accuracy"] is not None])
-    if not groups:
-        return []
-    mixture = shares(growth)
-    if isinstance(surface, str):
-        order, best = np.arange(len(groups)), growth[0]
-    else:
-        means, errors = surface.predict(mixture)
-        order, best = np.argsort(-(means + errors), kind="stable"), mixture[int(np.argmax(means))]
-    step = grid.step / 2**level
-    known = {row["digest"] for row in rows}
-    found: dict[str, Coefficients] = {}
-    for i in order[:CENTERS]:
-        for row in groups[i]:
-            center = Coefficients(*(row[name] for name in NAMES))
-            for p in _around(grid, scaled, center, step, measure):
-                network = scaled.network(p)
-                if network is not None and network.digest not in known:
-                    found.setdefault(network.digest, p)
-    points = list(found.values())
-    if not points:
-        return []
-    at = np.array([log_growth(p) for p in points])
-    worth = -np.abs(at - best).sum(axis=1) if isinstance(surface, str) else surface.improvement(shares(at), best)
-    return [points[i] for i in np.argsort(-worth, kind="stable")[:ROUND]]
-
-
-def _around(
-    grid: Grid, scaled: Scaled, center: Coefficients, step: float, measure: Measure | None
-) -> list[Coefficients]:
-    """Points of half the step within one step of the center; none where the ratio is held by none."""
-    try:
-        return grid.near(center, step).points(scaled, measure)
-    except UserError:
-        return []
+def _parameters(point: Coefficients) -> dict[str, Any]:
+    return {name: getattr(point, name) for name in NAMES}

@@ -17,8 +17,8 @@ from synthetic import Synthetic, calls, own_folder, start, wait_for
 from effnas import Architecture, Coefficients, cost, load_architecture, run_grid_search, scale
 from effnas.evaluate.evaluation import Evaluation
 from effnas.scaling.grid.points import Grid, Scaled
+from effnas.scaling.grid.refine import ROUND
 from effnas.scaling.grid.report import summary_text
-from effnas.scaling.grid.study import ROUND
 from effnas.space.errors import UserError
 from effnas.space.stage import Stage
 
