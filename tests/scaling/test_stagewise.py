@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from run_folders import write_csv
 
-from effnas import Architecture, Stage, cost, run_scale, scale
+from effnas import Architecture, Stage, cost, load_architecture, run_scale, scale
 from effnas.scaling.coefficients import PAPER
 from effnas.scaling.scale.report import summary_text
 from effnas.space.errors import UserError
@@ -84,7 +84,7 @@ def test_the_stage_that_is_worth_more_grows_more(names: Any, tmp_path: Path) -> 
     gain, error = row["stagewise_gain"]
     assert gain > 3 * error
     assert f"{100 * gain:+.2f} points ± {100 * error:.2f} expected at twice the MACs" in summary_text(row)
-    assert Architecture.load(row["file"]).digest == Architecture.from_dict(row["architecture"]).digest
+    assert load_architecture(row["file"]).digest == Architecture.from_dict(row["architecture"]).digest
 
 
 def test_phi_zero_is_the_baseline(tmp_path: Path) -> None:
