@@ -86,9 +86,7 @@ def _code_of_image(p: Preprocessing, inside: bool | str, alone: bool, graphs: bo
     lines += [f'image = ImageOps.exif_transpose(Image.open("photo.jpg")){convert}']
     whole = graphs and inside == RESIZE
     if whole:
-        lines += [
-            f"images = np.atleast_3d(np.array(image)).transpose(2, 0, 1)[None]  # uint8 (1, {p.channels}, h, w)"
-        ]
+        lines += [f"images = np.atleast_3d(np.array(image)).transpose(2, 0, 1)[None]  # uint8 (1, {p.channels}, h, w)"]
     if not whole or alone:
         at = (p.stored_size - p.size) // 2
         crop = f"[{at}:{at + p.size}, {at}:{at + p.size}]" if at else ""
