@@ -20,6 +20,19 @@ from .seeded import INTERRUPTED
 RESULT = "result"
 #: What a row of ``trials.csv`` says of a network beside its score.
 MEASURES = ("accuracy", "params", "macs", "activations", "peak_memory", "latency", "seconds")
+#: Study attribute, for dashboards: what the values and measures of its trials are, and in which unit.
+UNITS = "units"
+_UNITS = {
+    "accuracy": "share of held-out images, 0 to 1",
+    "merit": "no accuracy: what ranks networks in its place",
+    "params": "parameters",
+    "macs": "multiply-accumulates of one image",
+    "activations": "elements of one image",
+    "peak_memory": "bytes of activations, one image",
+    "latency": "seconds per batch",
+    "seconds": "of the evaluation",
+    "reward": "accuracy × (cost / target)^w",
+}
 #: What else is recorded of a trial under its own name.
 FACTS = ("digest", "feasible", "duplicate_of", "epochs", "reason")
 #: Attribute of a trial that goes on with a candidate that was stopped: ``of``, the number of the candidate's first
@@ -27,6 +40,15 @@ FACTS = ("digest", "feasible", "duplicate_of", "epochs", "reason")
 CONTINUES = "continues"
 #: Study attribute: wall-clock seconds of all runs.
 SECONDS = "seconds"
+
+
+def tell_units(study: Study, names: Sequence[str]) -> None:
+    """Record the names of the objectives, and of these and all measures the units, where they are not recorded yet."""
+    if study.metric_names != list(names):
+        study.set_metric_names(list(names))
+    units = {name: _UNITS[name] for name in dict.fromkeys((*names, *MEASURES)) if name in _UNITS}
+    if study.user_attrs.get(UNITS) != units:
+        study.set_user_attr(UNITS, units)
 
 
 def result_of(trial: FrozenTrial | Trial) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from .objective import Accuracy, Objective
 from .options import StudyOptions
 from .problem import Enqueued, Problem, list_waiting
 from .progress import Progress
-from .record import is_counted
+from .record import is_counted, tell_units
 from .sharing.outages import explained
 from .sharing.ownership import close_orphans, make_owner
 from .stopping.checkpoints import CHECKPOINTS
@@ -113,8 +113,7 @@ def run_trials(
             how = {"sampler": sampler, "pruner": referee.pruner}
             study = open_study(storage, options["study"] or name, output, objective.directions, identity, **how)
             stack.callback(close_study, study)
-            if study.metric_names != list(objective.names):
-                study.set_metric_names(list(objective.names))
+            tell_units(study, objective.names)
             close_orphans(study, owner, fresh=True, limit=options["max_interruptions"])
             evaluator = referee.evaluator
             if keeper is not None:

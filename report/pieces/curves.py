@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..folders import Run
+from ..marks import GREY, by_run, count_axis, only_colour, percent_axis, spec, tips
 from ..marks import axis as plain_axis
-from ..marks import by_run, count_axis, only_colour, percent_axis, spec, tips
 from ..markup import Figure, Piece
 from ..trials import is_number
 
 #: Epochs of one training that are drawn, evenly.
 EPOCHS = 400
+#: Epochs whose points have their run's shape, where there are several runs.
+SHAPES = 8
 _PARTS = {
     "held-out": {"accuracy": "accuracy", "loss": "loss"},
     "training": {"accuracy": "train_accuracy", "loss": "train_loss"},
@@ -30,11 +32,14 @@ def _figure(runs: Sequence[Run], kind: str) -> Figure | None:
     marks: list[dict[str, Any]] = []
     for run in runs:
         rows = run.table("log")
-        for row in rows[:: max(1, len(rows) // EPOCHS)]:
+        drawn = rows[:: max(1, len(rows) // EPOCHS)]
+        for i, row in enumerate(drawn):
+            shaped = i % max(1, len(drawn) // SHAPES) == 0 or i == len(drawn) - 1
             for part, columns in _PARTS.items():
                 value = row.get(columns[kind])
                 if is_number(value) and is_number(row.get("epoch")):
                     marks.append({"x": row["epoch"], "y": value, "run": run.name, "part": part})
+                    marks[-1]["shaped"] = shaped
     if not marks:
         return None
     values = [mark["y"] for mark in marks]
@@ -44,22 +49,29 @@ def _figure(runs: Sequence[Run], kind: str) -> Figure | None:
         "type": "nominal",
         "title": "images",
         "scale": {"domain": list(_PARTS), "range": [[1, 0], [4, 3]]},
-        "legend": {"orient": "bottom", "symbolType": "stroke", "symbolSize": 400},
+        "legend": {"orient": "bottom", "symbolType": "stroke", "symbolSize": 400, "symbolStrokeColor": GREY},
     }
-    channels = only_colour(by_run([run.name for run in runs]))
+    channels = by_run([run.name for run in runs])
     told = tips(
         ("run", "run", ""),
         ("x", "epoch", "d"),
         ("part", "images", ""),
         ("y", kind, ".2%" if kind == "accuracy" else ".4f"),
     )
-    layer = {
+    shared = {"x": count_axis("x", "epoch"), "y": y}
+    line = {
         "mark": {"type": "line", "strokeWidth": 2, "point": {"size": 14}},
-        "encoding": {"x": count_axis("x", "epoch"), "y": y, **channels, "strokeDash": dash, "tooltip": told},
+        "encoding": {**shared, **only_colour(channels), "strokeDash": dash, "tooltip": told},
+    }
+    shapes = {  # beside the colours
+        "transform": [{"filter": "datum.shaped"}],
+        "mark": {"type": "point", "filled": True, "size": 60, "opacity": 1},
+        "encoding": {**shared, **channels, "tooltip": told},
     }
     caption = (
         "On training images as each batch was trained on: augmented, and before the step that learned from it."
         if kind == "accuracy"
         else "The training loss includes label smoothing and mixed labels where the recipe has them."
     )
-    return Figure(f"{kind.capitalize()} by epoch", spec(marks, [layer]), caption, 300)
+    layers = [line, shapes] if len(runs) > 1 else [line]
+    return Figure(f"{kind.capitalize()} by epoch", spec(marks, layers), caption, 300)

@@ -12,12 +12,14 @@ from ..folders import Run
 from ..marks import COLOURS, SHADES, spec, tips
 from ..markup import Figure, Piece, paragraph
 from ..networks import decisions_of
-from ..trials import complete_trials, is_number, maximizes
+from ..trials import complete_trials, is_number, maximizes, thin_out
 
 #: Fewer trials say nothing of a decision's importance.
 FEWEST = 10
 #: The share of trials whose choices are counted as the best's.
 TOP = 0.1
+#: Trials that Optuna is asked about: of more, these many evenly. 20,000 would take it ten seconds.
+ASKED = 5_000
 #: Decisions that are drawn, the most important ones.
 DRAWN = 24
 #: Choices of one decision that have a tile, the first ones.
@@ -32,10 +34,11 @@ def show_decisions(run: Run) -> Piece | None:
     names = [key for key in decisions_of(rows[0]) if len({row.get(key) for row in rows}) > 1] if rows else []
     if run.kind != "search" or len(rows) < FEWEST or not names:
         return None
-    importances = find_importances(rows, names, maximizes(run))
+    asked = [rows[i] for i in thin_out(rows, set(), ASKED)]
+    importances = find_importances(asked, names, maximizes(run))
     order = sorted(names, key=lambda name: -importances.get(name, 0.0))[:DRAWN]
     best = sorted(rows, key=lambda row: row["score"], reverse=maximizes(run))[: max(5, math.ceil(TOP * len(rows)))]
-    figures = [] if not importances else [_importance_figure(order, importances, len(rows))]
+    figures = [] if not importances else [_importance_figure(order, importances, len(asked), len(rows))]
     figures.append(_marginal_figure(order, best, rows))
     left = len(names) - len(order)
     note = paragraph(f"{left} less important decisions are left out of the figures.", "note") if left else ""
@@ -88,7 +91,7 @@ def _short(name: str) -> str:
     return name.partition(".")[2] or name
 
 
-def _importance_figure(order: Sequence[str], importances: Mapping[str, float], trials: int) -> Figure:
+def _importance_figure(order: Sequence[str], importances: Mapping[str, float], asked: int, trials: int) -> Figure:
     bars = [{"d": _short(name), "v": importances.get(name, 0.0)} for name in order]
     y = {"field": "d", "type": "nominal", "title": None, "sort": None, "axis": {"labelLimit": 170}}
     x = {"field": "v", "type": "quantitative", "title": "importance", "axis": {"format": ".0%", "tickCount": 5}}
@@ -96,8 +99,9 @@ def _importance_figure(order: Sequence[str], importances: Mapping[str, float], t
         "mark": {"type": "bar", "color": COLOURS[0], "height": {"band": 0.7}},
         "encoding": {"y": y, "x": x, "tooltip": tips(("d", "decision", ""), ("v", "importance", ".1%"))},
     }
+    which = f"{trials:,} trials" if asked == trials else f"{asked:,} of {trials:,} trials, evenly chosen"
     caption = (
-        f"How much each decision has to do with being among the best tenth of {trials:,} trials (Optuna's PED-ANOVA; "
+        f"How much each decision has to do with being among the best tenth of {which} (Optuna's PED-ANOVA; "
         "together 100 %). It says what mattered in this search, not which choice is better."
     )
     return Figure("Importance of the decisions", spec(bars, [layer]), caption, 60 + 18 * len(order))

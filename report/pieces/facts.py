@@ -36,7 +36,7 @@ def _asked(run: Run) -> list[str]:
         )
     if found.get("objective"):
         words.append(f"Objective: {re.sub(r'[a-z_]+=None(, )?', '', str(found['objective']))}.")
-    elif found.get("trials") is not None:
+    elif found.get("trials") is not None and not found.get("space"):
         counts = ", ".join(f"{found[key]} {key}" for key in _COUNTS if found.get(key))
         words.append(
             f"{found['trials']} trainings ({counts}) in {seconds(found.get('seconds'))}, evaluated by "

@@ -54,6 +54,9 @@ def test_the_dashboard_shows_a_search(storage: str, tmp_path: Path, monkeypatch:
         detail = ask(f"/api/studies/{study['study_id']}")
         assert len(detail["trials"]) == 4
         assert detail["objective_names"] == optuna.load_study(study_name=name, storage=held).metric_names
+        shown = {one["key"]: one["value"] for one in detail["user_attrs"]}
+        assert "multiply-accumulates of one image" in shown["units"]
+        assert "seconds per batch" in shown["units"]
         trial = detail["trials"][0]
         attributes = {one["key"] for one in trial["user_attrs"]}
         assert {"macs", "params", "merit"} <= attributes
