@@ -94,8 +94,9 @@ def _figure(marks: Sequence[dict[str, Any]], axis: str, title: str, what: str) -
     x = cost_axis("x", COSTS[axis][0], [mark["x"] for mark in marks])
     y = percent_axis("y", "accuracy", [mark[key] for mark in marks for key in ("low", "high")])
     shared = {"x": x, "y": y, **only_colour(channels)}
+    line = {"transform": [{"filter": "datum.line"}], "mark": {"type": "line", "opacity": 0.6}, "encoding": shared}
     layers: list[dict[str, Any]] = [
-        {"transform": [{"filter": "datum.line"}], "mark": {"type": "line", "opacity": 0.6}, "encoding": shared},
+        *([line] if any(mark["line"] for mark in marks) else []),  # a layer of nothing has no extent
         {"mark": "rule", "encoding": {**shared, "y": {**y, "field": "low"}, "y2": {"field": "high"}}},
         {
             "mark": {"type": "point", "filled": True, "size": 80, "opacity": 0.95, "cursor": "pointer"},

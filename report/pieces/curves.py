@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..folders import Run
-from ..marks import GREY, by_run, count_axis, only_colour, percent_axis, spec, tips
 from ..marks import axis as plain_axis
+from ..marks import by_run, count_axis, only_colour, percent_axis, spec, tips
 from ..markup import Figure, Piece
 from ..trials import is_number
 
@@ -34,7 +34,7 @@ def _figure(runs: Sequence[Run], kind: str) -> Figure | None:
         rows = run.table("log")
         drawn = rows[:: max(1, len(rows) // EPOCHS)]
         for i, row in enumerate(drawn):
-            shaped = i % max(1, len(drawn) // SHAPES) == 0 or i == len(drawn) - 1
+            shaped = len(runs) == 1 or i % max(1, len(drawn) // SHAPES) == 0 or i == len(drawn) - 1
             for part, columns in _PARTS.items():
                 value = row.get(columns[kind])
                 if is_number(value) and is_number(row.get("epoch")):
@@ -49,7 +49,7 @@ def _figure(runs: Sequence[Run], kind: str) -> Figure | None:
         "type": "nominal",
         "title": "images",
         "scale": {"domain": list(_PARTS), "range": [[1, 0], [4, 3]]},
-        "legend": {"orient": "bottom", "symbolType": "stroke", "symbolSize": 400, "symbolStrokeColor": GREY},
+        "legend": {"orient": "bottom", "symbolType": "stroke", "symbolSize": 400},
     }
     channels = by_run([run.name for run in runs])
     told = tips(
@@ -59,13 +59,15 @@ def _figure(runs: Sequence[Run], kind: str) -> Figure | None:
         ("y", kind, ".2%" if kind == "accuracy" else ".4f"),
     )
     shared = {"x": count_axis("x", "epoch"), "y": y}
-    line = {
-        "mark": {"type": "line", "strokeWidth": 2, "point": {"size": 14}},
+    line: dict[str, Any] = {
+        "mark": {"type": "line", "strokeWidth": 2},
         "encoding": {**shared, **only_colour(channels), "strokeDash": dash, "tooltip": told},
     }
-    shapes = {  # beside the colours
+    shapes: dict[
+        str, Any
+    ] = {  # beside the colours; points of the line itself would leave the legend's strokes without a colour
         "transform": [{"filter": "datum.shaped"}],
-        "mark": {"type": "point", "filled": True, "size": 60, "opacity": 1},
+        "mark": {"type": "point", "filled": True, "size": 60 if len(runs) > 1 else 20, "opacity": 1},
         "encoding": {**shared, **channels, "tooltip": told},
     }
     caption = (
@@ -73,5 +75,4 @@ def _figure(runs: Sequence[Run], kind: str) -> Figure | None:
         if kind == "accuracy"
         else "The training loss includes label smoothing and mixed labels where the recipe has them."
     )
-    layers = [line, shapes] if len(runs) > 1 else [line]
-    return Figure(f"{kind.capitalize()} by epoch", spec(marks, layers), caption, 300)
+    return Figure(f"{kind.capitalize()} by epoch", spec(marks, [line, shapes]), caption, 300)

@@ -100,6 +100,7 @@ def _spec(points: list[dict[str, Any]], axis: str, kind: str, names: list[str]) 
     line = {"type": "line", "interpolate": "step-after", "strokeWidth": 1.5}
     ring = {"type": "point", "shape": "circle", "size": 260, "color": "#D55E00", "strokeWidth": 2, "filled": False}
     seen = {"filter": "!hide || datum.front"}
+    ringed = {"transform": [{"filter": "datum.best"}], "mark": ring, "encoding": {"x": x, "y": y}}
     return spec(
         points,
         [
@@ -113,7 +114,7 @@ def _spec(points: list[dict[str, Any]], axis: str, kind: str, names: list[str]) 
                 "mark": {"type": "point", "filled": True, "cursor": "pointer"},
                 "encoding": {**dots, "size": size},
             },
-            {"transform": [{"filter": "datum.best"}], "mark": ring, "encoding": {"x": x, "y": y}},
+            *([ringed] if any(point["best"] for point in points) else []),  # a layer of nothing has no extent
         ],
         params=[{"name": "hide", "value": False}],
     )

@@ -123,4 +123,6 @@ def _spec(marks: list[dict[str, Any]]) -> dict[str, Any]:
             "encoding": {"x": x, "y": y},
         },
     ]
+    if not any(mark["best"] for mark in marks):
+        del layers[-1]  # a layer of nothing has no extent
     return spec(marks, layers, view={"stroke": None})

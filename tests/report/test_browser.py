@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from other_folders import OTHERS
-from run_folders import HOSTILE, MAKERS, make_search
+from run_folders import HOSTILE, MAKERS, make_search, make_training
 
 from effnas import run_report
 
@@ -39,7 +39,14 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         for name, (make, _) in OTHERS.items()
         for bad in (False, True)
     ]
-    found = {"all": [*runs, hostile], "search": [runs[0]], "hostile": [hostile], "others": others}
+    trainings = [str(make_training(folder / f"seed{seed}")) for seed in (0, 1)]
+    found = {
+        "trainings": trainings,
+        "all": [*runs, hostile],
+        "search": [runs[0]],
+        "hostile": [hostile],
+        "others": others,
+    }
     for name, given in found.items():
         run_report(given, output=folder / f"{name}.html")
     return {name: folder / f"{name}.html" for name in found}
@@ -59,12 +66,12 @@ def open_page(browser: Any, file: Path, width: int = 1200, scheme: str = "light"
 
 @pytest.mark.parametrize("width", [390, 1200])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("which", ["all", "others"])
+@pytest.mark.parametrize("which", ["all", "others", "trainings"])
 def test_all_figures_are_drawn_without_a_word_on_the_console(
     browser: Any, pages: dict[str, Path], which: str, width: int, scheme: str
 ) -> None:
     page, wrong = open_page(browser, pages[which], width, scheme)
-    assert page.locator("figure").count() == page.locator(".canvas svg").count() >= 10
+    assert page.locator("figure").count() == page.locator(".canvas svg").count() >= (3 if which == "trainings" else 10)
     assert page.locator(".canvas .warning").count() == 0
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
