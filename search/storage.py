@@ -42,6 +42,13 @@ JOB = "job"
 
 
 def _connect(url: str, owner: Owner) -> OwnedStorage:
+    if url.lower().startswith("grpc:"):
+        raise UserError(
+            f"storage {hide_passwords(url)}: Optuna's gRPC proxy passes on no heartbeats, so the trials of a machine "
+            "that is gone would run for ever. Give the address of the data base itself, like "
+            "postgresql+psycopg://USER@HOST/NAME; for many connections PgBouncer can stand before it"
+        )
+
     def open_tables() -> OwnedStorage:
         # SQLite refuses a writer while another one writes
         engine = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}

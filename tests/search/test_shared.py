@@ -247,6 +247,29 @@ def test_a_heartbeat_keeps_a_trial(tmp_path: Path, sqlite: str, monkeypatch: pyt
     assert mine.trials[lost.number].user_attrs["interrupted"] is True
 
 
+@pytest.mark.parametrize("hours", ["+1", "-1"])
+def test_clocks_that_differ_by_an_hour(
+    hours: str, tmp_path: Path, sqlite: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a machine says of its own time decides nothing: heartbeats are of the data base's clock."""
+    import sqlite3
+
+    monkeypatch.setattr(ownership, "_machine", lambda: "another machine")
+    study = open_study(sqlite, "search", tmp_path / "a", ["maximize"], {})
+    for _ in range(2):
+        study.ask(SPACE)
+    monkeypatch.setattr(ownership, "_machine", lambda: "this machine")
+    mine = open_study(sqlite, "search", tmp_path / "b", ["maximize"], {})
+    with contextlib.closing(sqlite3.connect(sqlite.removeprefix("sqlite:///"))) as data, data:
+        data.execute("UPDATE trials SET datetime_start = datetime(datetime_start, ?)", (f"{hours} hours",))
+    ownership.close_orphans(mine, ownership.make_owner(tmp_path / "b"))
+    assert [t.state for t in mine.trials] == [TrialState.RUNNING] * 2
+    with contextlib.closing(sqlite3.connect(sqlite.removeprefix("sqlite:///"))) as data, data:
+        data.execute("UPDATE trial_heartbeats SET heartbeat = datetime('now', '-121 seconds') WHERE trial_id = 1")
+    ownership.close_orphans(mine, ownership.make_owner(tmp_path / "b"))
+    assert [t.state for t in mine.trials] == [TrialState.FAIL, TrialState.RUNNING]
+
+
 @dataclass(frozen=True)
 class Asleep:
     """While it evaluates its first candidate, another machine takes the process for dead."""

@@ -150,6 +150,15 @@ def test_addresses_that_cannot_be_opened(tmp_path: Path, url: str) -> None:
         search(tmp_path, storage=url)
 
 
+@pytest.mark.parametrize("url", ["grpc://host:13000", "GRPC://bob:s3cret@host:13000"])
+def test_optunas_grpc_proxy_is_refused(tmp_path: Path, url: str) -> None:
+    with pytest.raises(
+        UserError, match=r"^storage \S+: Optuna's gRPC proxy passes on no heartbeats, .*postg"
+    ) as caught:
+        search(tmp_path, storage=url)
+    assert "s3cret" not in str(caught.value)
+
+
 def test_a_data_base_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "study.db").write_text("this is not a data base" * 100)
     with pytest.raises(UserError, match=r"cannot be opened as an Optuna storage: .*not a database"):
