@@ -25,7 +25,7 @@ from ..space.weights.grow import Growth, check_growable, grow
 from ..space.weights.weights import load_into, read_weights, save_weights
 from .arguments import check_threads
 from .data.labelled_images import LabelledImages
-from .data.load import load_split
+from .data.load import find_common_side, load_split
 from .data.sources import check_data
 from .data.split import Split
 from .evaluation import Evaluation, Report
@@ -109,6 +109,10 @@ class Proxy(KnowsLatency):
         """The epochs after which a candidate is measured."""
         epochs, every = self.training.epochs, self.training.eval_every
         return (*range(every, epochs, every), epochs)
+
+    def find_own_pixels(self) -> int | None:
+        """The median shorter side of the training images as they are stored; None where none can be read."""
+        return find_common_side(self.data)
 
     def prepare(self) -> None:
         """Read the file that candidates start from, where there is one, and say what the recipe changes by itself.

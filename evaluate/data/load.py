@@ -136,6 +136,17 @@ def _load_split(data: LabelledImages, channels: int, normalization: Normalizatio
 
 
 @lru_cache(maxsize=4)
+def find_common_side(data: LabelledImages) -> int | None:
+    """Median shorter side in pixels of the images of the training part; None where none can be read.
+
+    Raises:
+        UserError: there is no training part.
+    """
+    table = _training_table(data)
+    return _common_size(table, np.arange(len(table.labels)))
+
+
+@lru_cache(maxsize=4)
 def _decode_training(data: LabelledImages, channels: int) -> _Decoded:
     table = _training_table(data)
     rows = choose_rows(table.labels, data.limit, data.split_seed)

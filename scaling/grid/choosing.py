@@ -33,7 +33,14 @@ def posterior_of(rows: Sequence[dict[str, Any]]) -> Posterior:
     # the baseline has not grown: its shares are no numbers, and its growth is 0 whatever they are
     mixture = np.concatenate([found.mixture, np.zeros((len(same), 3))])
     accuracies, seeds = ([*found.read(name), *(row[name] for row in same)] for name in ("accuracy", "seeds"))
-    return fit_posterior(mixture, accuracies, seeds, found.noise, [*found.ratios, *(1.0 for _ in same)])
+    ratios = [*found.ratios, *(1.0 for _ in same)]
+    return fit_posterior(mixture, accuracies, seeds, found.noise, ratios, _find_knee(rows))
+
+
+def _find_knee(rows: Sequence[dict[str, Any]]) -> float:
+    """The growth of the resolution at which the pixels are the images' own; infinite where theirs are not known."""
+    own = rows[0].get("own_pixels") if rows else None
+    return math.inf if own is None else max(0.0, 2 * math.log(own * rows[0]["gamma"] / rows[0]["resolution"]))
 
 
 def describe_posterior(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:

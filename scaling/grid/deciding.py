@@ -112,8 +112,8 @@ def know(rows: Sequence[dict[str, Any]], choose: str) -> Knowledge | None:
             posterior.covariances,
             posterior.missed,
             posterior.noise,
-            terms(growth),
-            family_terms(candidates.mixture),
+            terms(growth, posterior.knee),
+            family_terms(candidates.mixture, posterior.knee),
             trainings,
         )
     if not isinstance(surface, str):

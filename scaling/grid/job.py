@@ -142,6 +142,8 @@ def run_grid_search(
         )
         facts |= latency.settings
     problem = make_grid_problem(scaled, seed, seeds)
+    find_own_pixels = getattr(evaluator, "find_own_pixels", None)  # who trains on images of no size has none
+    own_pixels = None if find_own_pixels is None else find_own_pixels()
     keeper = Keeper(output, keep, rank_by_mean, evaluator, seeds)
 
     def follow(rows: Rows, level: int) -> list[Coefficients]:
@@ -159,6 +161,7 @@ def run_grid_search(
         choose=choose,
         spending=spending,
         confirm=confirm,
+        own_pixels=own_pixels,
         quiet=how["quiet"],
     )
 
@@ -171,6 +174,7 @@ def run_grid_search(
             output,
             keeper,
             candidates=plan.candidates,
+            own_pixels=own_pixels,
             choose=choose,
             until=None if spending is None else spending.result,
             latencies={} if latency is None else latency.known,

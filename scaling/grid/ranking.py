@@ -32,12 +32,14 @@ def rank_points(
     points: Sequence[Coefficients],
     latencies: Mapping[str, Mapping[str, Any]],
     candidates: Sequence[Coefficients] | None = None,
+    own_pixels: int | None = None,
 ) -> list[dict[str, Any]]:
     """One row per point, the best mean accuracy first, those without a result last.
 
     ``equal_to`` is the rank of the first point that rounds to the same network. ``latencies`` are those of
     :class:`~effnas.scaling.grid.latency.LatencyRatios` where the grid holds latency, else empty. ``candidates`` are the
     points of a star that may become the coefficients: they come first, and rows say whether they are; None: all may.
+    ``own_pixels``: the side of the images themselves, where it is known.
     """
     accuracies: dict[tuple[float, ...], dict[int, float]] = {}  # by seed: two machines may have taken the same
     for trial in shown_trials(study):
@@ -66,6 +68,7 @@ def rank_points(
                 "params": costs.params,
                 "activations": costs.activations,
                 "resolution": network.resolution,
+                **({} if own_pixels is None else {"own_pixels": own_pixels}),
                 "digest": network.digest,
                 **({} if candidates is None else {"candidate": p in candidates}),
             }

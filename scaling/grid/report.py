@@ -38,6 +38,7 @@ def write_grid(
     keeper: Keeper,
     *,
     candidates: Sequence[Coefficients] | None,
+    own_pixels: int | None,
     choose: str,
     until: Mapping[str, Any] | None,
     latencies: Mapping[str, Mapping[str, Any]],
@@ -50,13 +51,13 @@ def write_grid(
     """Write everything and return the content of ``summary.json``.
 
     ``rounds`` are the points of the grid and of each further round; ``keeper`` has the networks' weights, ``choose`` is
-    one of :data:`~effnas.scaling.grid.choosing.CHOICES`, ``until`` what further trainings have decided, ``candidates``
-    and ``latencies`` as for :func:`rank_points`, ``settings`` the grid's.
+    one of :data:`~effnas.scaling.grid.choosing.CHOICES`, ``until`` what further trainings have decided, ``candidates``,
+    ``own_pixels`` and ``latencies`` as for :func:`rank_points`, ``settings`` the grid's.
     """
     trials = shown_trials(study)
     trial_rows = [trial_row(t, ("accuracy",)) for t in trials]
     write_rows(output / "trials.csv", trial_rows)
-    rows = rank_points(study, scaled, [p for points in rounds for p in points], latencies, candidates)
+    rows = rank_points(study, scaled, [p for points in rounds for p in points], latencies, candidates, own_pixels)
     rounds_of = {(p.alpha, p.beta, p.gamma): i for i, points in enumerate(rounds) for p in points}
     for row in rows:
         row["round"] = rounds_of[tuple(row[name] for name in NAMES)]

@@ -115,6 +115,6 @@ def _draw_law(axes: Any, done: Sequence[dict[str, Any]], written: str | None) ->
             growth = log_growth(Coefficients(*(row[name] for name in NAMES)))
             lines.append((growth / growth.sum(), RED))
     for i, (mixture, colour) in enumerate(lines):
-        means = 100 * posterior.weights @ (posterior.means @ terms(np.log(ratios)[:, None] * mixture).T)
+        means = 100 * posterior.weights @ (posterior.means @ terms(np.log(ratios)[:, None] * mixture, posterior.knee).T)
         label = "what the law expects" if i == 0 else None
         axes.plot(ratios, means, color=colour, linewidth=1.3, alpha=0.8, linestyle="--", label=label)

@@ -60,6 +60,7 @@ class GridPlan:
         choose: one of :data:`~effnas.scaling.grid.choosing.CHOICES`.
         spending: what further trainings there may be until the choice is decided; None: there are none.
         confirm: trainings of the chosen point with other seeds, when all else is done.
+        own_pixels: the side of the images themselves, where it is known.
         quiet: do not tell on standard error how much there is to train.
 
     Raises:
@@ -79,8 +80,10 @@ class GridPlan:
         choose: str = "posterior",
         spending: Spending | None = None,
         confirm: int = 0,
+        own_pixels: int | None = None,
         quiet: bool = False,
     ) -> None:
+        self._own_pixels = own_pixels
         self._choose, self._confirm, self._spending = choose, confirm, spending
         self._problem, self._grid, self._scaled = problem, grid, scaled
         self._rounds, self._size, self._follow, self._latency = rounds, size, follow, latency
@@ -185,7 +188,7 @@ class GridPlan:
 
     def _rank(self, study: Study) -> Rows:
         known = {} if self._latency is None else self._latency.known
-        return rank_points(study, self._scaled, self.points, known, self.candidates)
+        return rank_points(study, self._scaled, self.points, known, self.candidates, self._own_pixels)
 
     def _next(self, study: Study) -> list[Coefficients]:
         return self._follow(self._rank(study), len(self._settled))

@@ -13,6 +13,7 @@ import pytest
 from effnas import run_grid_search
 from effnas.evaluate import Evaluation
 from effnas.scaling.coefficients import PAPER
+from effnas.scaling.grid.choosing import posterior_of
 from effnas.scaling.grid.posterior import fit_posterior, published_shares
 from effnas.scaling.grid.report import summary_text
 from effnas.scaling.grid.response import Array, log_growth, shares
@@ -78,6 +79,27 @@ def test_achieved_macs_are_counted() -> None:
     assert np.abs(best(posterior) - published_shares()).max() <= 0.15
 
 
+# -- pixels of no image ------------------------------------------------------------------------------------
+
+
+def kinked(mixture: Array, ratios: Any, knee: float) -> Array:
+    """All three are worth the same, but resolution beyond the knee is worth nothing."""
+    growth = mixture * np.log(np.asarray(ratios))[:, None]
+    return np.asarray(0.5 + 0.05 * (growth[:, :2].sum(axis=1) + np.minimum(growth[:, 2], knee)))
+
+
+@pytest.mark.parametrize("knee", [0.2, 0.5])
+def test_pixels_beyond_the_images_own(knee: float) -> None:
+    """Evidence that they are worth nothing speaks of them alone, where it is known from where on they are."""
+    star, ratios = np.array([*np.eye(3), *np.eye(3)]), [2.0] * 3 + [4.0] * 3
+    accuracies = kinked(star, ratios, knee).tolist()
+    plain, aware = (fit_posterior(star, accuracies, [3] * 6, 0.002, ratios, at) for at in (np.inf, knee))
+    # the mean of the family is told better by who knows of the knee
+    truths = np.mean([kinked(FINE, [2.0**phi] * len(FINE), knee) for phi in (1, 2)], axis=0)
+    errors = [np.abs(found.expect(FINE) - truths).mean() for found in (plain, aware)]
+    assert errors[1] < 0.9 * errors[0]
+
+
 @dataclass(frozen=True)
 class Wide:
     """Looks at the width of the last stage alone."""
@@ -110,6 +132,24 @@ def test_the_posterior_chooses(tmp_path: Path) -> None:
     assert "little evidence" not in text
     point = grid(tmp_path, 0.2, choose="point")  # nothing is trained again for another choice
     assert (point["chosen_by"], point["trials"]) == ("point", summary["trials"])
+
+
+@dataclass(frozen=True)
+class Pictures(Wide):
+    """On images of 256 pixels."""
+
+    def find_own_pixels(self) -> int:
+        return 256
+
+
+def test_the_knee_is_where_the_images_end(tmp_path: Path) -> None:
+    """B0 has 224 pixels; images of 256 have 2 ln(256 / 224) = .267 of growth in them."""
+    summary = run_grid_search(B0, Pictures(0.2), output=tmp_path / "a", quiet=True, ratio="achieved", step=0.1)
+    rows = list(summary["points"])
+    assert {row["own_pixels"] for row in rows} == {256}
+    assert posterior_of(rows).knee == pytest.approx(0.267, abs=0.01)
+    assert posterior_of([{**row, "own_pixels": 32} for row in rows]).knee == 0
+    assert posterior_of(list(grid(tmp_path / "b", 0.2, step=0.1)["points"])).knee == np.inf
 
 
 def test_little_evidence_is_said_aloud(tmp_path: Path) -> None:
