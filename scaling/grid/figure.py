@@ -49,9 +49,9 @@ def grid_figure(
     rows: Sequence[dict[str, Any]],
     surface: Surface | str,
     found: Mapping[str, Any],
-    written: str | None,
     name: str,
     output: Path,
+    written: str | None = None,
 ) -> None:
     """Where in the grid the accuracy is, and the ranking with its spread; ``grid.png`` and ``grid.svg``.
 
@@ -60,9 +60,9 @@ def grid_figure(
             first is drawn, and nothing where none has an accuracy.
         surface: their fit; without one the points are drawn in the plane of β and γ.
         found: the ``surface`` of ``summary.json``.
-        written: the digest of the network whose coefficients are written.
         name: of the baseline.
         output: folder.
+        written: the digest of the network whose coefficients are written, which gets a frame.
     """
     done = [row for row in rows if row["accuracy"] is not None and row["equal_to"] is None]
     if not done:
@@ -119,13 +119,13 @@ def _grid(figure: Any, axes: Any, done: Sequence[Mapping[str, Any]], written: st
     if max(accuracies) - min(accuracies) < 1e-9:
         points.set_clim(accuracies[0] - 1, accuracies[0] + 1)
     for across, up, row in zip(x, y, ordered, strict=True):
-        beside = (11 if row is done[0] or row["digest"] == written else 7, 0)
+        beside = (11 if row is done[0] or row.get("digest", "") == written else 7, 0)
         text = f"{row['alpha']:g}"
         axes.annotate(text, (across, up), beside, textcoords="offset points", va="center", fontsize=SMALL)
         if row is done[0]:
-            ring = {"facecolors": "none", "edgecolors": RED, "linewidths": 2.0, "label": "the highest mean"}
+            ring = {"facecolors": "none", "edgecolors": RED, "linewidths": 2.0, "label": "the winner"}
             axes.scatter([across], [up], s=150, **ring)
-        if row["digest"] == written:
+        if row.get("digest", "") == written:
             _mark_written(axes, across, up)
     figure.colorbar(points, ax=axes, label="accuracy on held-out images (%)")
     axes.set_xticks(range(len(gammas)), [f"{gamma:g}" for gamma in gammas])

@@ -93,7 +93,7 @@ def write_grid(
     write_json(output / "summary.json", summary)
     written = None if summary["best"] is None else summary["best"]["digest"]
     if candidates is None:
-        grid_figure(rows, fitted, surface, written, baseline.name, output)
+        grid_figure(rows, fitted, surface, baseline.name, output, written)
     else:
         star_figure(rows, written, baseline.name, output)
     return StudyResult(summary, trials=trial_rows, front=find_front(rows), points=rows)

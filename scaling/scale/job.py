@@ -102,6 +102,13 @@ def run_scale(
     Raises:
         UserError: options that contradict each other or say nothing, a bad value, an infeasible target.
     """
+    check_choice("rule", rule, (*RULES, STAGEWISE))
+    folders = [runs] if isinstance(runs, str) else [*(runs or ())]
+    if folders and rule != STAGEWISE:
+        raise UserError(
+            f"{folders[0]!r} is not an option: options are --flag VALUE or key=VALUE, see --help; runs belong to "
+            f"rule={STAGEWISE}, not to rule={rule}"
+        )
     targets = {
         "target_macs": target_macs,
         "target_params": target_params,
@@ -123,10 +130,6 @@ def run_scale(
             )
         made, row = _preset(preset, in_channels, divisor)
         return write_scale([made], [row], Path(output))
-    check_choice("rule", rule, (*RULES, STAGEWISE))
-    folders = [runs] if isinstance(runs, str) else [*(runs or ())]
-    if folders and rule != STAGEWISE:
-        raise UserError(f"runs belong to rule={STAGEWISE}, not to rule={rule}: got {', '.join(map(str, folders))}")
     if rule == STAGEWISE and not folders:
         raise UserError(f"rule={STAGEWISE} needs the trainings of a search: --from RUN")
     if folders and baseline is None:

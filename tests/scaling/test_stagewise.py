@@ -124,7 +124,7 @@ def test_noise_is_declined(noise: float, tmp_path: Path) -> None:
         ({"runs": []}, "rule=stagewise needs the trainings of a search: --from RUN"),
         ({"runs": ["nowhere"], "baseline": BASE}, "nowhere: no folder of effnas search: it has no trials.csv"),
         ({"baseline": "efficientnet_b0"}, "its networks have 3 stages, and the one to scale has 7"),
-        ({"rule": "compound"}, "runs belong to rule=stagewise, not to rule=compound"),
+        ({"rule": "compound"}, "is not an option: .* runs belong to rule=stagewise, not to rule=compound"),
         ({"rule": "stages"}, "rule: unknown 'stages'. .*tinynet, lacs, stagewise"),
         ({"shares": "1,0,0"}, "shares belong to rule=dwr"),
     ],

@@ -292,6 +292,13 @@ def test_grids_without_a_surface(case: str, figures: Figures, tmp_path: Path) ->
     assert told(figures.only)[:2] == ["a network, beside it its α (depth)", "the winner"]
 
 
+def test_the_written_point_has_a_frame(figures: Figures, tmp_path: Path) -> None:
+    rows = [{**row, "digest": str(i)} for i, row in enumerate(grid_rows(GRIDS["half"]))]
+    grid_figure(rows, "too few points", {}, LONG, tmp_path, "3")
+    check_laws(figures.only)
+    assert "the coefficients that are written" in told(figures.only)
+
+
 def test_colours_and_settings_are_ours(figures: Figures, tmp_path: Path) -> None:
     assert len(set(COLOURS)) == len(COLOURS)
     rcParams["font.size"] = 40  # a user's own

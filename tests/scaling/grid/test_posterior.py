@@ -91,9 +91,10 @@ def kinked(mixture: Array, ratios: Any, knee: float) -> Array:
 @pytest.mark.parametrize("knee", [0.2, 0.5])
 def test_pixels_beyond_the_images_own(knee: float) -> None:
     """Evidence that they are worth nothing speaks of them alone, where it is known from where on they are."""
-    star, ratios = np.array([*np.eye(3), *np.eye(3)]), [2.0] * 3 + [4.0] * 3
+    mixed = published_shares()
+    star, ratios = np.array([*np.eye(3), mixed, *np.eye(3), mixed]), [2.0] * 4 + [4.0] * 4
     accuracies = kinked(star, ratios, knee).tolist()
-    plain, aware = (fit_posterior(star, accuracies, [3] * 6, 0.002, ratios, at) for at in (np.inf, knee))
+    plain, aware = (fit_posterior(star, accuracies, [3] * 8, 0.002, ratios, at) for at in (np.inf, knee))
     # the mean of the family is told better by who knows of the knee
     truths = np.mean([kinked(FINE, [2.0**phi] * len(FINE), knee) for phi in (1, 2)], axis=0)
     errors = [np.abs(found.expect(FINE) - truths).mean() for found in (plain, aware)]
