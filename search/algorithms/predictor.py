@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ...space.errors import check_int, check_number
 from .history import read_history
 from .member_facts import Known, add_features
-from .predicting.acquisition import DEFAULT_EXPLORATION, Model, propose_best, propose_near, propose_spread
+from .predicting.acquisition import DEFAULT_EXPLORATION, MOST_PENDING, Model, propose_best, propose_near, propose_spread
 from .predicting.members import Members, PastTrials
 from .ranked_sampler import SharedSpaceSampler
 
@@ -174,7 +174,7 @@ class Predictor(SharedSpaceSampler):
             for name, (numbers, rows, excess) in past.limits.items()
         }
         if len(past.pending):
-            waiting = members.look(past.pending).features
+            waiting = members.look(past.pending[-MOST_PENDING:]).features
             processes = {j: process.believe(waiting) for j, process in processes.items()}
         return Model(processes, limits)
 

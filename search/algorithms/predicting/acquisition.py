@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
 from scipy.special import ndtr
 
 from ....evaluate.non_dominated import non_dominated
@@ -30,6 +31,8 @@ MOST_BOXED = 3
 DEFAULT_EXPLORATION = 3.0
 #: The reference point of the hypervolume lies below the worst value of each objective, by this share of their range.
 MARGIN = 0.1
+#: Running trials that a proposal takes notice of, the youngest: the model has chosen those, the oldest not.
+MOST_PENDING = 320
 #: Of the climb: parents whose neighbours it looks at, climbers, and their steps.
 PARENTS, CLIMBERS, STEPS = 12, 10, 8
 
@@ -92,7 +95,7 @@ def propose_spread(members: Members, past: PastTrials, rng: np.random.Generator)
     if not len(others):
         return members.canonical(drawn[0])
     seen = members.look(others).features
-    distance = ((features[:, None] - seen[None]) ** 2).sum(axis=2).min(axis=1)
+    distance = cdist(features, seen, "sqeuclidean").min(axis=1)
     return members.canonical(drawn[int(np.argmax(distance))])
 
 
@@ -207,7 +210,7 @@ def _measure_volume(
     width = np.where(high > low, high - low, np.maximum(np.abs(high), 1e-12))
     reached = inside
     if len(past.pending):  # what they are expected to add is not to be added again
-        reached = np.concatenate([inside, model.predict(members.look(past.pending))[0]])
+        reached = np.concatenate([inside, model.predict(members.look(past.pending[-MOST_PENDING:]))[0]])
     boxes = divide_region((reached - high) / width, np.full(len(width), -1 - MARGIN))
     front = numbers[non_dominated(inside, ("maximize",) * inside.shape[1])]
     widened = front if len(front) <= 2 * PARENTS else np.sort(rng.choice(front, 2 * PARENTS, replace=False))
