@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from ..evaluate.non_dominated import non_dominated
 from .algorithms.study_view import StudyView
 from .record import is_usable, result_of, worth_of
-from .seeded import INTERRUPTED
+from .remembered import INTERRUPTED
 
 #: Attribute of a trial that evaluates a network again: ``of``, the number of its first trial, ``time``, how often it
 #: was evaluated before, from which the seed is made, and ``reports``, whether no choice may see the result.

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from ..evaluate.folder import versions, write_csv
 from ..evaluate.reasons import escape_reason
 from .optuna_private import get_enqueued_params, read_trial, set_user_attr, set_user_attrs
-from .seeded import INTERRUPTED
+from .remembered import INTERRUPTED
 
 #: Trial attribute with all that is known of a trial beside its decisions: digest, accuracy, costs, reason, …
 RESULT = "result"

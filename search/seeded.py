@@ -18,10 +18,10 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from ..space.errors import UserError, check_int
+from .algorithms.study_view import StudyPart, StudyView
 from .optuna_private import get_storage, get_study_id, get_trial_id, read_trial, set_system_attr
+from .remembered import INTERRUPTED, MOST, remember
 
-#: User attribute, true on a trial whose process was killed: the search continues as if it had never been asked for.
-INTERRUPTED = "interrupted"
 #: System attribute: the place of a trial in the search (:func:`trial_rank`).
 RANK = "effnas:rank"
 
@@ -138,7 +138,9 @@ class Seeded(BaseSampler):
     """Any sampler, made afresh for every trial from a seed that depends on (seed, rank) only.
 
     Optuna's samplers keep their generator in memory: resumed with the same seed they would repeat their first choices.
-    Inside this one, what a trial is given depends on the seed, its rank and the history, and on nothing else.
+    Inside this one, what a trial is given depends on the seed, its rank and the history, and on nothing else. Of a long
+    study they see a part (:mod:`effnas.search.remembered`): at most their ``sees`` finished trials, by default
+    :data:`~effnas.search.remembered.MOST`.
 
     Args:
         factory: called as ``factory(seed=…)``.
@@ -155,6 +157,8 @@ class Seeded(BaseSampler):
         self.look: Callable[[Study], Study] = lambda study: study
         # Several trials may be open at once, and be told in any order: each keeps its sampler until it is told.
         self._open: dict[int, BaseSampler] = {}
+        #: What the last trial was shown before its parameters were chosen.
+        self._shown: tuple[int, Study] | None = None
         # What does not depend on the seed is handed on, by the attribute's name: Optuna's own cache of the space that
         # all trials share, and ours. Made anew, they would cost O(history) a trial.
         self._kept: dict[str, IntersectionSearchSpace | HistoryCache] = {}
@@ -175,6 +179,23 @@ class Seeded(BaseSampler):
             self._open[get_trial_id(trial)] = sampler
         return sampler
 
+    def _show(self, study: Study, trial: FrozenTrial) -> Study:
+        """The study as the trial's sampler sees it."""
+        most = getattr(self._sampler(study, trial), "sees", MOST)
+        seen = self.look(study)
+
+        def choose(_: Study, trials: list[FrozenTrial]) -> list[FrozenTrial]:
+            memory = remember(study)
+            if most is None or memory.finished <= most:
+                return trials
+            numbers = {other.number for other in memory.list_shown(most)}
+            return [other for other in trials if other.number in numbers]
+
+        # under Hyperband the study is another class, which lists one bracket's trials
+        if seen is study and type(study) is Study and most is not None:
+            return StudyPart(study, lambda: remember(study).list_shown(most)).as_study()
+        return StudyView(seen, choose).as_study()
+
     def _make_sampler(self, seed: int) -> BaseSampler:
         sampler = self._factory(seed=seed)
         for name, value in vars(sampler).items():
@@ -184,24 +205,27 @@ class Seeded(BaseSampler):
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Rank the trial and make its sampler."""
-        self._sampler(study, trial).before_trial(self.look(study), trial)
+        self._sampler(study, trial).before_trial(self._show(study, trial), trial)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """As the trial's sampler does."""
-        return self._sampler(study, trial).infer_relative_search_space(self.look(study), trial)
+        self._shown = get_trial_id(trial), self._show(study, trial)
+        return self._sampler(study, trial).infer_relative_search_space(self._shown[1], trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """As the trial's sampler does."""
-        return self._sampler(study, trial).sample_relative(self.look(study), trial, search_space)
+        shown, self._shown = self._shown, None  # listed once for both; other threads' is not this one's
+        view = shown[1] if shown is not None and shown[0] == get_trial_id(trial) else self._show(study, trial)
+        return self._sampler(study, trial).sample_relative(view, trial, search_space)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         """As the trial's sampler does."""
         sampler = self._sampler(study, trial)
-        return sampler.sample_independent(self.look(study), trial, param_name, param_distribution)
+        return sampler.sample_independent(self._show(study, trial), trial, param_name, param_distribution)
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
         """Hand the result to the trial's sampler (a new one where another process asked for the trial) and drop it."""

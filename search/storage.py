@@ -24,7 +24,7 @@ from ..space.errors import UserError, hide_passwords
 from .journal import Journal, JournalFile, check_journal, is_half_written
 from .optuna_private import get_storage
 from .record import is_counted
-from .seeded import INTERRUPTED
+from .remembered import INTERRUPTED
 from .sharing.outages import Outages, describe_fault, is_restart
 from .sharing.owned_storage import OwnedStorage
 from .sharing.ownership import BEAT, GRACE, Owner, close_orphans, describe_owners, find_orphans, make_owner

@@ -12,7 +12,7 @@ from ..evaluate.tracking.tracking import Tracking
 from .problem import Candidate
 from .progress import TrialWatcher
 from .record import MEASURES, reason_of, result_of, state_name
-from .seeded import INTERRUPTED
+from .remembered import INTERRUPTED
 
 
 @dataclass(frozen=True)

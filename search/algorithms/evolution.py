@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial
 
 from ...space.errors import check_int, check_number
 from ..encoding import Encoding
-from .history import draw_value, find_parents, find_shared_space, make_sort_keys, read_history, was_proposed
+from .history import draw_value, find_parents, find_proposed, find_shared_space, make_sort_keys, read_history
 from .ranked_sampler import RankedSampler
 
 
@@ -85,8 +85,9 @@ class Evolution(RankedSampler):
             winner = living[min(drawn, key=lambda i: keys[i])]
             base = {name: winner.params[name] for name in search_space}
             child = self._mutate(study, trial, base, search_space, rng)
+        was_proposed = find_proposed(study, trial, search_space)
         for attempt in range(1, self._attempts + 1):
-            if not was_proposed(child, trials):
+            if not was_proposed(child):
                 break
             if attempt % 10 == 0:  # few neighbours seem to be left: a step further
                 base = child

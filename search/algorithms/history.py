@@ -5,7 +5,7 @@ The trials of a study are ``history(study, trial)``; the other functions take su
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,8 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from ...evaluate.non_dominated import non_dominated
-from ..seeded import INTERRUPTED
-
-_MISSING = object()
+from ..encoding import Encoding
+from ..remembered import INTERRUPTED, Proposed, remember
 
 
 def read_history(study: Study, trial: FrozenTrial | None = None) -> list[FrozenTrial]:
@@ -55,9 +54,37 @@ def draw_value(study: Study, trial: FrozenTrial, name: str, space: BaseDistribut
     return RandomSampler(int(rng.integers(2**32))).sample_independent(study, trial, name, space)
 
 
-def was_proposed(params: dict[str, Any], trials: list[FrozenTrial]) -> bool:
-    """Whether a trial has these values, whatever became of it."""
-    return any(all(t.params.get(name, _MISSING) == value for name, value in params.items()) for t in trials)
+def find_proposed(study: Study, trial: FrozenTrial, names: Iterable[str]) -> Callable[[Mapping[str, Any]], bool]:
+    """Says of parameters whether another trial has the same under these names, whatever became of it.
+
+    Of a long study too, of which samplers are shown a part only.
+    """
+    names = tuple(names)
+
+    def freeze(params: Mapping[str, Any]) -> Hashable | None:
+        if not all(name in params for name in names):
+            return None
+        values = tuple(params[name] for name in names)
+        try:
+            hash(values)
+        except TypeError:  # choices that are lists, of a user's own study
+            return repr(values)
+        return values
+
+    proposed = remember(study).collect(("params", names), lambda other: freeze(other.params), trial.number)
+    return lambda params: freeze(params) in proposed
+
+
+def find_rows(study: Study, encoding: Encoding, aside: int) -> Proposed:
+    """The bytes of the rows of all trials but one, of a long study too; of those that have all the parameters."""
+
+    def extract(trial: FrozenTrial) -> bytes | None:
+        distributions = trial.distributions
+        if all(distributions.get(name) == space for name, space in encoding.space.items()):
+            return encoding.rows([trial.params]).tobytes()
+        return None
+
+    return remember(study).collect(("rows", repr(encoding.space)), extract, aside)
 
 
 def sum_violations(trial: FrozenTrial) -> float:

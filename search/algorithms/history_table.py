@@ -76,7 +76,9 @@ class HistoryTable:
     def __init__(self, space: Mapping[str, BaseDistribution], directions: Sequence[StudyDirection]) -> None:
         self.encoding = Encoding(space)
         self._signs = loss_signs(directions)
+        #: The trials of the last call, and the place of each by its number.
         self._trials: list[FrozenTrial] = []
+        self._places: dict[int, int] = {}
         self._columns = self._read([])
         self._lock = threading.Lock()
 
@@ -84,20 +86,21 @@ class HistoryTable:
         """The trials as arrays; those of the last call that were finished then are not read again."""
         with self._lock:
             known, columns = self._trials, self._columns
-            count = min(len(known), len(trials))
-            # Storages do not change finished trials: the same object is the same trial.
-            fresh = np.ones(len(trials), np.bool_)
-            fresh[:count] = [known[i] is not trials[i] for i in range(count)]
-            fresh[:count] |= ~columns.finished[:count]
-            new = self._read([trials[i] for i in np.flatnonzero(fresh)])
+            # Storages do not change finished trials: the same object is the same trial, wherever it stands in the list.
+            places = np.array([self._places.get(trial.number, -1) for trial in trials], np.int64)
+            same = [place >= 0 and known[place] is trial for place, trial in zip(places, trials, strict=True)]
+            old = np.array(same, np.bool_)
+            old[old] = columns.finished[places[old]]
+            new = self._read([trials[i] for i in np.flatnonzero(~old)])
             arrays = []
             for name in HistoryColumns.__annotations__:
-                old, some = getattr(columns, name), getattr(new, name)
+                before, some = getattr(columns, name), getattr(new, name)
                 array = np.empty((len(trials), *some.shape[1:]), some.dtype)
-                array[:count] = old[:count]
-                array[fresh] = some
+                array[old] = before[places[old]]
+                array[~old] = some
                 arrays.append(array)
             self._trials, self._columns = trials, HistoryColumns(*arrays)
+            self._places = {trial.number: place for place, trial in enumerate(trials)}
             return self._columns
 
     def _read(self, trials: list[FrozenTrial]) -> HistoryColumns:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,9 @@ from optuna.trial import FrozenTrial
 
 from ...evaluate.non_dominated import non_dominated
 from ...space.errors import check_int
-from ..encoding import Rows
-from .history import measure_crowding, read_history
+from ..encoding import Encoding, Rows
+from ..remembered import Proposed
+from .history import find_rows, measure_crowding, read_history
 from .history_table import HistoryColumns, HistoryTable
 from .ranked_sampler import SharedSpaceSampler
 
@@ -55,81 +55,61 @@ class LocalSearch(SharedSpaceSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution], rng: np.random.Generator
     ) -> dict[str, Any]:
         """A random vector at first, then a neighbour of the best; new, unless all seem to be taken."""
-        table, neighbourhoods = self._cache.get(
-            (*search_space.items(), *study.directions),
-            lambda: (HistoryTable(search_space, study.directions), _Neighbourhoods(len(search_space))),
-        )
+        # the repr: 1 and true are equal, and other choices
+        key = (study.study_name, repr(search_space), *study.directions)
+        table = self._cache.get(key, lambda: HistoryTable(search_space, study.directions))
+        closed: set[bytes] = self._cache.get(("closed", *key), set)
         past = table.read(read_history(study, trial))
         encoding = table.encoding
+        proposed = find_rows(study, encoding, trial.number)
         parents = past.find_parents()
         if len(parents) and past.finished.sum() >= self._startup:
-            open_ = parents[neighbourhoods.count_proposed(past.rows)[parents] < (encoding.sizes - 1).sum()]
-            if len(open_):
-                best = past.rows[_choose_best(past, parents, open_)]
-                moves = encoding.list_neighbours(best)
-                new = moves[~_mark_taken(moves, past.rows[(past.rows != best).sum(axis=1) == 1])]
+            best = _choose_best(past, parents, lambda i: _has_new(past.rows[i], encoding, proposed, closed))
+            if best is not None:
+                moves = encoding.list_neighbours(past.rows[best])
+                new = moves[~_mark_taken(moves, proposed)]
                 return encoding.params(new[rng.integers(len(new))])
         prior = None if len(parents) and past.finished.sum() >= self._startup else self.make_prior(encoding)
         near = prior is not None and prior.is_noticed(rng)
         draws = prior.draw(ATTEMPTS, rng) if prior is not None and near else encoding.random(ATTEMPTS, rng)
-        return encoding.params(draws[_mark_taken(draws, past.rows).argmin()])
+        return encoding.params(draws[_mark_taken(draws, proposed).argmin()])
 
 
-def _choose_best(past: HistoryColumns, parents: NDArray[np.int64], open_: NDArray[np.int64]) -> int:
-    """The trial of ``open_`` to go on from: of those that violate least the best, by front and crowding distance."""
-    violations = past.violations[open_]
-    open_ = open_[violations == violations.min()]
-    losses = past.losses
-    if np.isnan(losses[parents]).any():  # pruned ones: their violation is all there is
-        return int(open_[0])
-    if losses.shape[1] == 1:
-        return int(open_[losses[open_, 0].argmin()])
-    while True:  # the fronts of all parents, up to the first that is not exhausted
-        members = non_dominated(losses[parents], ("minimize",) * losses.shape[1])
-        front, parents = parents[members], parents[~members]
-        distances = np.where(np.isin(front, open_), measure_crowding(losses[front]), -1.0)
-        if distances.max() >= 0:
-            return int(front[distances.argmax()])
+def _choose_best(past: HistoryColumns, parents: NDArray[np.int64], is_open: Callable[[int], bool]) -> int | None:
+    """The trial to go on from: of the open ones that violate least the best, by front and crowding distance."""
+    losses, violations = past.losses, past.violations[parents]
+    for violation in np.unique(violations):
+        group = parents[violations == violation]
+        if np.isnan(losses[parents]).any():  # pruned ones: their violation is all there is
+            ranked = group
+        elif losses.shape[1] == 1:
+            ranked = group[np.argsort(losses[group, 0], kind="stable")]
+        else:
+            ranked = np.empty(0, np.int64)
+            rest = parents
+            while len(rest):  # the fronts of all parents, up to the first that is not exhausted
+                members = non_dominated(losses[rest], ("minimize",) * losses.shape[1])
+                front, rest = rest[members], rest[~members]
+                open_ = np.isin(front, group) & np.array([is_open(int(i)) for i in front], np.bool_)
+                if open_.any():
+                    return int(front[np.where(open_, measure_crowding(losses[front]), -1.0).argmax()])
+        if (best := next((int(i) for i in ranked if is_open(int(i))), None)) is not None:
+            return best
+    return None
 
 
-def _mark_taken(rows: Rows, past: Rows) -> NDArray[np.bool_]:
+def _mark_taken(rows: Rows, proposed: Container[bytes]) -> NDArray[np.bool_]:
     """Which rows a trial has, shape (n,)."""
-    known = {row.tobytes() for row in past}
-    return np.array([row.tobytes() in known for row in rows], np.bool_)
+    return np.array([row.tobytes() in proposed for row in rows], np.bool_)
 
 
-class _Neighbourhoods:
-    """How many neighbours of each trial have been proposed, counted as trials come; threads may share it.
-
-    Args:
-        width: number of parameters.
-    """
-
-    def __init__(self, width: int) -> None:
-        self._rows: Rows = np.empty((0, width), np.int64)
-        #: Whether the row is legal and no earlier one equals it.
-        self._first = np.empty(0, np.bool_)
-        self._counts = np.empty(0, np.int64)
-        self._lock = threading.Lock()
-
-    def count_proposed(self, rows: Rows) -> NDArray[np.int64]:
-        """For each of ``rows``, shape (n, d), the number of different ones that differ from it in one place."""
-        with self._lock:
-            kept = min(len(rows), len(self._rows))
-            same = (self._rows[:kept] == rows[:kept]).all(axis=1)
-            kept = kept if same.all() else int(same.argmin())
-            first, counts = np.zeros(len(rows), np.bool_), np.zeros(len(rows), np.int64)
-            first[:kept], counts[:kept] = self._first[:kept], self._counts[:kept]
-            for row in self._rows[kept:][self._first[kept:]]:  # trials that are not there any more
-                counts[:kept] -= (rows[:kept] != row).sum(axis=1) == 1
-            for i in range(kept, len(rows)):
-                changes = (rows[:i] != rows[i]).sum(axis=1)
-                equal = np.flatnonzero(changes == 0)
-                first[i] = len(equal) == 0 and rows[i].min() >= 0
-                if first[i]:
-                    counts[:i] += changes == 1
-                    counts[i] = (changes[first[:i]] == 1).sum()
-                elif len(equal):
-                    counts[i] = counts[equal[0]]
-            self._rows, self._first, self._counts = rows, first, counts
-            return counts
+def _has_new(row: NDArray[np.int64], encoding: Encoding, proposed: Proposed, closed: set[bytes]) -> bool:
+    """Whether a neighbour of the row was not proposed. ``closed``: those of which finished trials have all."""
+    if (key := row.tobytes()) in closed:
+        return False
+    moves = encoding.list_neighbours(row)
+    if not all(move.tobytes() in proposed for move in moves):
+        return True
+    if all(move.tobytes() in proposed.finished for move in moves):  # one that runs may be interrupted
+        closed.add(key)
+    return False

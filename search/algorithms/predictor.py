@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,8 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from ...space.errors import check_int, check_number
-from .history import read_history
+from ..remembered import MOST, remember
+from .history import find_rows, read_history
 from .member_facts import Known, add_features
 from .predicting.acquisition import DEFAULT_EXPLORATION, MOST_PENDING, Model, propose_best, propose_near, propose_spread
 from .predicting.members import Members, PastTrials
@@ -102,7 +103,7 @@ class Predictor(SharedSpaceSampler):
     ) -> dict[str, Any]:
         """The member that maximises the acquisition; at first, one far from the others."""
         members = self._make_members(search_space, study)
-        past = members.past(read_history(study, trial))
+        past = members.past(read_history(study, trial), find_rows(study, members.encoding, trial.number))
         prior = self.make_prior(members.encoding)
         if prior is not None and prior.is_refuted(past.rows, past.values):
             prior = None
@@ -131,13 +132,14 @@ class Predictor(SharedSpaceSampler):
         if len(complete) <= self._startup or not space:
             return {}
         members = self._make_members(space, study)
-        past = members.past(trials)
+        past = members.read_apart(trials)
         past = replace(past, pending=past.pending[:0])  # what runs tells nothing
         from ...evaluate.machine.device import torch_threads
 
         with torch_threads(1):
-            model = self._fit_model(study, past, members, active=len(past.values))
-            means = model.bounds(members.look(past.rows), 0.0)[:, 0] * members.signs[0]
+            model = self._fit_model(study, past, members, active=MOST)
+            parts = [past.rows[start : start + MOST] for start in range(0, len(past.rows), MOST)]
+            means = np.concatenate([model.bounds(members.look(rows), 0.0)[:, 0] for rows in parts]) * members.signs[0]
         by_row = {row.tobytes(): float(mean) for row, mean in zip(past.rows, means, strict=True)}
         return {number: by_row[past.keys[number]] for number in complete if past.keys.get(number) in by_row}
 
@@ -149,63 +151,98 @@ class Predictor(SharedSpaceSampler):
         return self._cache.get(key, lambda: Members(space, known, study.directions))
 
     def _fit_model(self, study: Study, past: PastTrials, members: Members, active: int = ACTIVE) -> Model:
-        view = members.look(past.rows)
-        depth = 1.0 if past.values.shape[1] == 1 else FRONT_DEPTH
-        learned = [
-            (j, _fence_values(past.values[:, j], self._startup, depth) / view.facts.factors[:, j])
-            for j in range(past.values.shape[1])
-            if not (np.isfinite(view.facts.exact[:, j])).all()
-        ]
+        features = members.look(past.rows).features
+        objectives = self._list_objectives(past, past, members)
         keep = _choose_active(past, active)
+        # a kernel is learned from the last trials before a milestone, of which a long study shows few
+        lesson = self._make_lesson(study, members)
+        taught = past if lesson is None else lesson
+        seen = features if lesson is None else members.look(lesson.rows).features
+        targets = objectives if lesson is None else self._list_objectives(lesson, past, members)
 
-        def last(count: int) -> NDArray[np.int64]:
-            return np.arange(max(0, count - active), count)
+        def fit(what: tuple[Any, ...], known: _Known, shown: _Known, chosen: NDArray[np.int64]) -> GaussianProcess:
+            kernel = self._learn_kernel(study, members, what, known, whole=lesson is not None)
+            return _condition(kernel, shown, chosen)
 
         processes = {
-            j: self._fit_process(
-                study, members, ("objective", j), past.numbers, view.features, values, keep, past.spreads
+            j: fit(
+                ("objective", j),
+                _Known(taught.numbers, seen, targets[j], taught.spreads),
+                _Known(past.numbers, features, values, past.spreads),
+                keep,
             )
-            for j, values in learned
+            for j, values in objectives.items()
         }
-        limits = {
-            name: self._fit_process(
-                study, members, ("limit", name), numbers, members.look(rows).features, excess, last(len(rows))
-            )
-            for name, (numbers, rows, excess) in past.limits.items()
-        }
+        limits = {}
+        for name, (numbers, rows, excess) in past.limits.items():
+            shown = _Known(numbers, members.look(rows).features, excess, np.zeros(len(excess)))
+            known = shown
+            if lesson is not None and name in lesson.limits:
+                numbers, rows, excess = lesson.limits[name]
+                known = _Known(numbers, members.look(rows).features, excess, np.zeros(len(excess)))
+            young = np.arange(max(0, len(shown.values) - active), len(shown.values))
+            limits[name] = fit(("limit", name), known, shown, young)
         if len(past.pending):
             waiting = members.look(past.pending[-MOST_PENDING:]).features
             processes = {j: process.believe(waiting) for j, process in processes.items()}
         return Model(processes, limits)
 
-    def _fit_process(
-        self,
-        study: Study,
-        members: Members,
-        what: tuple[Any, ...],
-        numbers: tuple[int, ...],
-        features: Array,
-        values: Array,
-        keep: NDArray[np.int64],
-        spreads: Array | None = None,
-    ) -> GaussianProcess:
-        from .predicting.gaussian import GaussianProcess, learn_kernel
+    def _list_objectives(self, past: PastTrials, whole: PastTrials, members: Members) -> dict[int, Array]:
+        """What is to be learned of each objective that needs an evaluation; ``whole`` has the initial design."""
+        facts = members.look(past.rows).facts
+        depth = 1.0 if past.values.shape[1] == 1 else FRONT_DEPTH
+        exact = members.look(whole.rows).facts.exact
+        return {
+            j: _fence_values(past.values[:, j], whole.values[: self._startup, j], depth) / facts.factors[:, j]
+            for j in range(past.values.shape[1])
+            if not np.isfinite(exact[:, j]).all()
+        }
 
-        count = _find_milestone(len(values), self._startup)
-        bends = np.zeros(features.shape[1], np.bool_)
+    def _make_lesson(self, study: Study, members: Members) -> PastTrials | None:
+        """Of a long study, the last trials before the milestone; None: all are shown."""
+        memory = remember(study)
+        if not memory.is_long:
+            return None
+        trials = memory.list_earliest(_find_milestone(memory.finished, self._startup), 2 * LEARN)
+        key = ("lesson", study.study_name, repr(members.encoding.space), *(trial.number for trial in trials))
+        lesson = self._cache.get(key, lambda: members.read_apart(trials))
+        return lesson if len(lesson.values) >= self._startup else None  # nearly all have failed
+
+    def _learn_kernel(
+        self, study: Study, members: Members, what: tuple[Any, ...], known: _Known, *, whole: bool
+    ) -> Kernel:
+        """By the trials before the last milestone, or by the ``whole`` of those that are given."""
+        from .predicting.gaussian import learn_kernel
+
+        count = len(known.values) if whole else _find_milestone(len(known.values), self._startup)
+        bends = np.zeros(known.features.shape[1], np.bool_)
         bends[: len(members.encoding.bends)] = members.encoding.bends
-
-        spreads = np.zeros(len(values)) if spreads is None else spreads
-        estimated = values[:count].tobytes() if spreads.any() else b""  # estimates may change while numbers stay
+        # estimates may change while numbers stay
+        estimated = known.values[:count].tobytes() if known.spreads.any() else b""
 
         def learn() -> Kernel:
             young = slice(max(0, count - LEARN), count)
-            target = values[young] - values[young].mean()
+            target = known.values[young] - known.values[young].mean()
             width = target.std() or 1.0
-            return learn_kernel(features[young], target / width, bends, spreads=spreads[young] / width)
+            spreads = known.spreads[young] / width
+            return learn_kernel(known.features[young], target / width, bends, spreads=spreads)
 
-        kernel = self._cache.get((study.study_name, *what, numbers[:count], estimated), learn)
-        return GaussianProcess(kernel, features[keep], values[keep], spreads[keep])
+        return self._cache.get((study.study_name, *what, known.numbers[:count], estimated), learn)
+
+
+class _Known(NamedTuple):
+    """What there is to learn one thing from: numbers of trials, their features, values and spreads."""
+
+    numbers: tuple[int, ...]
+    features: Array
+    values: Array
+    spreads: Array
+
+
+def _condition(kernel: Kernel, known: _Known, keep: NDArray[np.int64]) -> GaussianProcess:
+    from .predicting.gaussian import GaussianProcess
+
+    return GaussianProcess(kernel, known.features[keep], known.values[keep], known.spreads[keep])
 
 
 def _find_milestone(count: int, startup: int) -> int:
@@ -216,13 +253,13 @@ def _find_milestone(count: int, startup: int) -> int:
     return min(last, count)
 
 
-def _fence_values(values: Array, startup: int, depth: float) -> Array:
-    """Without the depth of failures: of the initial design, ``depth`` times as far below the median as the best above.
+def _fence_values(values: Array, first: Array, depth: float) -> Array:
+    """Without the depth of failures: at most ``depth`` times as far below the ``first`` ones' median as the best above.
 
     What is as bad as that need not be told apart, and one diverged network must not make all differences between the
     others look like noise. But a front of accuracy and cost has its cheap end below the median.
     """
-    middle, best = float(np.median(values[:startup])), float(values[:startup].max())
+    middle, best = float(np.median(first)), float(first.max())
     return np.maximum(values, middle - depth * (best - middle)) if best > middle else values
 
 

@@ -45,3 +45,19 @@ class StudyView(ListedAsStudy):
     def trials(self) -> list[FrozenTrial]:
         """As the study's."""
         return self.get_trials()
+
+
+class StudyPart(StudyView):
+    """Some of the trials of a study, which need not be listed for that.
+
+    Args:
+        study: what there is.
+        choose: lists them.
+    """
+
+    def __init__(self, study: Study, choose: Callable[[], list[FrozenTrial]]) -> None:
+        super().__init__(study, lambda *_: choose())
+
+    @cached_property
+    def _shown(self) -> list[FrozenTrial]:
+        return self._show(self._study, [])

@@ -25,7 +25,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from ...evaluate.interrupt import Interrupts
 from ..optuna_private import get_enqueued_params, get_storage, get_study_id, get_trial_id, read_trial
 from ..record import CONTINUES, close_interrupted, enqueue_missing, is_counted, point_of, result_of
-from ..seeded import INTERRUPTED
+from ..remembered import INTERRUPTED
 from .owned_storage import OwnedStorage
 from .tables_private import OWNER
 

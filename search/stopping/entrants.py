@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ..confirm import REPEAT
 from ..problem import CONFIRMS
 from ..record import result_of, trace_first
-from ..seeded import INTERRUPTED
+from ..remembered import INTERRUPTED
 from .curves import Curve
 
 #: System attribute of a trial, with the step behind it: ``[accuracy, training accuracy or null]`` as reported.

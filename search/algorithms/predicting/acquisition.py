@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.distance import cdist
 from scipy.special import ndtr
 
 from ....evaluate.non_dominated import non_dominated
@@ -95,7 +94,8 @@ def propose_spread(members: Members, past: PastTrials, rng: np.random.Generator)
     if not len(others):
         return members.canonical(drawn[0])
     seen = members.look(others).features
-    distance = cdist(features, seen, "sqeuclidean").min(axis=1)
+    parts = (seen[start : start + DRAWS] for start in range(0, len(seen), DRAWS))  # all at once may not fit the memory
+    distance = np.min([((features[:, None] - part[None]) ** 2).sum(axis=2).min(axis=1) for part in parts], axis=0)
     return members.canonical(drawn[int(np.argmax(distance))])
 
 
@@ -225,7 +225,7 @@ def _measure_volume(
 
 
 def _climb_pool(
-    members: Members, score: Callable[[Rows], Array], pool: Rows, seen: frozenset[bytes]
+    members: Members, score: Callable[[Rows], Array], pool: Rows, seen: Container[bytes]
 ) -> NDArray[np.int64]:
     """The best of the pool, improved one level at a time; a network that was never proposed, where one is left."""
     values = score(pool)

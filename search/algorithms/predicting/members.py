@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -45,6 +44,7 @@ class PastTrials:
         limits: excess over each limit that evaluations check: numbers of trials, rows, ``cost / limit - 1``.
         pending: rows of running trials.
         keys: the bytes of each trial's row, by its number.
+        seen: the rows of all trials, of those of a long study too that are not shown here.
     """
 
     rows: Rows
@@ -55,14 +55,10 @@ class PastTrials:
     limits: dict[str, tuple[tuple[int, ...], Rows, Array]]
     pending: Rows
     keys: dict[int, bytes]
-
-    @cached_property
-    def seen(self) -> frozenset[bytes]:
-        """The rows of all trials."""
-        return frozenset(self.keys.values())
+    seen: Container[bytes]
 
     @classmethod
-    def of(cls, columns: HistoryColumns, known: Container[str]) -> PastTrials:
+    def of(cls, columns: HistoryColumns, known: Container[str], seen: Container[bytes]) -> PastTrials:
         """``known``: the constraints that need no evaluation."""
         rows, legal = columns.rows, columns.legal
         evaluated: dict[Any, int] = {}
@@ -90,6 +86,7 @@ class PastTrials:
             },
             pending=rows[legal & ~columns.finished],
             keys={int(columns.numbers[i]): rows[i].tobytes() for i in np.flatnonzero(legal)},
+            seen=seen,
         )
 
 
@@ -110,6 +107,7 @@ class Members:
     def __init__(
         self, space: Mapping[str, BaseDistribution], known: Known | None, directions: Sequence[StudyDirection]
     ) -> None:
+        self._directions = directions
         self._table = HistoryTable(space, directions)
         self.encoding = encoding = self._table.encoding
         self._known = known
@@ -127,9 +125,14 @@ class Members:
         """The constraints of a trial that need no evaluation."""
         return () if self._known is None else self._known.limits
 
-    def past(self, trials: list[FrozenTrial]) -> PastTrials:
-        """What the trials say."""
-        return PastTrials.of(self._table.read(trials), self.limits)
+    def past(self, trials: list[FrozenTrial], seen: Container[bytes]) -> PastTrials:
+        """What the trials say; ``seen``: the rows of all."""
+        return PastTrials.of(self._table.read(trials), self.limits, seen)
+
+    def read_apart(self, trials: list[FrozenTrial]) -> PastTrials:
+        """As :meth:`past`, of other trials than the next call's: what was read of those stays."""
+        columns = HistoryTable(self.encoding.space, self._directions).read(trials)
+        return PastTrials.of(columns, self.limits, frozenset())
 
     def look(self, rows: Rows) -> MemberView:
         """The members as the models see them."""

@@ -21,7 +21,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from effnas.search.optuna_private import get_storage, get_study_id, read_trial, set_user_attr
-from effnas.search.seeded import INTERRUPTED, RANK, HistoryCache, Seeded, derive_seed, trial_rank
+from effnas.search.remembered import INTERRUPTED
+from effnas.search.seeded import RANK, HistoryCache, Seeded, derive_seed, trial_rank
 from effnas.space.errors import UserError
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
