@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+from record import find_commit
 from search_peers import in_study
 
 from effnas import load_architecture
@@ -36,7 +37,7 @@ from effnas.search.algorithms.known_network import locate_network
 from effnas.search.algorithms.member_facts import SpaceKnown
 from effnas.search.algorithms.predictor import Predictor
 from effnas.search.seeded import Seeded
-from search import DATA, REFERENCE, ROOT, Run, Task, commit, hypervolume, machine, shown, task_of, versions
+from search import DATA, REFERENCE, ROOT, SOURCES, Run, Task, hypervolume, machine, shown, task_of, versions
 
 PRIORS = ("none", "good", "bad")
 CHECKPOINTS = (1, 3, 5, 10, 15, 20, 30, 40, 60)
@@ -117,7 +118,7 @@ def main() -> None:
     done = read(options.csv)
     if not options.csv.exists():
         options.csv.write_text(",".join(COLUMNS) + "\n")
-    stamp = {"commit": commit(), "versions": versions(), "machine": machine()}
+    stamp = {"commit": find_commit(*SOURCES), "versions": versions(), "machine": machine()}
     for seed, name, prior in itertools.product(range(options.seeds), options.tasks, PRIORS):
         if len(done.get((name, prior, seed), {})) >= options.budget:
             continue

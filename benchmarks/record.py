@@ -6,7 +6,14 @@ import subprocess
 from pathlib import Path
 
 
-def find_commit() -> str:
-    """The short hash of the commit that is checked out; empty where there is no repository."""
-    line = ["git", "-C", str(Path(__file__).resolve().parent), "rev-parse", "--short", "HEAD"]
-    return subprocess.run(line, capture_output=True, text=True).stdout.strip()
+def find_commit(*watched: str) -> str:
+    """The short hash of the commit that is checked out; empty where there is no repository.
+
+    ``watched``: files and folders of the repository; a plus follows where one of them differs from the commit.
+    """
+    git = ["git", "-C", str(Path(__file__).resolve().parents[1])]
+    commit = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    if not commit or not watched:
+        return commit
+    changed = subprocess.run([*git, "status", "--porcelain", "--", *watched], capture_output=True, text=True).stdout
+    return commit + "+" * bool(changed.strip())

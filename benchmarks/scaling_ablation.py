@@ -18,7 +18,6 @@ import csv
 import os
 import platform
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from record import find_commit
 
 from effnas.evaluate.data import ImageData
 from effnas.evaluate.evaluation import Evaluation, Report
@@ -70,12 +70,6 @@ def machine() -> str:
     lines = info.read_text().splitlines() if info.is_file() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return f"{names[0] if names else platform.machine()}, {torch.get_num_threads()} thread"
-
-
-def commit() -> str:
-    """Of this repository."""
-    line = ["git", "-C", str(Path(__file__).resolve().parents[1]), "rev-parse", "--short", "HEAD"]
-    return subprocess.run(line, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def write_rows(summary: dict[str, Any], path: Path, of: str) -> None:
@@ -141,7 +135,7 @@ def main() -> None:
         if options.csv is None:
             parser.error("--figure needs --csv, the file of the trainings")
         return draw(options.csv, options.rules, options.depth_rounding, options.figure)
-    started_from = commit()
+    started_from = find_commit()
     epochs = options.epochs or (100 if options.full else 8)
     # what "auto" would choose could differ between the networks that are compared
     recipe = Training(epochs=epochs, eval_every=epochs, precision="fp32", memory_format="channels_last", compile=False)

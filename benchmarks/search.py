@@ -48,7 +48,6 @@ import math
 import multiprocessing
 import platform
 import statistics
-import subprocess
 import sys
 import time
 import warnings
@@ -62,6 +61,7 @@ from typing import Any
 import numpy as np
 import optuna
 from numpy.typing import NDArray
+from record import find_commit
 from search_peers import METHODS, Spent
 
 from effnas.evaluate.accel_archive import benchmark_space
@@ -78,6 +78,8 @@ Rows = NDArray[np.int64]
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("EFFNAS_DATA") or ROOT.parent / "shared" / "data")
 TASKS = ("reward", "noise", "front", "tabular", "tabular_noise", "tabular_front")
+#: What the results depend on.
+SOURCES = ("search", "space", "evaluate", "conf")
 #: Of the tables.
 BUDGETS = (100, 200, 300, 400, 1000)
 #: Of the table of a front whose hypervolume is that above an accuracy and below a number of MACs, and of these two.
@@ -412,14 +414,6 @@ def machine() -> str:
     return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
 
 
-def commit() -> str:
-    """Of the repository, with a plus where files differ from it."""
-    git = functools.partial(subprocess.run, cwd=ROOT, capture_output=True, text=True, check=False)
-    sha = git(["git", "rev-parse", "--short", "HEAD"]).stdout.strip()
-    changed = git(["git", "status", "--porcelain", "--", "search", "space", "evaluate", "conf"]).stdout.strip()
-    return (sha or "unknown") + "+" * bool(changed)
-
-
 Key = tuple[str, str, int]
 
 
@@ -445,7 +439,7 @@ def perform_all(jobs: list[tuple[str, str, int, int]], options: argparse.Namespa
     """Run them, ``options.jobs`` at a time, and append each when it ends."""
     folder, archive = options.output, str(options.archive)
     runs, fronts = folder / "runs.csv", folder / "fronts.jsonl"
-    shared = {"commit": commit(), "versions": versions(), "machine": machine()}
+    shared = {"commit": find_commit(*SOURCES), "versions": versions(), "machine": machine()}
     if not runs.exists():
         runs.write_text(",".join(COLUMNS) + "\n")
     context = multiprocessing.get_context("spawn")

@@ -50,6 +50,7 @@ import numpy as np
 import optuna
 from numpy.typing import NDArray
 from optuna.samplers import GPSampler, RandomSampler
+from record import find_commit
 from scipy.stats import kendalltau
 
 from effnas import load_space, run_search
@@ -61,7 +62,7 @@ from effnas.search.algorithms.predictor import Predictor
 from effnas.search.objective import Pareto
 from effnas.search.stopping.halving import AsynchronousHalving
 from effnas.space.cost import cost, cost_batch
-from search import commit, hypervolume, machine, versions
+from search import SOURCES, hypervolume, machine, versions
 
 Array = NDArray[np.float64]
 
@@ -418,7 +419,13 @@ def perform(options: argparse.Namespace, file: Path) -> None:
         records = measure_run(task, ledger, max(1, options.epochs // 50))
         last = next(r for r in records if r["spent"] >= options.epochs // 50 * 50)
         print(f"{method} seed {seed}: {last} {seconds} s", file=sys.stderr, flush=True)
-        stamp = {"task": task.name, "method": method, "seed": seed, "run_seconds": seconds, "commit": commit()}
+        stamp = {
+            "task": task.name,
+            "method": method,
+            "seed": seed,
+            "run_seconds": seconds,
+            "commit": find_commit(*SOURCES),
+        }
         with file.open("a", newline="") as lines:
             writer = csv.DictWriter(lines, COLUMNS)
             for record in records:

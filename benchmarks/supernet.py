@@ -25,7 +25,6 @@ import csv
 import itertools
 import math
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -37,6 +36,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from record import find_commit
 from scipy.stats import kendalltau
 
 from effnas.evaluate.data import ImageData
@@ -411,13 +411,11 @@ def keep(file: Path, row: dict[str, Any]) -> None:
     """Add a row to the file."""
     file.parent.mkdir(parents=True, exist_ok=True)
     new = not file.exists()
-    command = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(command, capture_output=True, text=True).stdout.strip()
     with open(file, "a", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, COLUMNS)
         if new:
             writer.writeheader()
-        writer.writerow({**row, "commit": commit})
+        writer.writerow({**row, "commit": find_commit()})
 
 
 PARTS: dict[str, tuple[Callable[..., Iterator[dict[str, Any]]], Callable[..., str]]] = {

@@ -36,7 +36,6 @@ import argparse
 import csv
 import io
 import statistics
-import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -51,6 +50,7 @@ import pyarrow.parquet
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from record import find_commit
 from scipy.stats import kendalltau
 from sklearn.linear_model import RidgeCV
 
@@ -152,12 +152,6 @@ def measure(args: argparse.Namespace) -> None:
             writer.writerow(record)
             file.flush()
             print(f"{number + 1}/{len(wanted)}: network {row} at {side} px {variant}", flush=True)
-
-
-def find_commit() -> str:
-    """Of the code that measures."""
-    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
-    return done.stdout.strip()
 
 
 @contextmanager
