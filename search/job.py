@@ -22,7 +22,8 @@ from ..evaluate.study_result import StudyResult
 from ..report.job import write_report
 from ..space.errors import UserError, check_int
 from ..space.network_spec import hash_plain
-from ..space.space import load_space
+from ..space.space import SearchSpace, load_space
+from .algorithms.auto import Auto, Choice, choose_algorithm, keep_choice
 from .algorithms.known_network import begin_around
 from .algorithms.member_facts import inform_algorithm
 from .algorithms.predictor import Predictor
@@ -34,6 +35,7 @@ from .report import write_search
 from .seeded import Seeded
 from .trials import make_no_result_error, run_trials
 from .winner.keeper import Keeper, rank_by_objective
+from .workers.count import count_workers
 
 
 def run_search(
@@ -97,9 +99,20 @@ def run_search(
     algorithm = inform_algorithm(algorithm, members, objective, known)
     _rehearse(algorithm, members, objective)
     sampler = Seeded(algorithm, seed)
+    chosen: list[Choice] = []
     if start is not None and not how["quiet"]:
         print(start.explain(), file=sys.stderr)
     keeper = Keeper(output, keep, lambda study: rank_by_objective(study, objective), evaluator)
+
+    def choose(optuna_study: Study, _: object) -> None:
+        """Of ``algorithm=auto``: what was chosen when the search began."""
+        if isinstance(sampler.example, Auto):
+            places, _note = count_workers(how["workers"], how["workers_per_device"], evaluator)
+            informed = isinstance(members, SearchSpace)
+            choice = choose_algorithm(trials, places, len(objective.directions), informed)
+            chosen.append(keep_choice(optuna_study, choice))
+            if not how["quiet"]:
+                print(chosen[0].explain(), file=sys.stderr)
 
     def write(optuna_study: Study, seconds: float) -> StudyResult:
         facts = {"algorithm": str(sampler), "evaluator": type(evaluator).__name__, "command": command}
@@ -117,6 +130,7 @@ def run_search(
             estimate=sampler.estimates,
             keeper=keeper,
             prior=start,
+            chosen=chosen[0] if chosen else None,
             **facts,
         )
         if how["report"]:
@@ -143,6 +157,7 @@ def run_search(
         confirm=confirm,
         keeper=keeper,
         output=output,
+        prepare=choose,
     )
     if summary["best"] is None:
         counts = f"{summary['failed']} of {summary['trials']} failed"

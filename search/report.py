@@ -16,6 +16,7 @@ from ..evaluate.folder import write_json
 from ..evaluate.study_result import StudyResult
 from ..report.job import tell_report
 from ..space.tables import text_table
+from .algorithms.auto import Choice
 from .algorithms.known_network import KnownNetwork
 from .confirm import choice_trials, find_front
 from .feasible import Space
@@ -63,12 +64,13 @@ def write_search(
     keeper: Keeper,
     estimate: Callable[[Study], Mapping[int, float]],
     prior: KnownNetwork | None,
+    chosen: Choice | None = None,
     command: str,
 ) -> StudyResult:
     """Write everything and return the content of ``summary.json``.
 
     ``keeper``: of the candidates' weights. ``estimate``: what the sampler's model takes each trial's noise-free score
-    to be. ``prior``: what the search began around.
+    to be. ``prior``: what the search began around. ``chosen``: by ``algorithm=auto``, and why.
     """
     trials = shown_trials(study)
     several = len(objective.names) > 1
@@ -112,6 +114,7 @@ def write_search(
             row["reason"] for t, row in zip(trials, rows, strict=True) if row["state"] == "failed" or breaks_limit(t)
         ],
         "algorithm": algorithm,
+        "chosen": None if chosen is None else asdict(chosen),
         "space": space.name,
         "objective": repr(objective),
         "prior": None if prior is None else asdict(prior),
@@ -238,6 +241,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         f"{summary['space']}: {summary['trials']} trials ({counts}) in {summary['seconds']:.0f} s, "
         f"{summary['algorithm']}, seed {summary['seed']}"
         + (f"; {summary['epochs']:,} epochs" if summary["pruned"] and summary.get("epochs") else ""),
+        *([f"algorithm=auto: {told['algorithm']}, {told['why']}"] if (told := summary.get("chosen")) else []),
         "",
         f"{kind} {meaning} against MACs, the front:",
         text_table(header, rows),

@@ -140,7 +140,7 @@ class Seeded(BaseSampler):
     Optuna's samplers keep their generator in memory: resumed with the same seed they would repeat their first choices.
     Inside this one, what a trial is given depends on the seed, its rank and the history, and on nothing else. Of a long
     study they see a part (:mod:`effnas.search.remembered`): at most their ``sees`` finished trials, by default
-    :data:`~effnas.search.remembered.MOST`.
+    :data:`~effnas.search.remembered.MOST`; None: all.
 
     Args:
         factory: called as ``factory(seed=…)``.
@@ -163,7 +163,9 @@ class Seeded(BaseSampler):
         # all trials share, and ours. Made anew, they would cost O(history) a trial.
         self._kept: dict[str, IntersectionSearchSpace | HistoryCache] = {}
         try:
-            self._name = str(factory(seed=seed))
+            #: One of them, which no trial uses.
+            self.example = factory(seed=seed)
+            self._name = str(self.example)
         except UserError:
             raise
         except (TypeError, ValueError) as error:

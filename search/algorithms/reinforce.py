@@ -52,6 +52,9 @@ class Reinforce(SharedSpaceSampler):
         UserError: a setting is outside its range.
     """
 
+    #: All trials: each batch has changed the policy (:class:`effnas.search.seeded.Seeded`).
+    sees = None
+
     def __init__(
         self,
         batch: int = 10,
