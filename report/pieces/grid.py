@@ -29,7 +29,7 @@ def show_grid(run: Run, networks: Networks) -> Piece | None:
     marks: list[dict[str, Any]] = []
     for row in done:
         growth = [power * math.log(row[name]) for name, power in zip(_NAMES, _POWERS, strict=True)]
-        if sum(growth) <= 0:
+        if sum(growth) <= 0 or row.get("candidate") in (False, "False"):  # of a star: the baseline, and larger arms
             continue
         depth, _, side = (part / sum(growth) for part in growth)
         chosen = all(row[name] == best.get(name) for name in _NAMES)
@@ -58,6 +58,8 @@ def show_grid(run: Run, networks: Networks) -> Piece | None:
         "Each point is a network at φ = 1; its place says how the growth of the MACs is shared: a corner is depth, "
         "width or resolution alone. Colour is accuracy on held-out images, a ring the chosen point. Click to pin."
     )
+    if len(marks) < len(done):
+        caption += " A star's baseline and its networks of four times the cost are in the table alone."
     return Piece("The grid", body, (Figure("Accuracy over α, β, γ", _spec(marks), caption, 400),))
 
 
@@ -81,7 +83,8 @@ def _verdict(run: Run) -> list[str]:
         )
     elif surface.get("text"):
         words.append(f"No response surface: {surface['text']}.")
-    return words
+    until = run.summary.get("until") or {}
+    return [*words, f"{until['text']}."] if until.get("text") else words
 
 
 def _spec(marks: list[dict[str, Any]]) -> dict[str, Any]:

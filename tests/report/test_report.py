@@ -404,3 +404,27 @@ def test_what_goes_wrong_with_the_page_costs_no_run(
     write_report(folder)
     assert "(ZeroDivisionError: division by zero)" in caplog.text
     assert not (folder / "report.html").exists()
+
+
+def test_a_star_and_what_it_decided(tmp_path: Path) -> None:
+    point = {
+        "accuracy": 0.5,
+        "sd": 0.01,
+        "seeds": 2,
+        "nominal_macs_ratio": 2.0,
+        "macs_ratio": 2.0,
+        "macs": 1,
+        "params": 1,
+    }
+    rows = [
+        {"alpha": 2.0, "beta": 1.0, "gamma": 1.0, "candidate": True, "resolution": 32, **point},
+        {"alpha": 4.0, "beta": 1.0, "gamma": 1.0, "candidate": False, "resolution": 32, **point},
+    ]
+    until = {"decided": True, "text": "decided after 20 trainings: no other candidate may be better"}
+    summary = {"points": rows, "best": rows[0], "verdict": {"text": "leads by 1%"}, "until": until}
+    write_summary(tmp_path / "star", "grid-alpha-beta-gamma", summary)
+    run_report([str(tmp_path / "star")], output=tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert "decided after 20 trainings: no other candidate may be better." in page
+    assert "networks of four times the cost are in the table alone" in page
+    assert page.count("α 4, β 1, γ 1") == 1  # in the table, not in the triangle
