@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ...evaluate.arguments import as_list
 from ...space.built import BuiltNetwork
 from ...space.cost import cost
 from ...space.errors import UserError, check_choice, check_number, unknown
@@ -103,7 +104,7 @@ def run_scale(
         UserError: options that contradict each other or say nothing, a bad value, an infeasible target.
     """
     check_choice("rule", rule, (*RULES, STAGEWISE))
-    folders = [runs] if isinstance(runs, str) else [*(runs or ())]
+    folders = [str(run) for run in as_list(runs)]
     if folders and rule != STAGEWISE:
         raise UserError(
             f"{folders[0]!r} is not an option: options are --flag VALUE or key=VALUE, see --help; runs belong to "

@@ -127,11 +127,16 @@ def test_noise_is_declined(noise: float, tmp_path: Path) -> None:
         ({"rule": "compound"}, "is not an option: .* runs belong to rule=stagewise, not to rule=compound"),
         ({"rule": "stages"}, "rule: unknown 'stages'. .*tinynet, lacs, stagewise"),
         ({"shares": "1,0,0"}, "shares belong to rule=dwr"),
+        ({"runs": True}, "True: no folder of effnas search"),
+        ({"runs": [{}]}, "no folder of effnas search"),
+        ({"runs": [[1]]}, "no folder of effnas search"),
     ],
 )
 def test_mistakes(change: dict[str, Any], message: str, tmp_path: Path) -> None:
     run = str(search(tmp_path / "s", LATE, 0.003))
     options = {"rule": "stagewise", "runs": [run], "phi": 1, "output": tmp_path / "out", **change}
+    if "baseline" not in change and not isinstance(change.get("runs"), str):
+        options["baseline"] = BASE
     if "rule" in change:
         options["runs"] = [run] if change["rule"] == "compound" else []
     with pytest.raises(UserError, match=message):
