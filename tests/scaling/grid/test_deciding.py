@@ -39,7 +39,7 @@ class Noisy:
 
 
 def decide(output: Path, evaluator: Any, **options: Any) -> Any:
-    options = {"ratio": "achieved", "seeds": 2, "step": 0.1, "until": "decided", "max_trainings": 90, **options}
+    options = {"ratio": "achieved", "seeds": 2, "step": 0.1, "until": "decided", "max_trainings": 50, **options}
     return run_grid_search(B0, evaluator, output=output, quiet=True, **options)
 
 
@@ -91,20 +91,20 @@ def test_what_cannot_be_told_apart_ends_with_the_budget(tmp_path: Path) -> None:
     log = tmp_path / "log"
     summary = decide(tmp_path / "a", Noisy(0.0, 0.02, str(log)))
     until = summary["until"]
-    assert (until["decided"], until["trainings"], until["max_trainings"]) == (False, 90, 90)
-    assert len(log.read_text().split("\n")) - 1 == 90
-    assert "not decided after 90 of at most 90 trainings: another candidate may be better" in summary_text(summary)
+    assert (until["decided"], until["trainings"], until["max_trainings"]) == (False, 50, 50)
+    assert len(log.read_text().split("\n")) - 1 == 50
+    assert "not decided after 50 of at most 50 trainings: another candidate may be better" in summary_text(summary)
     # the trainings are where they matter, not spread evenly
     seeds = sorted({r["digest"]: r["seeds"] for r in summary["points"]}.values())
-    assert seeds[0] == 2
-    assert seeds[-1] >= 5
+    assert seeds[0] <= 3
+    assert seeds[-1] >= 8
     # a larger budget goes on from there, in the same folder, and the same grid without a budget keeps what there is
-    more = decide(tmp_path / "a", Noisy(0.0, 0.02, str(log)), max_trainings=100)
-    assert more["until"]["trainings"] == 100
-    assert len(log.read_text().split("\n")) - 1 == 100
+    more = decide(tmp_path / "a", Noisy(0.0, 0.02, str(log)), max_trainings=54)
+    assert more["until"]["trainings"] == 54
+    assert len(log.read_text().split("\n")) - 1 == 54
     plain = decide(tmp_path / "a", Noisy(0.0, 0.02, str(log)), until="trained", max_trainings=None)
     assert plain["until"] is None
-    assert len(log.read_text().split("\n")) - 1 == 100
+    assert len(log.read_text().split("\n")) - 1 == 54
 
 
 def test_stopped_in_between(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_the_chosen_point_is_confirmed_when_it_is_decided(tmp_path: Path) -> Non
     [
         ({"until": "bored"}, "until: unknown 'bored'. Choose one of: trained, decided"),
         ({"max_trainings": None}, "until=decided needs max_trainings: how many trainings there may be in all"),
-        ({"until": "trained"}, "max_trainings applies with until=decided, got max_trainings=90 and until=trained"),
+        ({"until": "trained"}, "max_trainings applies with until=decided, got max_trainings=50 and until=trained"),
         ({"max_trainings": 0}, "max_trainings must be between 1 and 1000000, got 0"),
         ({"max_trainings": 2.5}, "max_trainings must be a whole number, got 2.5"),
         (
