@@ -103,6 +103,17 @@ def shades(field: str, title: str, form: str = ".1%") -> Spec:
     }
 
 
+def share_colour(field: str, title: str) -> Spec:
+    """A share of a whole, 0 to 1, by colour."""
+    return {
+        "field": field,
+        "type": "quantitative",
+        "title": title,
+        "scale": {"scheme": SHADES, "domain": [0, 1]},
+        "legend": {"format": ".0%", "orient": "bottom", "gradientLength": 180},
+    }
+
+
 def tips(*fields: tuple[str, str, str]) -> list[Spec]:
     """What is told of a mark that is no network: fields with their titles and forms ("" for text)."""
     return [

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..space.paths import as_text
 from .markup import count, number, percent, seconds
+from .trials import is_number
 
 #: Letters of a name, of a decision's name and of its value, in what is told of a network.
 LONGEST = 300
 #: Columns of tables that are told with a unit: the name on the page, and how it is written.
-COSTS = {
+COSTS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "macs": ("MACs", count),
     "params": ("parameters", count),
     "activations": ("activations", count),
     "peak_memory": ("peak memory, bytes", count),
     "latency": ("latency", seconds),
 }
-_OTHERS = {
+_OTHERS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "accuracy": ("accuracy", percent),
     "merit": ("merit (no accuracy)", number),
     "score": ("score", number),
@@ -49,7 +50,7 @@ class Networks:
 
     def add_trial(self, run: str, row: Mapping[str, Any]) -> int:
         """Add the network of a row of ``trials.csv``: accuracy, costs with units, decisions."""
-        facts = {label: form(row[key]) for key, (label, form) in {**_OTHERS, **COSTS}.items() if _known(row, key)}
+        facts = _list_facts(row, _OTHERS) | list_costs(row)
         facts |= {str(key).removeprefix(DECISION): str(row[key]) for key in decisions_of(row) if row[key] is not None}
         return self.add(run, f"trial {row.get('number', '?')}", facts)
 
@@ -59,8 +60,13 @@ def decisions_of(row: Mapping[str, Any]) -> list[str]:
     return [key for key in row if str(key).startswith(DECISION)]
 
 
-def _known(row: Mapping[str, Any], key: str) -> bool:
-    return isinstance(row.get(key), int | float)
+def list_costs(row: Mapping[str, Any]) -> dict[str, str]:
+    """What a network costs, each with its unit, as far as a row has it."""
+    return _list_facts(row, COSTS)
+
+
+def _list_facts(row: Mapping[str, Any], forms: Mapping[str, tuple[str, Callable[[Any], str]]]) -> dict[str, str]:
+    return {name: form(row[key]) for key, (name, form) in forms.items() if is_number(row.get(key))}
 
 
 def _cut(text: str) -> str:

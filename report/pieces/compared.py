@@ -9,7 +9,7 @@ from ..columns import row_table
 from ..folders import Run
 from ..marks import by_run, cost_axis, only_colour, percent_axis, spec
 from ..markup import Figure, Piece, paragraph, percent
-from ..networks import COSTS, Networks
+from ..networks import COSTS, Networks, list_costs
 from ..trials import is_number
 
 _COLUMNS = ("name", "family", "accuracy", "standard_error", "runs", "macs", "params", "latency", "resolution", "source")
@@ -83,7 +83,7 @@ def _facts(row: Mapping[str, Any]) -> dict[str, str]:
     facts = {"accuracy": percent(row["accuracy"])}
     if is_number(row.get("standard_error")):
         facts["standard error"] = percent(row["standard_error"])
-    facts |= {name: form(row[key]) for key, (name, form) in COSTS.items() if is_number(row.get(key))}
+    facts |= list_costs(row)
     words = ("resolution", "runs", "seeds", "dataset", "part", "family", "source")
     return facts | {key: str(row[key]) for key in words if row.get(key) not in (None, "")}
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..folders import Run
-from ..marks import COLOURS, SHADES, spec, tips
+from ..marks import COLOURS, share_colour, spec, tips
 from ..markup import Figure, Piece, paragraph
 from ..networks import decisions_of
 from ..trials import complete_trials, is_number, maximizes, thin_out
@@ -131,13 +131,7 @@ def _marginal_figure(
             )
     y = {"field": "d", "type": "nominal", "title": None, "sort": None, "axis": {"labelLimit": 170}}
     x = {"field": "c", "type": "ordinal", "title": "choices, in order", "axis": {"labels": False, "ticks": False}}
-    colour = {
-        "field": "v",
-        "type": "quantitative",
-        "title": "share of the best",
-        "scale": {"scheme": SHADES, "domain": [0, 1]},
-        "legend": {"format": ".0%", "orient": "bottom", "gradientLength": 180},
-    }
+    colour = share_colour("v", "share of the best")
     told = tips(
         ("d", "decision", ""), ("choice", "choice", ""), ("v", "among the best", ".0%"), ("all", "among all", ".0%")
     )

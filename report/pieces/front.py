@@ -9,7 +9,7 @@ from ..folders import Run
 from ..marks import GREY, by_run, cost_axis, only_colour, percent_axis, spec
 from ..marks import axis as plain_axis
 from ..markup import Figure, Piece, number, percent, table, text
-from ..networks import COSTS, Networks
+from ..networks import COSTS, Networks, list_costs
 from ..trials import complete_trials, find_front, is_number, thin_out, worth, worth_name
 from ..trials import cost_axis as choose_cost
 
@@ -83,7 +83,7 @@ def _add(run: Run, row: dict[str, Any], networks: Networks, name: str) -> int:
             networks.rows[index]["name"] += f", {name}"
         return index
     facts = {"accuracy": percent(row["accuracy"])}
-    facts |= {label: form(row[key]) for key, (label, form) in COSTS.items() if is_number(row.get(key))}
+    facts |= list_costs(row)
     facts |= {key: str(row[key]) for key in ("resolution", "epochs", "weights", "seed") if row.get(key) is not None}
     return networks.add(run.name, str(row.get("architecture", "network")), facts)
 

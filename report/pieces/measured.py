@@ -7,7 +7,7 @@ from typing import Any
 
 from ..columns import row_table
 from ..folders import Run
-from ..marks import COLOURS, GREY, SHADES, spec, tips
+from ..marks import COLOURS, GREY, share_colour, spec, tips
 from ..markup import Figure, Piece, count, number, paragraph, percent, seconds
 from ..trials import is_number
 
@@ -103,13 +103,7 @@ def _confusions(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Figu
         }
         for field, title in (("p", "taken for"), ("c", "class"))
     )
-    colour = {
-        "field": "v",
-        "type": "quantitative",
-        "title": "of the class",
-        "scale": {"scheme": SHADES, "domain": [0, 1]},
-        "legend": {"format": ".0%", "orient": "bottom", "gradientLength": 180},
-    }
+    colour = share_colour("v", "of the class")
     told = tips(("c", "class", ""), ("p", "taken for", ""), ("n", "images", ",d"), ("v", "of the class", ".1%"))
     layer = {"mark": "rect", "encoding": {"x": x, "y": y, "color": colour, "tooltip": told}}
     caption = "A row is a class, its colours which share of its images is taken for what."

@@ -7,7 +7,7 @@ from typing import Any
 from ..folders import Run
 from ..marks import by_run, cost_axis, only_colour, percent_axis, spec
 from ..markup import Figure, Piece, count, number, paragraph, percent, table
-from ..networks import COSTS, Networks
+from ..networks import Networks, list_costs
 from ..trials import is_number
 
 
@@ -56,7 +56,7 @@ def show_rules(run: Run, networks: Networks) -> Piece | None:
 def _mark(run: Run, row: Any, networks: Networks) -> dict[str, Any]:
     error = row.get("standard_error") or 0.0
     facts = {"accuracy": percent(row["accuracy"]), "standard error": percent(row.get("standard_error"))}
-    facts |= {label: form(row[key]) for key, (label, form) in COSTS.items() if is_number(row.get(key))}
+    facts |= list_costs(row)
     facts |= {key: number(row.get(key)) for key in ("resolution", "blocks", "depth", "width", "phi")}
     name = f"{row.get('rule')} × {number(row.get('factor'), 'g')}"
     return {

@@ -9,7 +9,7 @@ from ..columns import row_table
 from ..folders import Run
 from ..marks import COLOURS, axis, cost_axis, spec
 from ..markup import Figure, Piece
-from ..networks import COSTS, Networks
+from ..networks import Networks, list_costs
 from ..trials import is_number
 
 _SCALED = (
@@ -33,7 +33,7 @@ def show_scaled(run: Run, networks: Networks) -> Piece | None:
     body = row_table(rows, _SCALED, f"Networks of {run.name}")
     marks = []
     for row in rows:
-        facts = {name: form(row[key]) for key, (name, form) in COSTS.items() if is_number(row.get(key))}
+        facts = list_costs(row)
         facts |= {key: str(row[key]) for key in ("phi", "depth", "width", "resolution") if row.get(key) is not None}
         index = networks.add(run.name, str(row.get("name")), facts)
         if is_number(row.get("phi")):

@@ -7,7 +7,7 @@ from typing import Any
 from ..folders import Run
 from ..marks import COLOURS, axis, percent_axis, spec
 from ..markup import Figure, Piece, number, paragraph, table
-from ..networks import COSTS, Networks, decisions_of
+from ..networks import Networks, decisions_of, list_costs
 from ..trials import is_number
 
 #: Shortcuts that have a figure, the best ones.
@@ -62,7 +62,7 @@ def show_shortcuts(run: Run, networks: Networks) -> Piece | None:
 
 def _add(run: Run, index: int, row: dict[str, Any], networks: Networks) -> int:
     facts = {"accuracy": number(row.get("accuracy"), ".2%")}
-    facts |= {label: form(row[key]) for key, (label, form) in COSTS.items() if is_number(row.get(key))}
+    facts |= list_costs(row)
     facts |= {str(key).partition(".")[2]: str(row[key]) for key in decisions_of(row)}
     return networks.add(run.name, f"member {index}", facts)
 

@@ -8,7 +8,7 @@ from ..columns import row_table
 from ..folders import Run
 from ..marks import COLOURS, cost_axis, count_axis, spec
 from ..markup import Figure, Piece, number, paragraph, percent, seconds
-from ..networks import COSTS, Networks
+from ..networks import Networks, list_costs
 from ..trials import is_number, thin_out
 
 _PROFILED = (
@@ -30,7 +30,7 @@ def show_profile(run: Run, networks: Networks) -> Piece | None:
         return None
     marks = []
     for row in rows:
-        facts = {name: form(row[key]) for key, (name, form) in COSTS.items() if is_number(row.get(key))}
+        facts = list_costs(row)
         index = networks.add(run.name, str(row.get("name")), facts | {"resolution": f"{row.get('resolution')}²"})
         if is_number(row.get("latency")) and is_number(row.get("macs")):
             marks.append({"x": row["macs"], "y": row["latency"], "network": index})
