@@ -159,6 +159,13 @@ def only_numbers(values: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
+def make_row(record: Record, axis: str) -> dict[str, Any]:
+    """A record as one row: its number under ``axis``, all values, the decisions as ``decision/NAME``, and the words."""
+    values = {safe_name(name): value for name, value in record.values.items()}
+    decisions = {f"decision/{safe_name(name)}": value for name, value in record.params.items()}
+    return {axis: record.number, **values, **decisions, **record.facts}
+
+
 def safe_name(name: str) -> str:
     """A name that every tracker takes: letters, digits, ``_ - . /`` and blanks, at most 250."""
     return re.sub(r"[^\w\-. /]", "_", name, flags=re.ASCII)[:250] or "_"

@@ -49,11 +49,14 @@ class Tracking:
         #: All records before this number are told, and these of the later ones.
         self._below, self._beyond = 0, set[int]()
         self._records = 0
+        #: What the file has: of each place that was told of this folder, how far.
+        self._state: dict[str, Any] = {}
 
     def __enter__(self) -> Tracking:
         if self._tracker is None:
             return self
-        known = self._read_state().get(self._tracker.place, {})
+        self._state = self._read_state()
+        known = self._state.get(self._tracker.place, {})
         with self._excused():
             self._below, self._beyond = int(known.get("below", 0)), {int(n) for n in known.get("beyond", ())}
             self._records = int(known.get("records", 0))
@@ -135,11 +138,5 @@ class Tracking:
         if self._run is None or self._tracker is None:
             return
         mine = {"id": self._run.id, "records": self._records, "below": self._below, "beyond": sorted(self._beyond)}
-        write_json(self._folder / STATE, {**self._others(), self._tracker.place: mine})
-
-    def _others(self) -> dict[str, Any]:
-        try:
-            found = json.loads((self._folder / STATE).read_bytes())
-        except (OSError, ValueError, RecursionError):
-            return {}
-        return found if isinstance(found, dict) else {}
+        self._state[self._tracker.place] = mine
+        write_json(self._folder / STATE, self._state)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .tracker import Beginning, Record, TrackedRun, require, safe_name
+from .tracker import Beginning, Record, TrackedRun, make_row, require, safe_name
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,7 @@ class TrackioRun:
 
     def record(self, record: Record) -> None:
         """One row: the number, all values, the decisions as ``decision/NAME``, and the words."""
-        decisions = {f"decision/{safe_name(name)}": value for name, value in record.params.items()}
-        row = {**{safe_name(name): value for name, value in record.values.items()}, **decisions, **record.facts}
-        self.run.log({self.axis: record.number, **row}, step=record.place)
+        self.run.log(make_row(record, self.axis), step=record.place)
 
     def end(self, summary: Mapping[str, str | int | float | bool], state: str) -> None:
         """The findings become settings ``found.NAME`` of the run, which has no summary of its own."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...space.errors import UserError, check_choice
-from .tracker import Beginning, Record, TrackedRun, require, safe_name
+from .tracker import Beginning, Record, TrackedRun, make_row, require
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,7 @@ class WandbRun:
 
     def record(self, record: Record) -> None:
         """One row: the number, all values, the decisions as ``decision/NAME``, and the words."""
-        decisions = {f"decision/{safe_name(name)}": value for name, value in record.params.items()}
-        row = {**{safe_name(name): value for name, value in record.values.items()}, **decisions, **record.facts}
-        self.run.log({self.axis: record.number, **row}, step=record.place)
+        self.run.log(make_row(record, self.axis), step=record.place)
 
     def end(self, summary: Mapping[str, str | int | float | bool], state: str) -> None:
         """The findings become W&B's summary."""
