@@ -18,6 +18,9 @@ from ..space.weights.fit import Fit, count_classes, fit_names
 from ..space.weights.needs import adapt_network
 from ..space.weights.weights import load_into, read_weights
 from ..space.zoo import load_architecture
+from .data.labelled_images import LabelledImages
+from .data.load import load_part
+from .data.split import Part
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,23 @@ class Pretrained:
         module = self.architecture.module()
         load_into(module, self.weights)
         return module
+
+    def load_part(self, data: LabelledImages, part: str) -> Part:
+        """Images as the network takes them, with its classes: :func:`~effnas.evaluate.data.load.load_part`.
+
+        Raises:
+            UserError: as there.
+        """
+        network = self.architecture
+        return load_part(
+            data,
+            part,
+            network.in_channels,
+            resolution=network.resolution,
+            num_classes=network.num_classes,
+            classes=self.weights.classes,
+            normalization=self.weights.normalization,
+        )
 
 
 def read_pretrained(

@@ -11,7 +11,6 @@ from torch import Tensor
 from ...space.errors import UserError
 from ..data.decode import decode_rows, decode_whole
 from ..data.labelled_images import LabelledImages
-from ..data.load import load_part
 from ..data.pixels import Pixels
 from ..data.split import Part
 from ..pretrained import Pretrained
@@ -116,16 +115,7 @@ def find_images(
 
 
 def _read_images(start: Pretrained, data: LabelledImages, part: str, count: int, whole: bool) -> Found:
-    network, weights = start.architecture, start.weights
-    found = load_part(
-        data,
-        part,
-        network.in_channels,
-        resolution=network.resolution,
-        num_classes=network.num_classes,
-        classes=weights.classes,
-        normalization=weights.normalization,
-    )
+    network, found = start.architecture, start.load_part(data, part)
     check_class_count(len(found.classes), start, f"{data.title}, {part} part")
     pixels = found.images.pixels
     read = _read_whole(found, count) if whole else _read_ready(found, count)

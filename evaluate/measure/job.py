@@ -16,7 +16,6 @@ from ...space.errors import UserError, check_choice, check_int
 from ...space.network_spec import NetworkSpec
 from ..arguments import check_threads
 from ..data.labelled_images import LabelledImages
-from ..data.load import load_part
 from ..evaluation import EvaluationError
 from ..folder import folder_lock, versions
 from ..machine.device import explain_out_of_memory, find_device, torch_threads
@@ -98,15 +97,7 @@ def run_evaluate(
     if start.classes is None:
         raise UserError(f"weights: {start.weights.path} has no classifier: fine-tune it on your data (effnas train)")
     found = start.architecture
-    images = load_part(
-        data,
-        part,
-        found.in_channels,
-        resolution=found.resolution,
-        num_classes=found.num_classes,
-        classes=start.weights.classes,
-        normalization=start.weights.normalization,
-    )
+    images = start.load_part(data, part)
     where = data.title
     if len(images.classes) != found.num_classes:
         raise UserError(
