@@ -9,7 +9,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 from ..evaluate.folder import write_csv
 from ..space.errors import UserError
 from ..space.files import write_text
+from ..space.tables import align_rows
 
 log = logging.getLogger(__name__)
 
@@ -143,14 +144,9 @@ class Sweep:
             return
         shown = [name for name in found if name != "folder"][:SHOWN]
         print(f"\n{folder / TABLE}:", file=sys.stderr)
-        print("\n".join(align_rows(["job", *keys, *shown], rows)), file=sys.stderr, flush=True)
-
-
-def align_rows(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A line for the names and one for each row, columns aligned; what is long is cut."""
-    texts = [[name if row is None else _show(row.get(name)) for name in names] for row in (None, *rows)]
-    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
-    return ["  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True)) for line in texts]
+        names = ["job", *keys, *shown]
+        cells = [names, *([_show(row.get(name)) for name in names] for row in rows)]
+        print("\n".join(align_rows(cells)), file=sys.stderr, flush=True)
 
 
 def _show(value: Any) -> str:
