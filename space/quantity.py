@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from typing import Any
 
 from .errors import UserError, is_finite, show
@@ -12,7 +13,9 @@ from .errors import UserError, is_finite, show
 SUFFIXES = {"": 1.0, "K": 1e3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 _NUMBER = r"([0-9]+\.?[0-9]*(?:[eE][+-]?[0-9]+)?|\.[0-9]+(?:[eE][+-]?[0-9]+)?)\s*"
 _TEXT = re.compile(_NUMBER + "([KkMGT]?)")
-_SECONDS, _SCALES = re.compile(_NUMBER + "(s|ms|us|µs)?"), {None: 1.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6}
+#: Units of time, in seconds.
+SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
+_SECONDS = re.compile(_NUMBER + "(s|ms|[uµ]s)?")
 _BYTES = re.compile(_NUMBER + "(?:([KkMGT])(i?))?B?")
 
 
@@ -26,14 +29,8 @@ def parse_quantity(what: str, value: Any) -> float:
     Raises:
         UserError: it is neither, or not a finite number above 0.
     """
-    number = math.nan
-    if is_finite(value):
-        number = float(value)
-    elif isinstance(value, str) and (match := _TEXT.fullmatch(value.strip())):
-        number = float(match[1]) * SUFFIXES[match[2]]
-    if not (math.isfinite(number) and number > 0):
-        raise UserError(f'{what} must be a number above 0, like 400e6 or "400M" (K, M, G or T), got {show(value)}')
-    return number
+    rule = 'a number above 0, like 400e6 or "400M" (K, M, G or T)'
+    return _parse(what, value, _TEXT, lambda match: SUFFIXES[match[2]], rule)
 
 
 def parse_cost(what: str, metric: str, value: Any) -> float:
@@ -50,16 +47,26 @@ def parse_cost(what: str, metric: str, value: Any) -> float:
     """
     if metric != "latency" and "memory" not in metric:
         return parse_quantity(what, value)
-    number = float(value) if is_finite(value) else math.nan
     if metric == "latency":
-        if isinstance(value, str) and (match := _SECONDS.fullmatch(value.strip())):
-            number = float(match[1]) * _SCALES[match[2]]
         rule = "seconds above 0, like 0.012 or 12ms"
-    else:
-        if isinstance(value, str) and (match := _BYTES.fullmatch(value.strip())):
-            thousands = "KMGT".index(match[2].upper()) + 1 if match[2] else 0
-            number = float(match[1]) * (1024 if match[3] else 1000) ** thousands
-        rule = "a number above 0, like 8e6, 8MB or 256KiB"
+        return _parse(what, value, _SECONDS, lambda match: SECONDS[(match[2] or "s").replace("µ", "u")], rule)
+    return _parse(what, value, _BYTES, _read_bytes, "a number above 0, like 8e6, 8MB or 256KiB")
+
+
+def _read_bytes(match: re.Match[str]) -> float:
+    thousands = "KMGT".index(match[2].upper()) + 1 if match[2] else 0
+    return float((1024 if match[3] else 1000) ** thousands)
+
+
+def _parse(
+    what: str, value: Any, pattern: re.Pattern[str], scale: Callable[[re.Match[str]], float], rule: str
+) -> float:
+    """A number above 0, or a string of one and a unit, which the pattern reads and ``scale`` weighs."""
+    number = math.nan
+    if is_finite(value):
+        number = float(value)
+    elif isinstance(value, str) and (match := pattern.fullmatch(value.strip())):
+        number = float(match[1]) * scale(match)
     if not (math.isfinite(number) and number > 0):
         raise UserError(f"{what} must be {rule}, got {show(value)}")
     return number

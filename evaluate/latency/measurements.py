@@ -12,12 +12,12 @@ from ...space.cost import cost
 from ...space.errors import UserError, check_choice, unknown
 from ...space.network_spec import NetworkSpec
 from ...space.paths import expand_path, is_file
+from ...space.quantity import SECONDS
 from ..table_files import READERS, read_columns
 from ..tabular import match_choice
 
-#: Columns of times, and how many seconds one of a unit is.
+#: Columns of times.
 TIMES = ("seconds", "throughput")
-UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 #: A median of so many seconds an inference is more likely one of milliseconds: it is asked. So is a shorter one, if the
 #: networks would do so few MACs a second, which no computer that runs them is so slow as to do.
 SUSPECT, SUSPECT_SMALL, SLOWEST = 1.0, 0.02, 2e8
@@ -37,7 +37,7 @@ def read_measurements(file: str | Path, space: Any, unit: str | None = None) -> 
     """
     path = expand_path(file)
     if unit is not None:
-        check_choice("unit", unit, UNITS)
+        check_choice("unit", unit, SECONDS)
     if not is_file(path):
         raise UserError(f"latency: no such file: {path}")
     check_choice(f"latency: {path}: suffix", path.suffix.lower(), READERS)
@@ -54,7 +54,9 @@ def read_measurements(file: str | Path, space: Any, unit: str | None = None) -> 
     if given == ["throughput"] and unit is not None:
         raise UserError(f"unit={unit} is of a column seconds; throughput is in images a second")
     times = [_time(cell, f"{path}: row {i}: {given[0]}") for i, cell in enumerate(columns[given[0]], 1)]
-    seconds = [1 / time for time in times] if given == ["throughput"] else [time * UNITS[unit or "s"] for time in times]
+    seconds = (
+        [1 / time for time in times] if given == ["throughput"] else [time * SECONDS[unit or "s"] for time in times]
+    )
     found: dict[str, tuple[NetworkSpec, list[float]]] = {}
     for i, second in enumerate(seconds):
         where = f"{path}: row {i + 1}"
