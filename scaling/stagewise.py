@@ -38,8 +38,8 @@ NAME = "stagewise"
 LEAST, SPLITS = 30, 10
 #: Strengths of the ridge that are tried, in units of the features' variance.
 STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0)
-#: The logarithm of what a stage's growth may differ from the others' by, in units of theirs, and at most.
-FURTHEST, MOST = 1.0, math.log(2.0)
+#: The logarithm of what a stage's growth may differ from the others' by, at most.
+MOST = math.log(2.0)
 PREFIX = "decision."
 #: The fields of a stage that grow; a space may call them otherwise.
 FIELDS = ("channels", "repeats")
@@ -53,7 +53,7 @@ class Stagewise:
         rule: of depth, width and resolution as a whole.
         tilt: by stage, what ln(width) and ln(depth) get for each unit of the logarithm by which the network's width
             and depth grow, shape (stages, 2).
-        weights: of the stages in the MACs, which stay what they are: widths make up for what the tilt is off.
+        weights: the stages' parts in the MACs, in any unit: widths make up for what the tilt is off.
         gain: accuracy that a doubling of the MACs is expected to gain by the tilt, a fraction, and its standard error.
     """
 
@@ -90,7 +90,7 @@ class Stagewise:
 
 def _reach(by: Multipliers) -> float:
     """How far the tilt goes: as far as the width has grown, or the depth where that has grown more."""
-    return min(max(abs(math.log(by.width)), abs(math.log(by.depth))) * FURTHEST, MOST)
+    return min(max(abs(math.log(by.width)), abs(math.log(by.depth))), MOST)
 
 
 def read_stagewise(runs: Sequence[str], base: NetworkSpec, rule: Rule) -> Stagewise:
@@ -107,14 +107,15 @@ def read_stagewise(runs: Sequence[str], base: NetworkSpec, rule: Rule) -> Stagew
     """
     if not getattr(base, "stages", ()):
         raise UserError("rule=stagewise needs a network of stages; a builder's own has none that effnas knows")
-    rows = [row for run in runs for row in _read_run(expand_path(run), len(cast(Architecture, base).stages))]
+    staged = cast(Architecture, base)
+    rows = [row for run in runs for row in _read_run(expand_path(run), len(staged.stages))]
     decisions, accuracies = _features(rows)
     if len(accuracies) < LEAST:
         raise UserError(
             f"rule=stagewise needs at least {LEAST} different networks that were trained in full, got {len(accuracies)}"
         )
-    stages = _stage_decisions(decisions, cast(Architecture, base))
-    slopes = _slopes(cast(Architecture, base))
+    stages = _stage_decisions(decisions, staged)
+    slopes = _slopes(staged)
     model = _Stages(decisions, accuracies, stages, slopes, _reach(rule(1.0)))
     gain, error = model.check_gain()
     if gain <= error:
@@ -123,8 +124,7 @@ def read_stagewise(runs: Sequence[str], base: NetworkSpec, rule: Rule) -> Stagew
             f"points ± {100 * error:.2f} at twice the MACs, from {len(accuracies)} networks; use rule={rule.name}, or "
             "more trainings"
         )
-    weights = tuple(float(share) for share in slopes[:, 0] / 2)
-    return Stagewise(rule, model.tilt(np.arange(len(accuracies))), weights, (gain, error))
+    return Stagewise(rule, model.tilt(np.arange(len(accuracies))), tuple(slopes[:, 0].tolist()), (gain, error))
 
 
 # -- what was trained ------------------------------------------------------------------------------------

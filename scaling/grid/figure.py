@@ -91,7 +91,7 @@ def _stack_sizes(done: Sequence[Mapping[str, Any]]) -> dict[float, list[int]]:
     return {beta: [places.count(place) for place in set(places) if place[0] == beta] for beta, _ in sorted(places)}
 
 
-def _mark_written(axes: Any, across: float, up: float) -> None:
+def mark_written(axes: Any, across: float, up: float) -> None:
     """A frame around the point whose coefficients are written: it need not have the highest mean."""
     frame: dict[str, Any] = {"marker": "s", "facecolors": "none", "edgecolors": BLACK, "linewidths": 1.8, "zorder": 5}
     axes.scatter([across], [up], s=230, clip_on=False, label="the coefficients that are written", **frame)
@@ -126,7 +126,7 @@ def _grid(figure: Any, axes: Any, done: Sequence[Mapping[str, Any]], written: st
             ring = {"facecolors": "none", "edgecolors": RED, "linewidths": 2.0, "label": "the winner"}
             axes.scatter([across], [up], s=150, **ring)
         if row.get("digest", "") == written:
-            _mark_written(axes, across, up)
+            mark_written(axes, across, up)
     figure.colorbar(points, ax=axes, label="accuracy on held-out images (%)")
     axes.set_xticks(range(len(gammas)), [f"{gamma:g}" for gamma in gammas])
     axes.set_yticks([*centres.values()], [f"{beta:g}" for beta in centres])
@@ -228,7 +228,7 @@ def _surface(
     axes.scatter(*places[top], s=260, label=f"the surface's highest: {spans}", **star)
     for group, place in zip(groups, places, strict=True):
         if group[0]["digest"] == written:
-            _mark_written(axes, *place)
+            mark_written(axes, *place)
     figure.colorbar(
         filled, ax=axes, label="accuracy (%); filled: predicted at twice the baseline's MACs", shrink=0.8, pad=0.02
     )

@@ -31,6 +31,11 @@ TICKS = 10_000
 Measure = Callable[[Sequence[NetworkSpec]], Mapping[str, float]]
 
 
+def read_point(row: Mapping[str, Any]) -> Coefficients:
+    """The coefficients of a row, or of a trial's parameters."""
+    return Coefficients(*(row[name] for name in NAMES))
+
+
 class Scaled:
     """The baseline scaled by coefficients at φ = 1; every network is made and costed once.
 

@@ -16,7 +16,7 @@ from ...search.problem import CONFIRMS
 from ...search.record import result_of, shown_trials
 from ...search.winner.optimism import seed_noise
 from ..coefficients import Coefficients
-from .points import NAMES, Scaled
+from .points import NAMES, Scaled, read_point
 from .response import LEVEL, Array, Surface, describe, fit_surface, log_growth, shares
 
 Rows = list[dict[str, Any]]
@@ -139,9 +139,7 @@ def group_networks(rows: Sequence[dict[str, Any]]) -> tuple[list[list[dict[str, 
         if row["nominal_macs_ratio"] > 1:
             by_digest.setdefault(row["digest"], []).append(row)
     groups = list(by_digest.values())
-    growth = [
-        np.mean([log_growth(Coefficients(*(row[name] for name in NAMES))) for row in group], axis=0) for group in groups
-    ]
+    growth = [np.mean([log_growth(read_point(row)) for row in group], axis=0) for group in groups]
     return groups, np.array(growth).reshape(-1, 3)
 
 
@@ -233,5 +231,5 @@ def typical_row(group: Sequence[dict[str, Any]], growth: Array) -> dict[str, Any
     """Of the points of one network the one in their middle."""
     return min(
         group,
-        key=lambda row: float(np.abs(log_growth(Coefficients(*(row[name] for name in NAMES))) - growth).sum().round(9)),
+        key=lambda row: float(np.abs(log_growth(read_point(row)) - growth).sum().round(9)),
     )

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...space.errors import UserError
 from ..coefficients import Coefficients
-from .points import NAMES, Grid, Measure, Scaled
+from .points import Grid, Measure, Scaled, read_point
 from .ranking import group_networks
 from .response import Surface, log_growth, shares
 
@@ -55,7 +55,7 @@ def finer_points(
     found: dict[str, Coefficients] = {}
     for i in order[:CENTERS]:
         for row in groups[i]:
-            center = Coefficients(*(row[name] for name in NAMES))
+            center = read_point(row)
             for p in _around(grid, scaled, center, step, measure):
                 network = scaled.network(p)
                 if network is not None and network.digest not in known:

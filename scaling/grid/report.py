@@ -20,7 +20,7 @@ from ...space.tables import text_table
 from ..coefficients import Coefficients
 from .choosing import choose_row, describe_posterior, expect_selection
 from .figure import grid_figure
-from .points import NAMES, POWERS, Scaled
+from .points import NAMES, POWERS, Scaled, read_point
 from .ranking import add_predictions, held_ratio, is_candidate, rank_points, surface_of, verdict
 from .star_figure import star_figure
 
@@ -76,7 +76,7 @@ def write_grid(
         )
         optimism = expect_selection(rows, fitted, summary["chosen_by"])
         summary |= describe_selection(chosen, reported, optimism)
-        Coefficients(*(summary["best"][name] for name in NAMES)).save(output / "coefficients.yaml")
+        read_point(summary["best"]).save(output / "coefficients.yaml")
     summary |= {
         "grid": dict(settings),
         "points": rows,

@@ -10,9 +10,8 @@ from optuna.trial import TrialState
 from ...search.problem import CONFIRMS, MAX_SEEDS
 from ...search.record import is_counted
 from ...space.errors import UserError, check_choice, check_int
-from ..coefficients import Coefficients
 from .deciding import BATCH, INDIFFERENT, find_next_trainings, is_decided
-from .points import NAMES, Scaled
+from .points import Scaled, read_point
 from .ranking import STANDARD_ERRORS, Rows
 
 #: What a grid goes on for: until its points are trained, or until one of them is surely no worse than the others.
@@ -47,17 +46,16 @@ class Spending:
         for trial in study.get_trials(deepcopy=False):
             if not is_counted(trial) or trial.user_attrs.get(CONFIRMS):
                 continue
-            network = scaled.network(Coefficients(*(trial.params[name] for name in NAMES)))
+            network = scaled.network(read_point(trial.params))
             if network is None:
                 continue
             tried.setdefault(network.digest, set()).add(trial.params["seed"])
             if trial.state != TrialState.COMPLETE:
                 failed.add(network.digest)
         spent = sum(map(len, tried.values()))
-        decided = is_decided(rows, choose, digest)
         full = {name for name, seeds in tried.items() if len(seeds) >= self._last}
-        count = 0 if decided else min(BATCH, self.most - spent)
-        found = find_next_trainings(rows, choose, digest, count, failed | full)
+        found = find_next_trainings(rows, choose, digest, min(BATCH, self.most - spent), failed | full)
+        decided = not found and is_decided(rows, choose, digest)
         self.result = {"decided": decided, "trainings": spent, "max_trainings": self.most}
         self.result["text"] = self._tell(decided, spent, bool(found))
         more = []

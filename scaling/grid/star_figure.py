@@ -10,7 +10,6 @@ import numpy as np
 
 from ...evaluate.drawing.axes import percent_axis
 from ...evaluate.drawing.style import (
-    BLACK,
     BLUE,
     GREEN,
     GREY,
@@ -23,9 +22,9 @@ from ...evaluate.drawing.style import (
     set_title,
     shorten,
 )
-from ..coefficients import Coefficients
 from .choosing import posterior_of
-from .points import NAMES
+from .figure import mark_written
+from .points import NAMES, read_point
 from .posterior import terms
 from .response import log_growth
 
@@ -62,9 +61,7 @@ def star_figure(rows: Sequence[dict[str, Any]], written: str | None, name: str, 
             _draw_law(axes, done, written)
         for row in done:
             if row["digest"] == written:
-                frame: dict[str, Any] = {"marker": "s", "facecolors": "none", "edgecolors": BLACK, "linewidths": 1.8}
-                label = "the coefficients that are written"
-                axes.scatter([row["macs_ratio"]], [100 * row["accuracy"]], s=230, zorder=5, label=label, **frame)
+                mark_written(axes, row["macs_ratio"], 100 * row["accuracy"])
         percent_axis(axes, ends)
         axes.set_xscale("log", base=2)
         ticks = [1, 1.5, 2, 3, 4]
@@ -112,7 +109,7 @@ def _draw_law(axes: Any, done: Sequence[dict[str, Any]], written: str | None) ->
     lines = [(*np.eye(3)[kind : kind + 1], colour) for kind, (_, colour, _) in enumerate(KINDS[:3])]
     for row in done:
         if row["digest"] == written and _kind(row) == 3:
-            growth = log_growth(Coefficients(*(row[name] for name in NAMES)))
+            growth = log_growth(read_point(row))
             lines.append((growth / growth.sum(), RED))
     for i, (mixture, colour) in enumerate(lines):
         means = 100 * posterior.weights @ (posterior.means @ terms(np.log(ratios)[:, None] * mixture, posterior.knee).T)

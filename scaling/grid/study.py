@@ -16,7 +16,7 @@ from ...space.network_spec import NetworkSpec
 from ..coefficients import Coefficients
 from .choosing import choose_row, describe_posterior
 from .latency import LatencyRatios
-from .points import NAMES, Grid, Scaled
+from .points import NAMES, Grid, Scaled, read_point
 from .ranking import Rows, add_predictions, rank_points, surface_of
 from .spending import Spending
 from .star import Star
@@ -37,7 +37,7 @@ def make_grid_problem(scaled: Scaled, seed: int, seeds: int) -> Enqueued:
     """
 
     def network(params: Mapping[str, Any]) -> NetworkSpec:
-        point = Coefficients(*(params[name] for name in NAMES))
+        point = read_point(params)
         return scaled.network(point) or scaled.make(point)
 
     return Enqueued(network, {name: FloatDistribution(1, 10) for name in NAMES}, seed, seeds)
