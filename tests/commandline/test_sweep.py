@@ -92,7 +92,9 @@ def test_what_began_is_told_of_a_sweep_that_is_stopped(tmp_path: Path, capsys: p
     assert json.loads(capsys.readouterr().out) == [{"a": 1}, None]
 
 
-@pytest.mark.parametrize("launcher", ["basic", "joblib", "submitit_local"])
+@pytest.mark.parametrize(
+    "launcher", ["basic", *(pytest.param(name, marks=pytest.mark.slow) for name in ("joblib", "submitit_local"))]
+)
 def test_launchers(
     launcher: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -505,6 +505,7 @@ def test_the_first_layer_that_differs_is_named(name: str, tmp_path: Path, monkey
     assert not (tmp_path / "out" / ".staging").exists()
 
 
+@pytest.mark.slow
 def test_the_first_layer_that_differs_of_onnx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package)
