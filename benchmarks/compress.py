@@ -10,32 +10,38 @@ A network of 2.3 million MACs is trained for 8 epochs on 6,000 images. For a hal
 
 So each way has had 12 epochs. Every network is exported to OpenVINO in 32 and in 8 bits (200 test images calibrate),
 and both are measured on the other 9,800 test images: eight bits are a way down by themselves (share 1, the columns
-int8), and one that can be added to each other. At the end all of a seed's exports are timed in alternation: one
-thread, batch 1, the fastest of 15 rounds. A training or an export that has finished is not repeated, and the choice of
-a network by its latency is kept: make it on an idle machine.
+int8), and one that can be added to each other.
+
+Latency is OpenVINO's own, of a model of fixed shape at batch 1 on one thread: a request that holds its image, without
+the copies to and from PyTorch, which take as long as networks so small. All are timed in alternation, and compared by
+the median over rounds of the ratio to the pruned network in the same round; milliseconds are the fastest round's.
+The networks that are to be as fast as the pruned one are chosen by the same measurement, among untrained ones of many
+MACs, and the nearest are timed again. A training, an export or a choice that is made is not made again.
 
     pip install 'effnas[export]'
-    python benchmarks/compress.py [--data ../shared/data/cifar10] [--seeds 3] [--output outputs/benchmark_compress]
+    python benchmarks/compress.py [--data ../shared/data/cifar10] [--seeds 0 1 2] [--output outputs/benchmark_compress]
 
-About 50 minutes on one core; the results are benchmarks/results/compress-cifar10.csv.
+About 17 minutes a seed on one core; the results are benchmarks/results/compress-cifar10.csv, where the rows of other
+seeds stay.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 from predict_cifar import BASE
-from record import find_commit
+from record import find_commit, read_other_rows
 
 from effnas.evaluate.compress.job import run_compress
 from effnas.evaluate.data import ImageData
@@ -49,25 +55,31 @@ from effnas.evaluate.train.recipe import Training
 from effnas.scaling.coefficients import PAPER
 from effnas.scaling.meet import meet
 from effnas.scaling.rules import Rule, make_rule
+from effnas.space.architecture import Architecture
 from effnas.space.cost import cost
+from effnas.space.errors import UserError
 from effnas.space.zoo import load_architecture
 
 SHARES = (0.5, 0.25)
 #: Of the MACs of scaled networks in those of the pruned one.
 TOLERANCE = 0.05
-#: MACs, in those of the pruned network, of those that its latency is looked for among.
-FACTORS = (0.6, 0.75, 0.9, 1.0, 1.15, 1.3, 1.5, 1.75, 2.0, 2.4, 2.8)
+#: The networks that a latency is looked for among lie so far apart in MACs, between these of the pruned network's.
+GRID, LEAST, MOST = 1.07, 0.4, 2.2
+#: Of them, the nearest so many are timed again.
+FINALISTS = 4
 EPOCHS, MORE, IMAGES = 8, 4, 7500
 RECIPE = Training(epochs=EPOCHS, batch_size=64, lr=0.8, compile=False, precision="fp32", eval_every=EPOCHS)
 #: A quarter of the rate: the network is trained already.
 FINETUNE = replace(RECIPE, epochs=MORE, eval_every=MORE, lr=RECIPE.lr / 4)
 LONG = replace(RECIPE, epochs=EPOCHS + MORE, eval_every=EPOCHS + MORE)
-ROUNDS, PASSES = 15, 20
+ROUNDS, PASSES = 200, 10
 RESULTS = Path(__file__).resolve().parent / "results" / "compress-cifar10.csv"
-COLUMNS = ("share", "way", "seed", "macs", "params", "accuracy", "before_finetuning", "export_accuracy")
-TIMES = ("int8_accuracy", "ms", "int8_ms", "commit")
+COLUMNS = ("share", "way", "seed", "macs", "params", "resolution", "accuracy", "before_finetuning", "export_accuracy")
+#: ``over_pruned``: the latency in that of the pruned network of the same share, of the network itself at share 1.
+TIMES = ("int8_accuracy", "ms", "int8_ms", "over_pruned", "int8_over_pruned", "commit")
 
-Run = Callable[[torch.Tensor], Any]
+Run = Callable[[], Any]
+
 
 
 def train(network: Any, images: ImageData, recipe: Training, seed: int, output: Path) -> float:
@@ -86,43 +98,79 @@ def export(trained: Path, images: ImageData, output: Path) -> dict[str, Any]:
     return found
 
 
-def time_all(runs: Mapping[str, Run]) -> dict[str, float]:
-    """Milliseconds of each at batch 1, in alternation: the fastest round's median, which other jobs lengthen least."""
-    images = torch.zeros(1, 3, 32, 32)
+def time_all(runs: Mapping[str, Run]) -> dict[str, list[float]]:
+    """Milliseconds of each in alternation, for each round the median of its passes."""
     found: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(ROUNDS + 1):
         for name in reversed(list(runs)) if number % 2 else runs:
             passes = []
             for _ in range(PASSES):
                 begin = time.perf_counter()
-                runs[name](images)
+                runs[name]()
                 passes.append(time.perf_counter() - begin)
             if number:
-                found[name].append(statistics.median(passes))
-    return {name: 1e3 * min(values) for name, values in found.items()}
+                found[name].append(1e3 * statistics.median(passes))
+    return found
 
 
-def open_untrained(network: Any) -> Run:
-    """A network with random weights, in OpenVINO."""
-    preprocessing = Preprocessing(network.resolution, 3, (0.0,) * 3, (1.0,) * 3)
-    module = put_inside(network.module(), preprocessing, False)
-    subject = Subject(module, network, preprocessing, None, module)
-    with tempfile.TemporaryDirectory() as folder:
-        openvino_model.write(subject, Path(folder))
-        run = openvino_model.open_model(Path(folder) / "model.xml", 1)
-    side = network.resolution
-    return lambda images: run(torch.nn.functional.interpolate(images, (side, side)) if side != 32 else images)
+def ratio(mine: Sequence[float], other: Sequence[float]) -> float:
+    """The median over rounds."""
+    return statistics.median(one / two for one, two in zip(mine, other, strict=True))
 
 
-def meet_latency(rule: Rule, left: Any, record: Path) -> Any:
+def open_fixed(file: Path, side: int) -> Run:
+    """An OpenVINO model for one image, which it holds."""
+    import openvino
+
+    core = openvino.Core()
+    model = core.read_model(file)
+    model.reshape([1, 3, side, side])
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": "1"}
+    request = core.compile_model(model, "CPU", settings).create_infer_request()
+    request.get_input_tensor().data[:] = np.random.default_rng(0).standard_normal((1, 3, side, side))
+    return request.infer  # type: ignore[no-any-return]
+
+
+def open_untrained(network: Any, folder: Path) -> Run:
+    """A network with random weights, in OpenVINO; what is in the folder is not written again."""
+    if not folder.is_dir():
+        preprocessing = Preprocessing(network.resolution, 3, (0.0,) * 3, (1.0,) * 3)
+        module = put_inside(network.module(), preprocessing, False)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(dir=folder.parent))
+        openvino_model.write(Subject(module, network, preprocessing, None, module), staging)
+        staging.replace(folder)
+    return open_fixed(folder / "model.xml", network.resolution)
+
+
+def find_candidates(rule: Rule, macs: int) -> list[Any]:
+    """The rule's networks of less MACs than the base has, around those of a network; each once."""
+    found = {}
+    for step in range(1, 40):
+        wanted = cost(BASE).macs / GRID**step
+        if LEAST * macs < wanted < MOST * macs:
+            with contextlib.suppress(UserError):  # nothing is as near
+                network = meet(BASE, rule, wanted, GRID / 2 - 0.5).network
+                found[network.digest] = network
+    return list(found.values())
+
+
+def meet_latency(rule: Rule, left: Any, output: Path, record: Path) -> Any:
     """The network of a rule whose latency is nearest to that of ``left``; the choice is kept in a file."""
-    macs = cost(left).macs
-    networks = [meet(BASE, rule, factor * macs, 0.1).network for factor in FACTORS if factor * macs < cost(BASE).macs]
     if not record.is_file():
-        times = time_all({"left": open_untrained(left), **{str(i): open_untrained(n) for i, n in enumerate(networks)}})
-        chosen = min(range(len(networks)), key=lambda i: abs(times[str(i)] / times["left"] - 1))
-        record.write_text(json.dumps({"chosen": chosen, "times": times}), encoding="utf-8")
-    return networks[json.loads(record.read_text(encoding="utf-8"))["chosen"]]
+        networks = find_candidates(rule, cost(left).macs)
+        runs = {n.digest: open_untrained(n, output / "untrained" / n.digest[:16]) for n in networks}
+        runs["left"] = open_untrained(left, output / "untrained" / left.digest[:16])
+        told = []
+        for _ in range(2):
+            times = time_all(runs)
+            told.append({name: ratio(times[name], times["left"]) for name in runs if name != "left"})
+            nearest = sorted(told[-1], key=lambda name: abs(told[-1][name] - 1))[:FINALISTS]
+            runs = {name: runs[name] for name in ("left", *nearest)}
+        chosen = next(n for n in networks if n.digest == nearest[0])
+        by_macs = [{n.digest: cost(n).macs for n in networks}, *told]
+        record.write_text(json.dumps({"network": chosen.to_dict(), "told": by_macs}), encoding="utf-8")
+    return Architecture.from_dict(json.loads(record.read_text(encoding="utf-8"))["network"])
 
 
 def run_seed(images: ImageData, seed: int, output: Path, sha: str) -> list[dict[str, Any]]:
@@ -134,12 +182,10 @@ def run_seed(images: ImageData, seed: int, output: Path, sha: str) -> list[dict[
         total, folder = cost(network), output / f"export-{way}-{share}-{seed}"
         proof = export(trained, images, folder)["formats"]["openvino_int8"]["proof"]
         row = {"share": share, "way": way, "seed": seed, "macs": total.macs, "params": total.params}
-        row |= {"accuracy": accuracy, "before_finetuning": before, "commit": sha}
+        row |= {"resolution": network.resolution, "accuracy": accuracy, "before_finetuning": before, "commit": sha}
         rows.append(row | {"export_accuracy": proof["accuracy_before"], "int8_accuracy": proof["accuracy_after"]})
         for bits, name in (("", "openvino"), (" int8", "openvino_int8")):
-            run, side = openvino_model.open_model(folder / name / "model.xml", 1), network.resolution
-            given = torch.zeros(1, 3, side, side)
-            runs[f"{share} {way}{bits}"] = lambda _, run=run, given=given: run(given)  # type: ignore[misc]
+            runs[f"{share} {way}{bits}"] = open_fixed(folder / name / "model.xml", network.resolution)
         print(rows[-1], flush=True)
 
     parent = output / f"parent{seed}"
@@ -166,12 +212,16 @@ def run_seed(images: ImageData, seed: int, output: Path, sha: str) -> list[dict[
             small, place = meet(BASE, rule, cost(left).macs, TOLERANCE).network, f"{name}-as-pruned{share}-{seed}"
             add(share, name, small, output / place, train(small, images, LONG, seed, output / place))
             place = f"{name}-as-fast{share}-{seed}"
-            small = meet_latency(rule, left, output / f"{place}.json")
+            small = meet_latency(rule, left, output, output / f"{place}.json")
             add(share, f"{name}, latency", small, output / place, train(small, images, LONG, seed, output / place))
     times = time_all(runs)
     for row in rows:
         name = f"{row['share']} {row['way']}"
-        row |= {"ms": round(times[name], 4), "int8_ms": round(times[f"{name} int8"], 4)}
+        pruned = name if row["share"] == 1 else f"{row['share']} prune"
+        for bits, column in (("", ""), (" int8", "int8_")):
+            mine = times[name + bits]
+            row |= {f"{column}ms": round(min(mine), 4)}
+            row |= {f"{column}over_pruned": round(ratio(mine, times[pruned + bits]), 3)}
     return rows
 
 
@@ -179,33 +229,52 @@ def main() -> None:
     """Train, prune, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/cifar10"))
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--output", type=Path, default=Path("outputs/benchmark_compress"))
     parser.add_argument("--csv", type=Path, default=RESULTS)
     given = parser.parse_args()
     sha = find_commit()
     images = ImageData("parquet", path=str(given.data), limit=IMAGES, num_classes=10, flip=True, crop=2)
-    rows: list[dict[str, Any]] = []
-    for seed in range(given.seeds):
-        rows += run_seed(images, seed, given.output, sha)
+    for seed in given.seeds:
+        made = run_seed(images, seed, given.output, sha)
+        rows = sorted(read_other_rows(given.csv, "seed", [seed]) + made, key=lambda row: int(row["seed"]))
         with given.csv.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, (*COLUMNS, *TIMES), lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
-    print("\n| share | way | M MACs | thousand parameters | ms | accuracy | sd | ms, 8 bits | accuracy | sd |")
+    print_table(rows)
+
+
+def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Means over seeds, with the standard errors of accuracies."""
+    print("\n| share | way | M MACs | 1000 parameters | top-1 | int8 | ms | over pruned | ms, int8 | over pruned |")
     print("|---" * 10 + "|")
-    for share, way in dict.fromkeys((row["share"], row["way"]) for row in rows):
+    for share, way in dict.fromkeys((float(row["share"]), row["way"]) for row in rows):
         mine = [row for row in rows if (row["share"], row["way"]) == (share, way)]
 
-        def cells(column: str, factor: float, mine: list[dict[str, Any]] = mine) -> tuple[float, float]:
-            values = [factor * row[column] for row in mine]
-            return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+        def mean(column: str, mine: Sequence[Mapping[str, Any]] = mine) -> float:
+            return statistics.fmean(row[column] for row in mine)
 
-        text = f"| {share} | {way} | {cells('macs', 1e-6)[0]:.2f} | {cells('params', 1e-3)[0]:.0f} "
-        for ms, accuracy in (("ms", "accuracy"), ("int8_ms", "int8_accuracy")):
-            mean, sd = cells(accuracy, 100)
-            text += f"| {cells(ms, 1)[0]:.3f} | {mean:.2f} | {sd:.2f} "
-        print(f"{text}|")
+        cells = [str(share), way, f"{mean('macs') / 1e6:.2f}", f"{mean('params') / 1e3:.0f}"]
+        for column in ("accuracy", "int8_accuracy"):
+            error = statistics.stdev(row[column] for row in mine) / len(mine) ** 0.5 if len(mine) > 1 else 0.0
+            cells.append(f"{100 * mean(column):.2f} ± {100 * error:.2f}")
+        for bits in ("", "int8_"):
+            ratios = [row[f"{bits}over_pruned"] for row in mine]
+            cells += [f"{mean(f'{bits}ms'):.3f}", f"{mean(f'{bits}over_pruned'):.2f} ({min(ratios)}–{max(ratios)})"]
+        print(f"| {' | '.join(cells)} |")
+    for share in SHARES:
+        print_differences(share, rows)
+
+
+def print_differences(share: float, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Accuracy of each way less that of the pruned network of the same seed: the mean, and its standard error."""
+    for column in ("accuracy", "int8_accuracy"):
+        of = {(row["way"], row["seed"]): 100 * row[column] for row in rows if row["share"] == share}
+        for way in dict.fromkeys(way for way, _ in of if way != "prune"):
+            found = [of[way, seed] - of["prune", seed] for name, seed in of if name == way]
+            error = statistics.stdev(found) / len(found) ** 0.5 if len(found) > 1 else 0.0
+            print(f"{share} {column}: {way} less prune: {statistics.fmean(found):+.2f} ± {error:.2f}")
 
 
 if __name__ == "__main__":

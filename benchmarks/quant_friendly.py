@@ -3,20 +3,21 @@
 Members of the space `quant_friendly` are drawn. Each has a twin with the same blocks, SE of 0.25 and SiLU, as
 EfficientNets have; its width is fitted so that its MACs agree within 2 %. Both are made small (about 2.5 million MACs
 at 32 pixels), trained with one recipe (10 epochs on 12,000 images) and exported to OpenVINO and ONNX in 32 and in 8
-bits: 200 test images calibrate, 5,000 others measure. The formats of a pair are timed together, in alternation: one
-thread, batch 1, the median of 11 rounds.
+bits: 200 test images calibrate, 5,000 others measure. The formats of a pair are timed together, in alternation, as
+compress.py does it: one thread, batch 1, the fastest round, and the median over rounds of the ratio of 32 bits to 8.
 
     pip install 'effnas[export]'
-    python benchmarks/quant_friendly.py [--data ../shared/data/cifar10] [--members 4]
+    python benchmarks/quant_friendly.py [--data ../shared/data/cifar10] [--members 0 1 2 3]
 
-About 30 minutes on one core. What is finished under --output is not made again. The rows go to
-benchmarks/results/quant-friendly.csv with the commit.
+About 8 minutes a pair on one core. What is finished under --output is not made again. The rows go to
+benchmarks/results/quant-friendly.csv with the commit; those of other members stay.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import json
 import statistics
 from dataclasses import replace
@@ -25,12 +26,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from record import find_commit
+from compress import Run, open_fixed, ratio, time_all
+from record import find_commit, read_other_rows
 
 from effnas import cost, load_space, run_export, run_train
 from effnas.evaluate.data import ImageData
-from effnas.evaluate.export.timing import time_formats
-from effnas.evaluate.export.writers import onnx_graph, openvino_model
+from effnas.evaluate.export.writers import onnx_graph
 from effnas.evaluate.train.recipe import Training
 from effnas.space.architecture import Architecture
 from effnas.space.multipliers import round_filters
@@ -97,20 +98,20 @@ def measure(network: Architecture, images: ImageData, output: Path) -> dict[str,
     return found
 
 
-def time_pair(folders: dict[str, Path]) -> dict[str, dict[str, Any]]:
-    """Latencies of the exports of a pair, by kind and format."""
-    runs: dict[str, Any] = {}
+def time_pair(folders: dict[str, Path]) -> dict[str, list[float]]:
+    """Milliseconds of the exports of a pair in every round, by kind and format."""
+    runs: dict[str, Run] = {}
+    image = torch.from_numpy(np.random.default_rng(0).standard_normal((1, 3, 32, 32), dtype=np.float32))
     for kind, folder in folders.items():
         for eight in ("", "_int8"):
-            model = folder / f"model{eight.replace('_', '.')}.onnx"
-            runs[f"{kind} onnx{eight}"] = onnx_graph.open_session(model, 1)
-            runs[f"{kind} openvino{eight}"] = openvino_model.open_model(folder / f"openvino{eight}" / "model.xml", 1)
-    slower = {name: name.removesuffix("_int8") for name in runs if name.endswith("_int8")}
-    return time_formats(runs, torch.zeros(1, 3, 32, 32), 1, slower)
+            session = onnx_graph.open_session(folder / f"model{eight.replace('_', '.')}.onnx", 1)
+            runs[f"{kind} onnx{eight}"] = functools.partial(session, image)
+            runs[f"{kind} openvino{eight}"] = open_fixed(folder / f"openvino{eight}" / "model.xml", 32)
+    return time_all(runs)
 
 
 def rows_of(
-    number: int, kind: str, network: Architecture, found: dict[str, Any], times: dict[str, dict[str, Any]], sha: str
+    number: int, kind: str, network: Architecture, found: dict[str, Any], times: dict[str, list[float]], sha: str
 ) -> list[dict[str, Any]]:
     """One for each format."""
     rows = []
@@ -121,9 +122,8 @@ def rows_of(
         row: dict[str, Any] = {"member": number, "kind": kind, "macs": total.macs, "params": total.params}
         row |= {"format": name, "accuracy": small["proof"]["accuracy_before"]}
         row |= {"accuracy_int8": small["proof"]["accuracy_after"], "kept_in_float": len(small["kept_in_float"])}
-        row |= {"ms": round(1e3 * slow["seconds"], 3), "commit": sha}
-        row |= {"ms_int8": round(1e3 * fast["seconds"], 3)}
-        rows.append(row | {"speedup": round(fast["speedup"]["median"], 3)})
+        row |= {"ms": round(min(slow), 4), "ms_int8": round(min(fast), 4), "commit": sha}
+        rows.append(row | {"speedup": round(ratio(slow, fast), 3)})
     return rows
 
 
@@ -131,26 +131,33 @@ def main() -> None:
     """Train, export, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/cifar10"))
-    parser.add_argument("--members", type=int, default=4)
+    parser.add_argument("--members", type=int, nargs="+", default=[0, 1, 2, 3])
     parser.add_argument("--output", type=Path, default=Path("outputs/benchmark_quant_friendly"))
     parser.add_argument("--csv", type=Path, default=RESULTS)
     given = parser.parse_args()
     sha = find_commit()
     images = ImageData("parquet", str(given.data), limit=LIMIT, holdout=HOLDOUT, num_classes=10, flip=True, crop=4)
-    rows: list[dict[str, Any]] = []
-    for number, pair in enumerate(draw_pairs(given.members)):
-        kinds = dict(zip(("quant_friendly", "SE and SiLU"), pair, strict=True))
+    pairs = draw_pairs(max(given.members) + 1)
+    for number in given.members:
+        kinds = dict(zip(("quant_friendly", "SE and SiLU"), pairs[number], strict=True))
         told = {kind: measure(network, images, given.output) for kind, network in kinds.items()}
         times = time_pair({kind: given.output / f"{network.name}-export" for kind, network in kinds.items()})
+        rows = read_other_rows(given.csv, "member", [number])
         for kind, network in kinds.items():
             rows += rows_of(number, kind, network, told[kind], times, sha)
             print(rows[-1], flush=True)
+        rows.sort(key=lambda row: int(row["member"]))
         with given.csv.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, (*COLUMNS, *TIMES), lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
-    header = "| format | networks | M MACs | top-1, 32 bits | 8 bits | lost | ms, 32 bits | 8 bits |"
-    print(f"\n{header}\n|{'---|' * 8}")
+    print_table(rows)
+
+
+def print_table(rows: list[dict[str, Any]]) -> None:
+    """Means over members, with the standard errors of the differences within pairs."""
+    header = "| format | networks | M MACs | top-1, 32 bits | 8 bits | lost | ms, 32 bits | 8 bits | speed-up |"
+    print(f"\n{header}\n|{'---|' * 9}")
     for name, kind in dict.fromkeys((row["format"], row["kind"]) for row in rows):
         mine = [row for row in rows if (row["format"], row["kind"]) == (name, kind)]
 
@@ -158,12 +165,20 @@ def main() -> None:
             return statistics.fmean(row[column] for row in mine)
 
         cells = [name, kind, f"{mean('macs') / 1e6:.2f}", f"{mean('accuracy'):.2%}", f"{mean('accuracy_int8'):.2%}"]
-        cells += [
-            f"{100 * (mean('accuracy') - mean('accuracy_int8')):.2f}",
-            f"{mean('ms'):.2f}",
-            f"{mean('ms_int8'):.2f}",
-        ]
+        cells.append(tell([row["accuracy"] - row["accuracy_int8"] for row in mine]))
+        cells += [f"{mean('ms'):.3f}", f"{mean('ms_int8'):.3f}", f"{mean('speedup'):.2f}"]
         print(f"| {' | '.join(cells)} |")
+    for column in ("accuracy", "accuracy_int8"):
+        for name in ("onnx", "openvino"):
+            of = {(row["member"], row["kind"]): row[column] for row in rows if row["format"] == name}
+            pairs = [of[n, "quant_friendly"] - of[n, "SE and SiLU"] for n, kind in of if kind == "SE and SiLU"]
+            print(f"{name} {column}: quant_friendly less SE and SiLU: {tell(pairs)}")
+
+
+def tell(fractions: list[float]) -> str:
+    """The mean and its standard error, in points."""
+    error = statistics.stdev(fractions) / len(fractions) ** 0.5 if len(fractions) > 1 else 0.0
+    return f"{100 * statistics.fmean(fractions):.2f} ± {100 * error:.2f}"
 
 
 if __name__ == "__main__":
