@@ -15,8 +15,9 @@ int8), and one that can be added to each other.
 Latency is OpenVINO's own, of a model of fixed shape at batch 1 on one thread: a request that holds its image, without
 the copies to and from PyTorch, which take as long as networks so small. All are timed in alternation, and compared by
 the median over rounds of the ratio to the pruned network in the same round; milliseconds are the fastest round's.
-The networks that are to be as fast as the pruned one are chosen by the same measurement, among untrained ones of many
-MACs, and the nearest are timed again. A training, an export or a choice that is made is not made again.
+The networks that are to be as fast as the pruned one are chosen by the same measurement among untrained ones: those
+within 5 % are timed again, and the one with the most MACs is taken that is not slower by 2 %. A training, an export or
+a choice that is made is not made again.
 
     pip install 'effnas[export]'
     python benchmarks/compress.py [--data ../shared/data/cifar10] [--seeds 0 1 2] [--output outputs/benchmark_compress]
@@ -65,8 +66,8 @@ SHARES = (0.5, 0.25)
 TOLERANCE = 0.05
 #: The networks that a latency is looked for among lie so far apart in MACs, between these of the pruned network's.
 GRID, LEAST, MOST = 1.07, 0.4, 2.2
-#: Of them, the nearest so many are timed again.
-FINALISTS = 4
+#: Latencies, in the pruned network's, of those that are timed again; and the highest of the one that is taken.
+NEAR, AS_FAST = 0.05, 1.02
 EPOCHS, MORE, IMAGES = 8, 4, 7500
 RECIPE = Training(epochs=EPOCHS, batch_size=64, lr=0.8, compile=False, precision="fp32", eval_every=EPOCHS)
 #: A quarter of the rate: the network is trained already.
@@ -81,12 +82,14 @@ TIMES = ("int8_accuracy", "ms", "int8_ms", "over_pruned", "int8_over_pruned", "c
 Run = Callable[[], Any]
 
 
-
 def train(network: Any, images: ImageData, recipe: Training, seed: int, output: Path) -> float:
     """Accuracy on the test images."""
     if not (output / "summary.json").is_file():
         run_train(network, images, recipe, seed=seed, threads=1, tensorboard=False, output=output, quiet=True)
-    return float(json.loads((output / "summary.json").read_text(encoding="utf-8"))["test_accuracy"])
+    summary = json.loads((output / "summary.json").read_text(encoding="utf-8"))
+    if summary["digest"] != network.digest:
+        raise SystemExit(f"{output} is of another network: remove it")
+    return float(summary["test_accuracy"])
 
 
 def export(trained: Path, images: ImageData, output: Path) -> dict[str, Any]:
@@ -156,19 +159,21 @@ def find_candidates(rule: Rule, macs: int) -> list[Any]:
 
 
 def meet_latency(rule: Rule, left: Any, output: Path, record: Path) -> Any:
-    """The network of a rule whose latency is nearest to that of ``left``; the choice is kept in a file."""
+    """The network of a rule with the most MACs among those as fast as ``left``; the choice is kept in a file."""
     if not record.is_file():
-        networks = find_candidates(rule, cost(left).macs)
-        runs = {n.digest: open_untrained(n, output / "untrained" / n.digest[:16]) for n in networks}
+        networks = {n.digest: n for n in find_candidates(rule, cost(left).macs)}
+        runs = {key: open_untrained(n, output / "untrained" / key[:16]) for key, n in networks.items()}
         runs["left"] = open_untrained(left, output / "untrained" / left.digest[:16])
         told = []
         for _ in range(2):
             times = time_all(runs)
-            told.append({name: ratio(times[name], times["left"]) for name in runs if name != "left"})
-            nearest = sorted(told[-1], key=lambda name: abs(told[-1][name] - 1))[:FINALISTS]
-            runs = {name: runs[name] for name in ("left", *nearest)}
-        chosen = next(n for n in networks if n.digest == nearest[0])
-        by_macs = [{n.digest: cost(n).macs for n in networks}, *told]
+            told.append({key: ratio(times[key], times["left"]) for key in runs if key != "left"})
+            near = [key for key, value in told[-1].items() if abs(value - 1) <= NEAR]
+            near = near or [min(told[-1], key=lambda key: abs(told[-1][key] - 1))]
+            runs = {key: runs[key] for key in ("left", *near)}
+        fast = [key for key in near if told[-1][key] <= AS_FAST] or near
+        chosen = networks[max(fast, key=lambda key: cost(networks[key]).macs)]
+        by_macs = [{key: cost(n).macs for key, n in networks.items()}, *told]
         record.write_text(json.dumps({"network": chosen.to_dict(), "told": by_macs}), encoding="utf-8")
     return Architecture.from_dict(json.loads(record.read_text(encoding="utf-8"))["network"])
 

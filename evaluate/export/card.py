@@ -158,12 +158,12 @@ def _images(subject: Subject, s: Mapping[str, Any]) -> str:
 def _origin(s: Mapping[str, Any]) -> str:
     rows = [["weights", s["weights"]], ["their digest", s["weights_digest"]], ["note", s["weights_note"]]]
     if s["training_command"]:
-        rows.append(["trained by", f"`{_fence(s['training_command'])}`"])
+        rows.append(["trained by", _code(str(s["training_command"]))])
     if s["trained_on"] is not None:
-        rows.append(["data", f"`{_fence(json.dumps(s['trained_on']))}`"])
+        rows.append(["data", _code(json.dumps(s["trained_on"]))])
     else:
         rows.append(["data", "not recorded with the weights"])
-    rows.append(["exported by", f"`{_fence(s['command'])}`" if s["command"] else "`effnas.run_export`"])
+    rows.append(["exported by", _code(s["command"]) if s["command"] else "`effnas.run_export`"])
     rows.append(["licence of the weights", s["license"] or "not stated: ask whoever trained them"])
     told = [[name, value if value.startswith("`") else _escape(value)] for name, value in rows]
     return _table(("what", "value"), told)
@@ -194,6 +194,11 @@ def _escape(text: str) -> str:
     for mark in "\\`*_|[]":
         plain = plain.replace(mark, "\\" + mark)
     return plain.replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _code(text: str) -> str:
+    """Text as code in a cell of a table, on one line."""
+    return f"`{_fence(' '.join(text.split()))}`"
 
 
 def _fence(text: str) -> str:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..files import read_text
-from ..paths import is_file
+from ..paths import is_file, is_folder
 
 #: Where training scripts keep the weights in their checkpoints, the usual names first.
 _NESTED = (
@@ -51,6 +51,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], str]:
     Raises:
         UserError: no such file, not a checkpoint, truncated, more than data in it, or no tensors.
     """
+    if is_folder(path):
+        raise UserError(f"weights: {path!s:.300} is a folder; name the file of weights in it{_suggest_file(path)}")
     if not is_file(path):
         raise UserError(f"weights: no such file: {path!s:.300}")
     tensors, facts, entry = _read_safetensors(path) if path.suffix == ".safetensors" else _read_checkpoint(path)
@@ -63,6 +65,14 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], str]:
         kind = f"{tensors[odd].dtype}, {tensors[odd].layout}".replace("torch.", "")
         raise UserError(f"weights: {odd!r:.100} in {path} is no ordinary tensor of numbers ({kind})")
     return tensors, facts, entry
+
+
+def _suggest_file(folder: Path) -> str:
+    """A file of weights that a folder has, for a message; empty where it has none."""
+    with contextlib.suppress(OSError):
+        if found := sorted(folder.glob("*.safetensors")):
+            return f", such as {found[-1]!s:.300}"
+    return ""
 
 
 def read_timm_config(path: Path) -> dict[str, Any]:

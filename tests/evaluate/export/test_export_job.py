@@ -427,7 +427,7 @@ def test_a_run_says_its_data_and_numbers(tmp_path: Path) -> None:
     summary = {
         "accuracy": 0.91,
         "heldout_images": 287,
-        "command": "effnas train --architecture small.yaml",
+        "command": "effnas train\n\n--architecture 'a|b`.yaml'",
         "trained_on": {"_target_": "effnas.evaluate.data.image_data.ImageData", "source": "digits", "path": None},
     }
     (tmp_path / "run" / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
@@ -437,6 +437,7 @@ def test_a_run_says_its_data_and_numbers(tmp_path: Path) -> None:
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert "held-out accuracy of its run (287 images" in card
     assert "91.00%" in card
+    assert "| trained by | `effnas train --architecture 'a¦b'.yaml'` |\n" in card  # one row of the table
     summary["trained_on"]["source"], summary["trained_on"]["path"] = "folder", str(tmp_path / "gone")  # type: ignore[index]
     (tmp_path / "run" / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
     found = export(tmp_path / "run", tmp_path / "out2")

@@ -637,6 +637,12 @@ def test_a_file_that_would_lie_is_not_written(facts: dict[str, Any], message: st
 def test_no_such_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"weights: no such file: .*none.pth"):
         read_weights(tmp_path / "none.pth")
+    (tmp_path / "run.safetensors").mkdir()
+    with pytest.raises(UserError, match=r"^weights: .*/run.safetensors is a folder; name the file of weights in it$"):
+        read_weights(tmp_path / "run.safetensors")
+    save_weights(tmp_path / "weights.safetensors", build(SMALL), architecture=SMALL)
+    with pytest.raises(UserError, match=r"name the file of weights in it, such as .*/weights\.safetensors$"):
+        read_weights(tmp_path)
 
 
 def test_another_number_of_classes_says_both(tmp_path: Path) -> None:
