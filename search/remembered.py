@@ -28,6 +28,9 @@ MOST = 1000
 #: Of them, those at the beginning of the search: an initial design tells how far values spread.
 FIRST = 50
 
+#: How far a reader has come (:meth:`Memory.list_new`).
+Mark = tuple[object, int]
+
 
 class Memory:
     """The finished trials of one study, interrupted ones aside. Threads may share it.
@@ -42,6 +45,8 @@ class Memory:
         self._forget()
 
     def _forget(self) -> None:
+        #: Another one for what is read anew.
+        self._token = object()
         self._trials: list[FrozenTrial] = []
         self._known = 0
         self._open: list[int] = []
@@ -116,10 +121,31 @@ class Memory:
                 selected = self._selected[1]
             return [self._trials[number] for number in sorted((*selected, *self._open))]
 
+    def list_open(self) -> list[FrozenTrial]:
+        """Those that run or wait, oldest first."""
+        with self._lock:
+            return [self._trials[number] for number in self._open]
+
     def list_earliest(self, end: int, count: int) -> list[FrozenTrial]:
         """Of the first ``end`` finished trials, by number, the last ``count``."""
         with self._lock:
             return [self._trials[number] for number in self._numbers[max(0, end - count) : end]]
+
+    def list_young(self) -> list[FrozenTrial]:
+        """The youngest :data:`MOST` that have ended, and those that run or wait, oldest first."""
+        with self._lock:
+            return [self._trials[number] for number in sorted((*self._numbers[-MOST:], *self._open))]
+
+    def list_new(self, mark: Mark | None) -> tuple[list[FrozenTrial], Mark, bool]:
+        """The finished trials since the mark, the next mark, and whether these are all: the mark was another study's.
+
+        In the order in which they were read. ``mark``: of the last call; None: there was none.
+        """
+        with self._lock:
+            begun = mark is not None and mark[0] is self._token
+            start = mark[1] if mark is not None and begun else 0
+            trials = [self._trials[number] for number in self._order[start:]]
+            return trials, (self._token, len(self._order)), not begun
 
     def collect(self, key: Hashable, extract: Callable[[FrozenTrial], Hashable], aside: int) -> Proposed:
         """What ``extract`` gives for each trial that has it, but for that of the number ``aside``; None: it has it not.

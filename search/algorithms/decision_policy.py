@@ -14,6 +14,9 @@ from ..encoding import Rows
 
 Array = NDArray[np.float64]
 
+#: What Adam keeps of each weight.
+_MEANS = ("exp_avg", "exp_avg_sq")
+
 
 @dataclass(frozen=True)
 class PPO:
@@ -101,3 +104,32 @@ class PolicyLearner:
             self._adam.zero_grad()
             (-gain - self._ppo.entropy * entropy).backward()  # type: ignore[no-untyped-call]
             self._adam.step()
+
+    @property
+    def bytes(self) -> int:
+        """How long what :meth:`save` gives is."""
+        return 4 * 3 * sum(weights.numel() for weights in self.policy.parameters())
+
+    def save(self) -> bytes:
+        """All that learning has changed: the weights, and Adam's two means of each, as float32."""
+        weights = list(self.policy.parameters())
+        means = [self._adam.state[one][name] for name in _MEANS for one in weights]
+        return torch.cat([one.detach().ravel() for one in (*weights, *means)]).numpy().astype("<f4").tobytes()
+
+    def load(self, state: bytes, batches: int) -> None:
+        """Go on from what :meth:`save` gave after so many batches, at least 1; bit by bit as if it had learned them."""
+        numbers = torch.from_numpy(np.frombuffer(state, "<f4").astype(np.float32))
+        weights = list(self.policy.parameters())
+        sizes = [one.numel() for one in weights]
+        parts = iter(numbers.split(sizes * (1 + len(_MEANS))))
+        with torch.no_grad():
+            for one in weights:
+                one.copy_(next(parts).view_as(one))
+        means = [[next(parts).view_as(one).clone() for one in weights] for _ in _MEANS]
+        steps = float(batches * self._ppo.epochs)
+        settings = self._adam.state_dict()
+        settings["state"] = {
+            place: {"step": torch.tensor(steps), **dict(zip(_MEANS, pair, strict=True))}
+            for place, pair in enumerate(zip(*means, strict=True))
+        }
+        self._adam.load_state_dict(settings)

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ..encoding import Encoding, Rows
 from ..optuna_private import SPREAD
-from .history import loss_signs, sum_violations
+from .history import find_row, loss_signs, sum_violations
 
 _START = datetime(1970, 1, 1)
 
@@ -107,9 +107,8 @@ class HistoryTable:
         rows = np.full((len(trials), len(self.encoding.names)), -1, np.int64)
         losses = np.full((len(trials), len(self._signs)), np.nan)
         for i, trial in enumerate(trials):
-            distributions = trial.distributions
-            if all(distributions.get(name) == space for name, space in self.encoding.space.items()):
-                rows[i] = self.encoding.rows([trial.params])
+            if (row := find_row(self.encoding, trial)) is not None:
+                rows[i] = np.frombuffer(row, np.int64)
             if trial.state == TrialState.COMPLETE:
                 losses[i] = np.array(trial.values) * self._signs
         numbers = np.array([trial.number for trial in trials], np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,13 +16,24 @@ from scipy.stats import rankdata
 
 from ...evaluate.machine.device import torch_threads
 from ...space.errors import check_int, check_number
+from ..encoding import Encoding
+from ..optuna_private import set_system_attr
+from ..remembered import remember
 from .decision_policy import PPO, PolicyLearner
-from .history import make_sort_keys, read_history, sum_violations
-from .history_table import HistoryColumns, HistoryTable
+from .history import find_rows, make_sort_keys, read_history, sum_violations
 from .ranked_sampler import SharedSpaceSampler
+from .taught import Course
 
 #: Vectors drawn from the policy at once: the first that no trial has is proposed.
 DRAWS = 64
+#: System attributes of a trial: after how many batches the policy is recorded with it, and the policy.
+POLICY = "effnas:policy"
+#: Trials that teach between two policies that are recorded, and bytes above which none is.
+SPACING, LARGEST = 1000, 4_000_000
+#: Letters of one attribute: MySQL's texts have at most 65,535 bytes.
+PART = 45_000
+#: The policies after the last so many batches are remembered: trials may be read in another order than they ended in.
+KEPT = 10
 
 
 class Reinforce(SharedSpaceSampler):
@@ -36,7 +48,10 @@ class Reinforce(SharedSpaceSampler):
     levels at most.
 
     The first weights are the same in every search; so the weights are a function of the finished trials, in the order
-    in which they ended: a resumed search learns them again, once. A trial depends on the seed, its rank
+    in which they ended: a resumed search learns them again, once. A long study
+    (:data:`~effnas.search.remembered.MOST`) is not read again for that: each trial is looked at when it has ended, and
+    the weights are recorded with a trial every :data:`SPACING` trials, for whoever goes on from there. There, what a
+    pruner has stopped teaches nothing. A trial depends on the seed, its rank
     (:func:`effnas.search.seeded.trial_rank`) and the history, nothing else.
 
     Args:
@@ -51,9 +66,6 @@ class Reinforce(SharedSpaceSampler):
     Raises:
         UserError: a setting is outside its range.
     """
-
-    #: All trials: each batch has changed the policy (:class:`effnas.search.seeded.Seeded`).
-    sees = None
 
     def __init__(
         self,
@@ -81,10 +93,11 @@ class Reinforce(SharedSpaceSampler):
     ) -> dict[str, Any]:
         """A vector from the policy; new, unless it insists on one that was proposed before."""
         controller = self._cache.get(
-            (*search_space.items(), *study.directions),
+            # the repr: 1 and true are equal, and other choices
+            (study.study_name, repr(search_space), *study.directions),
             lambda: _Controller(search_space, study.directions, self._batch, self._hidden, self._ppo),
         )
-        return controller.propose(read_history(study, trial), rng)
+        return controller.propose(study, trial, rng)
 
 
 class _Controller:
@@ -104,49 +117,107 @@ class _Controller:
         hidden: int,
         ppo: PPO,
     ) -> None:
-        self._table = HistoryTable(space, directions)
+        self._encoding = Encoding(space)
         self._directions = directions
-        self._batch = batch
-        self._hidden = hidden
-        self._ppo = ppo
+        self._hidden, self._ppo = hidden, ppo
+        self._course = Course(self._encoding, directions, batch, repr((space, directions, batch, hidden, ppo)))
         self._learner = self._new()
-        #: What it has learned from.
-        self._split_batches: list[bytes] = []
+        #: How many batches it has learned, and what they were.
+        self._learned, self._digest = 0, self._course.digest(0)
+        #: The policy after so many batches that were these: of the last ones, and the trials that have it recorded.
+        self._states: dict[tuple[int, bytes], bytes] = {}
+        self._records: dict[tuple[int, bytes], FrozenTrial] = {}
+        #: The largest number of batches whose policy is recorded.
+        self._recorded = 0
+        self._spacing = max(1, SPACING // batch)
         self._lock = threading.Lock()
 
     def _new(self) -> PolicyLearner:
-        return PolicyLearner(self._table.encoding.sizes, self._hidden, self._ppo)
+        return PolicyLearner(self._encoding.sizes, self._hidden, self._ppo)
 
-    def propose(self, trials: list[FrozenTrial], rng: np.random.Generator) -> dict[str, Any]:
-        """A vector from the policy that has learned from all full batches of the trials."""
-        encoding = self._table.encoding
+    def propose(self, study: Study, trial: FrozenTrial, rng: np.random.Generator) -> dict[str, Any]:
+        """A vector from the policy that has learned from all full batches of the study."""
+        encoding, memory = self._encoding, remember(study)
         noise = rng.gumbel(size=(DRAWS, len(encoding.sizes), encoding.sizes.max()))
         with self._lock, torch_threads(1):
-            past = self._table.read(trials)
-            self._learn(trials, past)
+            if memory.is_long:
+                self._note(self._course.follow(memory))
+                self._learn()
+                self._record(study, trial)
+            else:
+                self._course.read(read_history(study, trial))
+                self._learn()
             draws = self._learner.policy.draw(noise)
-        taken = {row.tobytes() for row in past.rows}
+        taken = find_rows(study, encoding, trial.number)
         return encoding.params(next((row for row in draws if row.tobytes() not in taken), draws[0]))
 
-    def _learn(self, trials: list[FrozenTrial], past: HistoryColumns) -> None:
-        """From the batches that are new; from all, if the trials are not those it has learned from."""
-        batches = _split_batches(past, self._batch)
-        content = [b"".join(a[batch].tobytes() for a in (past.rows, past.losses, past.violations)) for batch in batches]
-        known = len(self._split_batches)
-        if self._split_batches != content[:known]:
-            known, self._learner = 0, self._new()
-        for batch in batches[known:]:
-            advantages = _compute_advantages([trials[i] for i in batch], self._directions)
-            self._learner.learn(past.rows[batch], advantages)
-        self._split_batches = content
+    def _learn(self) -> None:
+        """From the batches that are new; where others have come among the old ones, from what was known before."""
+        total = len(self._course)
+        if self._learned > total or self._digest != self._course.digest(self._learned):
+            self._learned, self._digest, self._learner = 0, self._course.digest(0), self._new()
+            self._skip(total, self._states)
+        self._skip(total, self._records)
+        for number in range(self._learned, total):
+            rows, trials = self._course.find_batch(number)
+            self._learner.learn(rows, _compute_advantages(trials, self._directions))
+            self._learned, self._digest = number + 1, self._course.digest(number + 1)
+            if self._learner.bytes <= LARGEST:
+                self._states[number + 1, self._digest] = self._learner.save()
+                while len(self._states) > KEPT:
+                    del self._states[next(iter(self._states))]
+
+    def _skip(self, total: int, known: Mapping[tuple[int, bytes], object]) -> None:
+        """Batches after which the policy is known."""
+        for batches in sorted({number for number, _ in known if self._learned < number <= total}, reverse=True):
+            key = batches, self._course.digest(batches)
+            found = known.get(key)
+            state = _read_state(found) if isinstance(found, FrozenTrial) else found
+            if isinstance(state, bytes) and len(state) == self._learner.bytes:
+                self._learner.load(state, batches)
+                self._learned, self._digest = key
+                return
+
+    def _note(self, trials: Sequence[FrozenTrial]) -> None:
+        """Which of these finished trials have a policy recorded."""
+        for trial in trials:
+            if (key := _read_header(trial)) is not None:
+                self._records[key] = trial
+                self._recorded = max(self._recorded, key[0])
+
+    def _record(self, study: Study, trial: FrozenTrial) -> None:
+        """Record the policy with the trial that asks, where enough was learned since the last one."""
+        if self._learned < self._recorded + self._spacing or self._learner.bytes > LARGEST:
+            return
+        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        others = [key[0] for other in running if (key := _read_header(other)) is not None]  # of other processes
+        self._recorded = max((self._recorded, *others))
+        if self._learned >= self._recorded + self._spacing:
+            self._recorded = self._learned
+            _write_state(study, trial, (self._learned, self._digest), self._learner.save())
 
 
-def _split_batches(past: HistoryColumns, size: int) -> list[NDArray[np.int64]]:
-    """The numbers of the trials that teach something, in the order in which they ended, in full batches."""
-    pruned = (past.states == TrialState.PRUNED.value) & (past.violations > 0)
-    teach = np.flatnonzero(((past.states == TrialState.COMPLETE.value) | pruned) & past.legal)
-    teach = teach[np.argsort(past.ended[teach], kind="stable")]
-    return [teach[start : start + size] for start in range(0, len(teach) - size + 1, size)]
+def _write_state(study: Study, trial: FrozenTrial, key: tuple[int, bytes], state: bytes) -> None:
+    text = b64encode(state).decode()
+    parts = [text[start : start + PART] for start in range(0, len(text), PART)]
+    for number, part in enumerate(parts):
+        set_system_attr(study, trial, f"{POLICY}:{number}", part)
+    set_system_attr(study, trial, POLICY, [key[0], key[1].hex(), len(parts)])
+
+
+def _read_header(trial: FrozenTrial) -> tuple[int, bytes] | None:
+    """After how many batches, and which, the policy was as it is recorded with the trial; None: none is."""
+    found = trial.system_attrs.get(POLICY)
+    return None if found is None else (int(found[0]), bytes.fromhex(found[1]))
+
+
+def _read_state(trial: FrozenTrial) -> bytes | None:
+    attributes = trial.system_attrs
+    parts = [attributes.get(f"{POLICY}:{number}", "") for number in range(attributes[POLICY][2])]
+    try:
+        return b64decode("".join(parts), validate=True)
+    except ValueError:
+        return None
 
 
 def _compute_advantages(trials: list[FrozenTrial], directions: Sequence[StudyDirection]) -> NDArray[np.float64]:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import itertools
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +14,10 @@ from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 from synthetic import best_after
 
+from effnas.search.algorithms import reinforce
 from effnas.search.algorithms.decision_policy import PPO, DecisionPolicy, PolicyLearner
 from effnas.search.algorithms.reinforce import Reinforce, _compute_advantages
+from effnas.search.journal import Journal, JournalFile
 from effnas.search.seeded import Seeded
 from effnas.space.errors import UserError
 
@@ -156,6 +161,148 @@ def test_define_by_run_and_threads():
     study = optuna.create_study(sampler=Reinforce(batch=5, seed=0))
     study.optimize(objective, n_trials=40, n_jobs=2)
     assert study.best_value == 8
+
+
+# -- long studies ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forty trials are a long study, in which the policy is recorded every 15 trials."""
+    for module in ("remembered", "seeded"):
+        monkeypatch.setattr(f"effnas.search.{module}.MOST", 40)
+    monkeypatch.setattr(reinforce, "SPACING", 15)
+
+
+QUICK = partial(Reinforce, batch=5, epochs=2, hidden=8)
+
+
+def journal(path: Path) -> optuna.Study:
+    return optuna.create_study(
+        study_name="search",
+        storage=Journal(JournalFile(path)),
+        sampler=Seeded(QUICK, 0),
+        directions=["maximize", "minimize"],
+        load_if_exists=True,
+    )
+
+
+def advance(study: optuna.Study, trials: int) -> None:
+    for _ in range(trials):
+        trial = study.ask(SIX)
+        numbers = np.array(list(trial.params.values()))
+        if trial.number % 7 == 3:
+            trial.set_constraint("sum", float(numbers.sum()))
+            study.tell(trial, state=TrialState.PRUNED)
+        elif trial.number % 7 == 5:
+            study.tell(trial, state=TrialState.FAIL)
+        else:
+            study.tell(trial, [float(numbers.sum()), float(numbers[:3].sum())])
+
+
+def asked(study: optuna.Study) -> list[dict[str, Any]]:
+    return [trial.params for trial in study.trials]
+
+
+def count_batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    learned = []
+    learn = PolicyLearner.learn
+    monkeypatch.setattr(PolicyLearner, "learn", lambda self, *args: learned.append(1) or learn(self, *args))
+    return learned
+
+
+def test_a_policy_that_was_saved_goes_on_as_the_one_that_was_not():
+    rows, advantages = all_vectors().numpy()[[3, 4, 9, 10]], np.array([1.0, -1.0, 1.0, -1.0])
+    some, other = learner(), learner()
+    for _ in range(3):
+        some.learn(rows, advantages)
+    other.load(some.save(), 3)
+    for one in (some, other):
+        one.learn(rows[::-1].copy(), advantages)
+    assert len(some.save()) == some.bytes
+    assert some.save() == other.save()
+    assert other.save() != learner_after(4).save()
+
+
+def learner_after(batches: int) -> PolicyLearner:
+    some = learner()
+    for _ in range(batches):
+        some.learn(all_vectors().numpy()[:4], np.array([1.0, -1.0, 1.0, -1.0]))
+    return some
+
+
+def test_a_long_study_asks_for_what_a_short_one_would(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    whole = journal(tmp_path / "whole")
+    advance(whole, 110)
+    for module in ("remembered", "seeded"):
+        monkeypatch.setattr(f"effnas.search.{module}.MOST", 40)
+    long = journal(tmp_path / "long")
+    advance(long, 110)
+    assert asked(long) == asked(whole)
+
+
+@pytest.mark.usefixtures("short")
+def test_a_long_study_is_read_and_learned_once_and_goes_on_from_what_was_recorded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    learned = count_batches(monkeypatch)
+    whole = journal(tmp_path / "whole")
+    advance(whole, 110)
+    teaching = sum(trial.state != TrialState.FAIL for trial in whole.trials)
+    assert len(learned) == (teaching - 1) // 5
+    recorded = [
+        trial.system_attrs[reinforce.POLICY][0] for trial in whole.trials if reinforce.POLICY in trial.system_attrs
+    ]
+    assert len(recorded) >= 3
+    assert all(after - before >= 3 for before, after in itertools.pairwise(recorded))
+    for part in (35, 40, 20, 15):
+        learned.clear()
+        study = journal(tmp_path / "parts")
+        before = sum(trial.state != TrialState.FAIL for trial in study.trials)
+        advance(study, part)
+        # at most three batches since the last record, and those of its own
+        assert len(learned) <= (0 if before > 40 else before // 5) + 3 + part // 5 + 1
+    assert asked(journal(tmp_path / "parts")) == asked(whole)
+
+
+@pytest.mark.usefixtures("short")
+def test_what_is_recorded_of_other_batches_or_was_damaged_is_not_gone_on_from(tmp_path: Path):
+    whole = journal(tmp_path / "whole")
+    advance(whole, 100)
+    expected = whole.ask(SIX).params
+    for damage in ("digest", "part", "length"):
+        other = optuna.create_study(study_name="search", directions=["maximize", "minimize"], sampler=Seeded(QUICK, 0))
+        for trial in whole.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)):
+            attributes = dict(trial.system_attrs)
+            if reinforce.POLICY in attributes:
+                batches, digest, parts = attributes[reinforce.POLICY]
+                first = attributes[f"{reinforce.POLICY}:0"]
+                changed = {"digest": first, "part": "?" + first[1:], "length": first[:-4]}[damage]
+                attributes[f"{reinforce.POLICY}:0"] = changed if damage != "digest" else "A" * len(first)
+                digest = digest[::-1] if damage == "digest" else digest
+                attributes[reinforce.POLICY] = [batches, digest, parts]
+            trial.system_attrs = attributes
+            other.add_trial(trial)
+        assert other.ask(SIX).params == expected
+
+
+@pytest.mark.usefixtures("short")
+def test_trials_that_are_read_in_another_order_than_they_ended_in_teach_as_if_they_had_not(tmp_path: Path):
+    study = journal(tmp_path / "study")
+    advance(study, 60)
+    open_ = [study.ask(SIX) for _ in range(12)]
+    early = optuna.trial.create_trial(
+        params=open_[0].params, distributions=SIX, values=[0.0, 0.0], state=TrialState.COMPLETE
+    )
+    for trial in open_:
+        study.tell(trial, [float(trial.number), 0.0])
+    study.ask(SIX)
+    early.datetime_complete = study.trials[58].datetime_complete  # of a machine whose word comes late
+    study.add_trial(early)
+    later = study.ask(SIX).params
+    afresh = optuna.create_study(study_name="search", directions=["maximize", "minimize"], sampler=Seeded(QUICK, 0))
+    afresh.add_trials(study.get_trials()[:-1])
+    assert afresh.ask(SIX).params == later
 
 
 def test_beats_random_search():
