@@ -94,7 +94,7 @@ class CMAES(Infeasible, CmaEsSampler):
         if len(study.directions) > 1:
             raise UserError(
                 f"algorithm: CMA-ES handles one objective, but the study has {len(study.directions)}. Choose one of: "
-                "objective=reward or objective=accuracy, or algorithm=nsga2, nsga3 or evolution"
+                "objective=reward or objective=accuracy, or any other algorithm, like auto, nsga2 or evolution"
             )
         super().before_trial(study, trial)
 

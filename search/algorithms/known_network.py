@@ -92,7 +92,7 @@ def begin_around(
     taken = inspect.signature(getattr(algorithm, "func", algorithm)).parameters
     if "prior" not in taken:
         name = getattr(getattr(algorithm, "func", algorithm), "__name__", str(algorithm))
-        raise UserError(f"algorithm {name} takes no prior; predictor, evolution and local do")
+        raise UserError(f"algorithm {name} takes no prior; auto, predictor, evolution and local do")
     found = locate_network(space, given)
     return partial(algorithm, prior=found.decisions), found
 

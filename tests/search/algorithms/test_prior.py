@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
+import yaml
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
 from effnas import Architecture, load_architecture, load_space, run_search
@@ -229,7 +230,12 @@ def test_several_objectives_and_an_algorithm_without(tmp_path: Path) -> None:
         TINY, evaluate, Pareto(), partial(Predictor, prior=network), trials=3, quiet=True, output=tmp_path / "front"
     )
     assert found["prior"]["decisions"] == TINY.decisions_of(network)
-    with pytest.raises(UserError, match="algorithm RandomSampler takes no prior; predictor, evolution and local do"):
+    files = (Path(__file__).resolve().parents[3] / "conf" / "algorithm").glob("*.yaml")
+    taking = {file.stem for file in files if "prior" in yaml.safe_load(file.read_text())}
+    assert taking == {"auto", "predictor", "evolution", "local"}
+    with pytest.raises(
+        UserError, match="algorithm RandomSampler takes no prior; auto, predictor, evolution and local do"
+    ):
         run_search(
             TINY,
             evaluate,
