@@ -184,19 +184,20 @@ class Seeded(BaseSampler):
     def _show(self, study: Study, trial: FrozenTrial) -> Study:
         """The study as the trial's sampler sees it."""
         most = getattr(self._sampler(study, trial), "sees", MOST)
-        seen = self.look(study)
+        if most is None:
+            return self.look(study)
 
         def choose(_: Study, trials: list[FrozenTrial]) -> list[FrozenTrial]:
             memory = remember(study)
-            if most is None or memory.finished <= most:
+            if memory.finished <= most:
                 return trials
             numbers = {other.number for other in memory.list_shown(most)}
             return [other for other in trials if other.number in numbers]
 
+        if type(study) is Study:
+            return self.look(StudyPart(study, lambda: remember(study).list_shown(most)).as_study())
         # under Hyperband the study is another class, which lists one bracket's trials
-        if seen is study and type(study) is Study and most is not None:
-            return StudyPart(study, lambda: remember(study).list_shown(most)).as_study()
-        return StudyView(seen, choose).as_study()
+        return self.look(StudyView(study, choose).as_study())
 
     def _make_sampler(self, seed: int) -> BaseSampler:
         sampler = self._factory(seed=seed)

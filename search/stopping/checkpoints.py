@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -24,7 +25,7 @@ class CandidateCheckpoints:
 
     def file(self, key: str) -> Path:
         """Of the candidate ``DIGEST:SEED``."""
-        return self.folder / name_checkpoint(*key.split(":", 1))
+        return self.folder / _name(key)
 
     def has(self, key: str) -> bool:
         """Whether the candidate can go on."""
@@ -37,12 +38,25 @@ class CandidateCheckpoints:
         with contextlib.suppress(OSError):  # it is not empty, or not there
             self.folder.rmdir()
 
+    def drop_all(self, keys: Iterable[str]) -> None:
+        """Remove what there is of these candidates."""
+        names = self._list_names()
+        for key in keys:
+            if ":" in key and _name(key) in names:
+                self.drop(key)
+
+    def _list_names(self) -> set[str]:
+        """Of the files that there are: many candidates have none."""
+        try:
+            return set(os.listdir(self.folder))
+        except FileNotFoundError:
+            return set()
+
     def drop_others(self, keys: Iterable[str]) -> None:
         """Remove what belongs to none of these candidates: a killed run left it."""
-        names = {self.file(key).name for key in keys if ":" in key}
-        for file in list(self.folder.glob("*")):
-            if file.name not in names:
-                file.unlink(missing_ok=True)
+        names = {_name(key) for key in keys if ":" in key}
+        for name in self._list_names() - names:
+            (self.folder / name).unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self.folder.rmdir()
 
@@ -55,8 +69,9 @@ class CandidateCheckpoints:
             megabytes: that these may take together, of 10⁶ bytes; None: any.
         """
         room, left = float("inf") if megabytes is None else megabytes * 1e6, count
+        names = self._list_names()
         for key in keys:
-            if not self.has(key):
+            if ":" not in key or _name(key) not in names:
                 continue
             size = self.file(key).stat().st_size
             if size > room or left == 0:
@@ -64,3 +79,7 @@ class CandidateCheckpoints:
                 continue
             room -= size
             left = None if left is None else left - 1
+
+
+def _name(key: str) -> str:
+    return name_checkpoint(*key.split(":", 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ..confirm import REPEAT
 from ..problem import CONFIRMS
 from ..record import result_of, trace_first
-from ..remembered import INTERRUPTED
+from ..remembered import Mark, remember
 from .curves import Curve
 
 #: System attribute of a trial, with the step behind it: ``[accuracy, training accuracy or null]`` as reported.
@@ -51,30 +52,60 @@ class Entrant:
         return float(self.curve.steps[place]) if place < len(self.curve.steps) else None
 
 
-def list_trials(study: Study) -> list[FrozenTrial]:
-    """The trials, oldest first, as if the interrupted ones had never been."""
-    return [trial for trial in study.get_trials(deepcopy=False) if not trial.user_attrs.get(INTERRUPTED)]
-
-
 class EntrantReader:
-    """Reads a study's candidates; the curves of finished trials are read once."""
+    """Reads a study's candidates, but for repetitions of one; each trial is read once, when it has ended."""
 
     def __init__(self) -> None:
-        self._curves: dict[tuple[str, int], Curve] = {}
+        self._mark: Mark | None = None
+        self._forget()
 
-    def read(self, study: Study, before: int | None = None) -> list[Entrant]:
-        """Those that were evaluated or are, oldest first, but for repetitions of one.
+    def _forget(self) -> None:
+        self._curves: dict[int, Curve] = {}
+        #: Of each candidate, by its number: the trials of it that have ended, oldest first; and the numbers, sorted.
+        self._chains: dict[int, list[FrozenTrial]] = {}
+        self._numbers: list[int] = []
+        self._ended: dict[int, Entrant] = {}
+        self._open: dict[int, Entrant] = {}
 
-        ``before``: only so many of the first trials (:func:`list_trials`), for what must not depend on later ones.
+    def update(self, study: Study) -> tuple[list[Entrant], bool]:
+        """Read what has changed: the candidates whose trials have ended since the last call, and if all are new.
+
+        A candidate is there once for each of the trials, as it was then.
         """
-        chains: dict[int, list[FrozenTrial]] = {}
-        for trial in list_trials(study)[:before]:
-            result = result_of(trial)
-            aside = result.get("infeasible") or "duplicate_of" in result
-            again = REPEAT in trial.user_attrs or CONFIRMS in trial.user_attrs
-            if not aside and not again:
-                chains.setdefault(trace_first(trial), []).append(trial)
-        return [self._join(study, number, chain) for number, chain in chains.items()]
+        memory = remember(study)
+        trials, self._mark, anew = memory.list_new(self._mark)
+        if anew:
+            self._forget()
+        changed = []
+        for trial in trials:
+            if is_entrant(trial):
+                number = trace_first(trial)
+                if number not in self._chains:
+                    insort(self._numbers, number)
+                insort(self._chains.setdefault(number, []), trial, key=lambda one: one.number)
+                self._ended[number] = self._join(study, number, self._chains[number])
+                changed.append(self._ended[number])
+        self._open = {}
+        for number, chain in _group(memory.list_open()).items():
+            together = sorted((*self._chains.get(number, ()), *chain), key=lambda one: one.number)
+            self._open[number] = self._join(study, number, together)
+        return changed, anew
+
+    def find(self, number: int) -> Entrant | None:
+        """The candidate whose first trial has that number, as it was at the last :meth:`update`."""
+        return self._open.get(number) or self._ended.get(number)
+
+    def list_open(self) -> list[Entrant]:
+        """Those of which a trial runs, or waits."""
+        return list(self._open.values())
+
+    def list_first(self, count: int) -> list[int]:
+        """The numbers of the first candidates."""
+        return sorted({*self._numbers[:count], *self._open})[:count]
+
+    def read(self, study: Study, trials: Iterable[FrozenTrial]) -> list[Entrant]:
+        """The candidates of these trials alone, for what must not depend on others."""
+        return [self._join(study, number, chain) for number, chain in _group(trials).items()]
 
     def _join(self, study: Study, number: int, chain: Sequence[FrozenTrial]) -> Entrant:
         curves = [self._read_curve(study, trial) for trial in chain]
@@ -87,13 +118,27 @@ class EntrantReader:
         )
 
     def _read_curve(self, study: Study, trial: FrozenTrial) -> Curve:
-        key = (study.study_name, trial.number)
-        if (known := self._curves.get(key)) is not None:
+        if (known := self._curves.get(trial.number)) is not None:
             return known
         curve = read_curve(trial, study.directions)
         if trial.state.is_finished():
-            self._curves[key] = curve
+            self._curves[trial.number] = curve
         return curve
+
+
+def is_entrant(trial: FrozenTrial) -> bool:
+    """Whether it is a candidate's: no repetition, and no network that was evaluated before, or is never to be."""
+    result = result_of(trial)
+    aside = result.get("infeasible") or "duplicate_of" in result
+    return not aside and REPEAT not in trial.user_attrs and CONFIRMS not in trial.user_attrs
+
+
+def _group(trials: Iterable[FrozenTrial]) -> dict[int, list[FrozenTrial]]:
+    """The trials of each candidate, by its number."""
+    chains: dict[int, list[FrozenTrial]] = {}
+    for trial in filter(is_entrant, trials):
+        chains.setdefault(trace_first(trial), []).append(trial)
+    return chains
 
 
 def read_curve(trial: FrozenTrial, directions: Iterable[StudyDirection]) -> Curve:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +13,10 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from ..optuna_private import add_spread
-from ..record import result_of
+from ..record import result_of, trace_first
+from ..remembered import MOST, remember
 from .curves import Curve, CurveModel, fit_curves
-from .entrants import Entrant, EntrantReader, list_trials
+from .entrants import Entrant, EntrantReader, is_entrant
 from .values import ValueReader
 
 Array = NDArray[np.float64]
@@ -29,6 +31,16 @@ WEIGHTS = {1: (1.0,), 2: (0.3, 0.7)}
 PRIOR = 3.0
 
 
+class _Correction(NamedTuple):
+    """What is learned of one step: what promises are compared with, and the regression of the ends on them."""
+
+    center: Array
+    width: Array
+    weights: Array
+    spread: Array
+    noise: float
+
+
 @dataclass(frozen=True)
 class Lesson:
     """What the curves until a trial have taught.
@@ -37,7 +49,7 @@ class Lesson:
         before: how many trials there were before it.
         model: of the curves.
         end: epochs of a candidate that is not stopped.
-        curves: all of them, which say what is usual.
+        curves: of the youngest of them, which say what is usual.
         finished: those of candidates that were not stopped.
     """
 
@@ -46,6 +58,7 @@ class Lesson:
     end: float
     curves: tuple[Curve, ...]
     finished: tuple[Curve, ...]
+    _corrections: dict[tuple[float, int], _Correction] = field(default_factory=dict, init=False, compare=False)
 
     def predict(self, curves: Sequence[Curve], step: float) -> tuple[Array, Array]:
         """Errors at the end, of curves until ``step``, and their standard deviations, each of shape (n,).
@@ -57,7 +70,15 @@ class Lesson:
         ahead = float(np.sqrt(step * self.end))  # half of the way: beyond, two points of a curve say too much
         promised, _ = self.model.predict(curves, ahead)
         kinds = 2 if all(np.isfinite(curve.train).any() for curve in (*curves, *self.finished)) else 1
-        promised = promised[:, :kinds]
+        if (step, kinds) not in self._corrections:
+            self._corrections[step, kinds] = self._correct(step, ahead, kinds)
+        correction = self._corrections[step, kinds]
+        asked = (promised[:, :kinds] - correction.center) / correction.width
+        asked = np.column_stack([np.ones(len(promised)), asked])
+        spread = np.einsum("ni,ij,nj->n", asked, correction.spread, asked)
+        return asked @ correction.weights, np.sqrt(correction.noise + spread)
+
+    def _correct(self, step: float, ahead: float, kinds: int) -> _Correction:
         known = np.empty((0, kinds))
         if self.finished:
             known = self.model.predict([curve.cut(step) for curve in self.finished], ahead)[0][:, :kinds]
@@ -70,13 +91,12 @@ class Lesson:
         first = np.array([center[0], *(np.array(WEIGHTS[kinds]) * scale)])
         trust = np.diag([0.01, *[4.0] * kinds]) / scale**2
         rows = np.column_stack([np.ones(len(known)), (known - center) / width])
-        asked = np.column_stack([np.ones(len(promised)), (promised - center) / width])
         begin = noise = float((0.5 * scale) ** 2 + 0.1 * (deviations[:, 0] ** 2).mean())
         for _ in range(4):
             spread = np.linalg.inv(rows.T @ rows / noise + trust)
             weights = spread @ (rows.T @ ends / noise + trust @ first)
             noise = float((PRIOR * begin + ((ends - rows @ weights) ** 2).sum()) / (PRIOR + len(ends)))
-        return asked @ weights, np.sqrt(noise + np.einsum("ni,ij,nj->n", asked, spread, asked))
+        return _Correction(center, width, weights, spread, noise)
 
 
 class Estimates:
@@ -94,22 +114,25 @@ class Estimates:
     def __init__(self, reader: EntrantReader, values: ValueReader | None, epochs: int | None) -> None:
         self._reader, self._values, self._epochs = reader, values, epochs
         self._lesson: Lesson | None = None
+        #: How many trials were before the last lesson, had it something to learn or not.
+        self._before = 0
         self._shown: dict[tuple[object, ...], FrozenTrial] = {}
 
     def learn(self, study: Study) -> Lesson | None:
         """The last lesson; None: there are too few trials yet."""
-        count, before = sum(trial.state.is_finished() for trial in list_trials(study)), FIRST
+        count, before = remember(study).finished, FIRST
         if count < before:
             return None
         while (following := int(np.ceil(before * GROWTH))) <= count:
             before = following
-        if self._lesson is None or self._lesson.before != before:
+        if self._before != before:
+            self._before, self._shown = before, {}
             self._lesson = self._learn(study, before) or self._lesson
-            self._shown = {}
         return self._lesson
 
     def _learn(self, study: Study, before: int) -> Lesson | None:
-        entrants = [entrant for entrant in self._reader.read(study, before) if entrant.step and not entrant.open]
+        earlier = remember(study).list_earliest(before, MOST)
+        entrants = [entrant for entrant in self._reader.read(study, earlier) if entrant.step and not entrant.open]
         if not entrants:
             return None
         finished = tuple(entrant.curve for entrant in entrants if entrant.trial.state == TrialState.COMPLETE)
@@ -124,18 +147,21 @@ class Estimates:
         are copies for a sampler's model: the study's own trials stay what they are.
         """
         lesson = self.learn(study)
-        instead: dict[int, FrozenTrial | None] = {}
+        self._reader.update(study)
+        shown: dict[int, FrozenTrial] = {}
         promising: dict[float, list[Entrant]] = {}
-        for entrant in self._reader.read(study):
-            if entrant.step and entrant.stopped:
-                promising.setdefault(entrant.step, []).append(entrant)
-            if entrant.trial.number != entrant.number and not entrant.open:
-                instead[entrant.trial.number] = None
-                instead[entrant.number] = self._copy(entrant)
+        for trial in trials:
+            entrant = self._reader.find(trace_first(trial)) if is_entrant(trial) else None
+            if entrant is None or entrant.open:
+                shown[trial.number] = trial
+            elif entrant.number not in shown:
+                shown[entrant.number] = self._copy(entrant) if entrant.trial.number != entrant.number else entrant.trial
+                if entrant.step and entrant.stopped:
+                    promising.setdefault(entrant.step, []).append(entrant)
         if lesson is not None and self._values is not None:
             for step, group in sorted(promising.items()):
-                instead |= self._complete(lesson, group, step)
-        return [shown for trial in trials if (shown := instead.get(trial.number, trial)) is not None]
+                shown |= self._complete(lesson, group, step)
+        return [shown[number] for number in sorted(shown)]
 
     def _copy(self, entrant: Entrant, state: TrialState | None = None, values: Sequence[float] = ()) -> FrozenTrial:
         """The last trial of a candidate under the number of the first; always the same for the same, as trials are."""
@@ -147,11 +173,11 @@ class Estimates:
                 shown.state, shown.values = state, list(values)
         return self._shown[key]
 
-    def _complete(self, lesson: Lesson, entrants: Sequence[Entrant], step: float) -> dict[int, FrozenTrial | None]:
+    def _complete(self, lesson: Lesson, entrants: Sequence[Entrant], step: float) -> dict[int, FrozenTrial]:
         errors, deviations = lesson.predict([entrant.curve for entrant in entrants], step)
         assert self._values is not None
         values = self._values([result_of(entrant.trial) for entrant in entrants], (1 - errors).tolist())
-        found: dict[int, FrozenTrial | None] = {}
+        found: dict[int, FrozenTrial] = {}
         for entrant, value, deviation in zip(entrants, values or [], deviations, strict=False):
             found[entrant.number] = shown = self._copy(entrant, TrialState.COMPLETE, value)
             add_spread(shown, float(deviation))

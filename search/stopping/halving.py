@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import threading
+from bisect import insort
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -14,12 +16,17 @@ from optuna.trial import FrozenTrial
 from ...space.errors import check_choice, check_int
 from ..algorithms.history import loss_signs, sort_fronts
 from ..record import result_of
+from ..remembered import MOST
 from .entrants import Entrant, EntrantReader
-from .estimates import Estimates
-from .values import ValueReader
+from .estimates import Estimates, Lesson
+from .values import ValueReader, Values
 
 #: What candidates at a rung are compared by.
 MEASURES = ("accuracy", "curve")
+#: Of those that are promoted no more, the last so many at each rung are listed.
+PASSED = 100
+#: A study of your own may have threads.
+_LOCK = threading.Lock()
 
 
 class AsynchronousHalving(BasePruner):
@@ -28,7 +35,8 @@ class AsynchronousHalving(BasePruner):
     A candidate that comes to a rung goes on where it is among the best ``1 / reduction_factor`` of all that have come
     there so far (or the best one), and is stopped elsewhere. Later comers may leave it among the best: then it is
     promoted, and goes on from its checkpoint (:class:`~effnas.search.stopping.referee.Referee`). Rungs are at
-    ``min_epochs``, and each has ``reduction_factor`` times the epochs of the one before.
+    ``min_epochs``, and each has ``reduction_factor`` times the epochs of the one before. Of more than 1,000 that have
+    come to a rung the last 1,000 are compared, and promoted.
 
     What is compared is the objective's value, or values, if the training ended at the rung. Several values are ranked
     by non-dominated sorting, ties by crowding distance (Deb et al. 2002). With ``measure="curve"`` the accuracy is that
@@ -73,6 +81,8 @@ class AsynchronousHalving(BasePruner):
         self.reader = EntrantReader()
         #: What the curves say.
         self.estimates = Estimates(self.reader, None, None)
+        #: Who has come to which; begun anew with each study.
+        self._rungs: dict[int, _Rung] = {}
 
     def inform(self, values: ValueReader, epochs: int | None) -> AsynchronousHalving:
         """The same for a study whose candidates report accuracies and train for so many epochs (None: not known)."""
@@ -83,12 +93,13 @@ class AsynchronousHalving(BasePruner):
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         """Whether to stop the trial, which has just reported."""
-        entrants = self.reader.read(study)
-        mine = next((entrant for entrant in entrants if entrant.trial.number == trial.number), None)
-        rung = None if mine is None else self._find_rung(mine)
-        if mine is None or rung is None or mine.number in {e.number for e in entrants[: self.startup_trials]}:
-            return False
-        return mine.number not in self._list_best(study, entrants, rung)
+        with _LOCK:
+            self._update(study)
+            mine = next((entrant for entrant in self.reader.list_open() if entrant.trial.number == trial.number), None)
+            rung = None if mine is None else self._find_rung(mine)
+            if mine is None or rung is None or mine.number in self.reader.list_first(self.startup_trials):
+                return False
+            return mine.number not in self._list_best(study, rung)
 
     def choose_promotion(self, study: Study, may: Callable[[FrozenTrial], bool]) -> Entrant | None:
         """The stopped candidate to go on with: on the highest rung where there is one, the best one there.
@@ -97,34 +108,52 @@ class AsynchronousHalving(BasePruner):
             study: with the candidates.
             may: whether one can go on, by its last trial.
         """
-        entrants = self.reader.read(study)
-        stopped = [entrant for entrant in entrants if entrant.stopped]
-        for rung in sorted({self._highest_rung(entrant.step) for entrant in stopped}, reverse=True):
-            if not rung:
-                continue
-            best = self._list_best(study, entrants, rung)
-            here = {e.number: e for e in stopped if self._highest_rung(e.step) == rung}
-            for number in best:
-                if number in here and may(here[number].trial):
-                    return here[number]
+        self._update(study)
+        for rung in sorted(self._rungs, reverse=True):
+            for number in self._list_best(study, rung):
+                if (entrant := self._find_stopped(number, rung)) is not None and may(entrant.trial):
+                    return entrant
         return None
 
     def list_unfinished(self, study: Study) -> list[Entrant]:
-        """The candidates that are stopped, or about to go on."""
-        return [entrant for entrant in self.reader.read(study) if entrant.stopped or entrant.open]
+        """The candidates that are stopped and may yet be promoted, or about to go on."""
+        return [*self.sort_stopped(study), *self.reader.list_open()]
 
     def sort_stopped(self, study: Study) -> list[Entrant]:
-        """The stopped candidates, the one nearest to a promotion first: by its place among those at its rung."""
-        entrants = self.reader.read(study)
+        """The stopped candidates that may yet be promoted, the one nearest to it first: by its place at its rung."""
+        self._update(study)
         keyed = []
-        for rung in {self._highest_rung(entrant.step) for entrant in entrants if entrant.stopped} - {0}:
-            ranked = self._rank(study, entrants, rung)
-            for place, entrant in enumerate(ranked):
-                if entrant.stopped and self._highest_rung(entrant.step) == rung:
+        for rung in self._rungs:
+            ranked = self._rank(study, rung)
+            for place, number in enumerate(ranked):
+                if (entrant := self._find_stopped(number, rung)) is not None:
                     keyed.append((place / len(ranked), -rung, entrant.number, entrant))
         return [entrant for *_, entrant in sorted(keyed, key=lambda key: key[:3])]
 
+    def list_passed(self, study: Study) -> list[Entrant]:
+        """The stopped candidates that are promoted no more, as many have come to their rung since: the last ones."""
+        self._update(study)
+        passed = [(rung, one) for rung, here in self._rungs.items() for _, one in here.come[-MOST - PASSED : -MOST]]
+        return [entrant for rung, one in passed if (entrant := self._find_stopped(one, rung)) is not None]
+
     # -- rungs -----------------------------------------------------------------------------------------
+
+    def _update(self, study: Study) -> None:
+        """Read who has come to which rung."""
+        changed, anew = self.reader.update(study)
+        if anew:
+            self._rungs = {}
+        for entrant in changed:
+            rung = self.min_epochs
+            while rung <= entrant.step:
+                self._rungs.setdefault(rung, _Rung()).add(entrant)
+                rung *= self.reduction_factor
+
+    def _find_stopped(self, number: int, rung: int) -> Entrant | None:
+        """The candidate, if it has been stopped at this rung."""
+        entrant = self.reader.find(number)
+        stopped = entrant is not None and entrant.stopped and self._highest_rung(entrant.step) == rung
+        return entrant if stopped else None
 
     def _highest_rung(self, step: float) -> int:
         """The last rung that a candidate has come to; 0: none."""
@@ -139,37 +168,88 @@ class AsynchronousHalving(BasePruner):
         rung = self._highest_rung(entrant.step)
         return rung if rung > self._highest_rung(before) else None
 
-    def _list_best(self, study: Study, entrants: Sequence[Entrant], rung: int) -> list[int]:
+    def _list_best(self, study: Study, rung: int) -> list[int]:
         """The numbers of those that may go on from the rung, the best first."""
-        ranked = self._rank(study, entrants, rung)
-        return [entrant.number for entrant in ranked[: max(1, len(ranked) // self.reduction_factor)]]
+        ranked = self._rank(study, rung)
+        return ranked[: max(1, len(ranked) // self.reduction_factor)]
 
-    def _rank(self, study: Study, entrants: Sequence[Entrant], rung: int) -> list[Entrant]:
-        """All that have come to the rung, whatever became of them, by what they were there, the best first."""
-        there = [(entrant, step) for entrant in entrants if (step := entrant.find_step(rung)) is not None]
+    def _rank(self, study: Study, rung: int) -> list[int]:
+        """The numbers of all that have come to the rung, whatever became of them, by what they were there.
+
+        The best first; of more than :data:`~effnas.search.remembered.MOST` the last ones to come.
+        """
+        here = self._rungs.setdefault(rung, _Rung())
+        running = [entrant.number for entrant in self.reader.list_open() if entrant.step >= rung]
+        lesson = self.estimates.learn(study) if self.measure == "curve" else None
+        key = (len(here.come), *running), lesson
+        if here.ranked is None or here.ranked[0] != key[0] or here.ranked[1] is not lesson:
+            numbers = sorted({*running, *(number for _, number in here.come[-MOST:])})
+            there = [
+                (entrant, step)
+                for number in numbers
+                if (entrant := self.reader.find(number)) is not None and (step := entrant.find_step(rung)) is not None
+            ]
+            here.ranked = *key, self._sort(study, here, there, lesson, rung)
+        return here.ranked[2]
+
+    def _sort(
+        self, study: Study, here: _Rung, there: list[tuple[Entrant, float]], lesson: Lesson | None, rung: int
+    ) -> list[int]:
         if not there:
             return []
-        cut = [entrant.curve.cut(step) for entrant, step in there]
-        lesson = self.estimates.learn(study) if self.measure == "curve" else None
-        if lesson is not None:
-            errors = lesson.predict(cut, rung)[0]
+        if lesson is None:
+            errors, values = here.read(there, self._read_values)
         else:
-            errors = np.array([curve.heldout[-1] for curve in cut])
-        losses = self._read_losses(study, [entrant for entrant, _ in there], errors)
+            errors = lesson.predict([entrant.curve.cut(step) for entrant, step in there], rung)[0]
+            values = self._read_values([entrant for entrant, _ in there], errors)
+        losses = errors[:, None]
+        if values is not None:  # else the objective is not known yet
+            losses = np.array(values, dtype=np.float64).reshape(len(there), -1) * loss_signs(study.directions)
         if losses.shape[1] == 1:
             order = np.argsort(losses[:, 0], kind="stable")
         else:
             fronts, spacing = sort_fronts(losses)
             order = np.lexsort((-spacing, fronts))
-        return [there[i][0] for i in order]
+        return [there[i][0].number for i in order]
 
-    def _read_losses(
-        self, study: Study, entrants: Sequence[Entrant], errors: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """The objectives, smaller being better, shape (n, m); the errors alone where the objective is not known yet."""
-        values = None
-        if self.values is not None:
-            values = self.values([result_of(entrant.trial) for entrant in entrants], (1 - errors).tolist())
-        if values is None:
-            return errors[:, None]
-        return np.array(values, dtype=np.float64).reshape(len(entrants), -1) * loss_signs(study.directions)
+    def _read_values(self, entrants: Sequence[Entrant], errors: NDArray[np.float64]) -> list[Values] | None:
+        """The objectives, if these were the errors at the end."""
+        if self.values is None:
+            return None
+        return self.values([result_of(entrant.trial) for entrant in entrants], (1 - errors).tolist())
+
+
+class _Rung:
+    """Who has come to a rung, and what each was there."""
+
+    def __init__(self) -> None:
+        #: The number of the trial that came, and of its candidate, whose trials have ended; sorted.
+        self.come: list[tuple[int, int]] = []
+        self._numbers: set[int] = set()
+        self._read: dict[int, tuple[Entrant, float, Values | None]] = {}
+        #: The last ranking: of whom, by which lesson.
+        self.ranked: tuple[tuple[int, ...], Lesson | None, list[int]] | None = None
+
+    def add(self, entrant: Entrant) -> None:
+        """A trial of the candidate has ended here or beyond."""
+        if entrant.number not in self._numbers:
+            self._numbers.add(entrant.number)
+            insort(self.come, (entrant.trial.number, entrant.number))
+        self.ranked = None
+
+    def read(
+        self,
+        there: Sequence[tuple[Entrant, float]],
+        values: Callable[[Sequence[Entrant], NDArray[np.float64]], list[Values] | None],
+    ) -> tuple[NDArray[np.float64], list[Values] | None]:
+        """Errors of candidates after these steps, shape (n,), and their values; what has not changed is read once."""
+        found = []
+        for entrant, step in there:
+            known = self._read.get(entrant.number)
+            if known is None or known[0] is not entrant:
+                error = entrant.curve.cut(step).heldout[-1:]
+                value = values([entrant], error)
+                known = self._read[entrant.number] = entrant, float(error[0]), None if value is None else value[0]
+            found.append(known)
+        some = [value for *_, value in found if value is not None]
+        return np.array([error for _, error, _ in found]), some if len(some) == len(found) else None

@@ -7,18 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.pruners import BasePruner, NopPruner
+from optuna.pruners import BasePruner, HyperbandPruner, NopPruner
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ...evaluate.evaluation import Evaluator
 from ...space.errors import UserError
-from ..algorithms.study_view import StudyView
+from ..algorithms.study_view import StudyPart, StudyView
 from ..confirm import REPEAT
 from ..objective import Objective
 from ..optuna_private import find_first_step, read_trial, report_value, set_system_attr
 from ..problem import CONFIRMS
 from ..record import CONTINUES, result_of, trace_first
+from ..remembered import remember
 from ..seeded import Seeded
 from .checkpoints import CandidateCheckpoints
 from .entrants import REPORT
@@ -97,7 +98,17 @@ class Referee:
         judged = self._from.get(trial.number)
         if judged is None or step <= judged or (self._end is not None and step >= self._end):
             return False
-        return self.pruner.prune(self._study, read_trial(self._study, trial))
+        return self.pruner.prune(self._show_young(), read_trial(self._study, trial))
+
+    def _show_young(self) -> Study:
+        """The study as the pruner sees it: of a long one Optuna's compare with the youngest trials.
+
+        Ours keeps account itself, and Hyperband makes studies of its brackets.
+        """
+        memory = remember(self._study)
+        if self._halving is not None or isinstance(self.pruner, HyperbandPruner) or not memory.is_long:
+            return self._study
+        return StudyPart(self._study, memory.list_young).as_study()
 
     def describe_stop(self, trial: Trial) -> dict[str, Any] | None:
         """What is to be recorded of a candidate that ends early; None: it has not reported."""
@@ -120,6 +131,7 @@ class Referee:
         if told.state != TrialState.PRUNED:
             self._checkpoints.drop(_key(told))
         elif self._checkpoints.has(_key(told)):
+            self._checkpoints.drop_all(_key(entrant.trial) for entrant in self._halving.list_passed(self._study))
             keys = [_key(entrant.trial) for entrant in self._halving.sort_stopped(self._study)]
             self._checkpoints.limit(keys, self._halving.max_checkpoints, self._halving.max_megabytes)
 
