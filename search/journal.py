@@ -14,8 +14,9 @@ import os
 import re
 import time
 import zlib
-from collections.abc import Container, Iterable, Mapping, Sequence
-from io import RawIOBase
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from io import BytesIO, RawIOBase
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,12 @@ FINISHED = tuple(state for state in TrialState if state.is_finished())
 #: How every record begins.
 _HEAD = b'{"op_code":'
 _SUM = re.compile(rb',"sum":"([0-9a-f]{8})"\}$')
+SUM_LENGTH = len(',"sum":"01234567"}')
+#: Of which kind a record is, and who wrote it.
+_OF = re.compile(rb'\{"op_code":(\d+),"worker_id":"([^"\\]*)"')
 _NEW_TRIAL = 4  # Optuna's op_code
+#: Records that are parsed at once.
+MANY = 1000
 
 
 class JournalState:
@@ -44,7 +50,7 @@ class JournalState:
         self.lines = 0
         #: The checksum of the last line that has one. Lines of others, or of an older effnas, have none.
         self.sum = 0
-        self._writers: set[object] = set()
+        self._writers: set[bytes] = set()
         #: The number of each trial in its study, by its number in the journal.
         self._numbers: list[int] = []
         self._trials: dict[object, int] = {}
@@ -56,24 +62,39 @@ class JournalState:
             UserError: it is no record, or does not follow from the one before it.
         """
         self.lines += 1
+        found, head = _SUM.search(line, max(0, len(line) - SUM_LENGTH)), _OF.match(line)
+        number = None if found is None else zlib.crc32(b"}", zlib.crc32(memoryview(line)[: found.start()], self.sum))
+        if found is None or head is None or number != int(found[1], 16):
+            self._add_doubtful(line, found, number)
+        else:  # what has the right sum is what was written
+            self.sum = number
+            self._writers.add(head[2])
+            if int(head[1]) == _NEW_TRIAL:
+                self._count(json.loads(line))
+
+    def _add_doubtful(self, line: bytes, found: re.Match[bytes] | None, number: int | None) -> None:
+        """Look at a line of others, or one that is damaged."""
         try:
             record = json.loads(line)
             if not isinstance(record, dict):
                 raise ValueError
         except ValueError:
             raise self._damaged(f"is not a record of a study: {line[:40]!r}") from None
-        found, writer = _SUM.search(line), record.get("worker_id")
+        writer = str(record.get("worker_id")).encode()
         if found is not None:
-            if (number := _chain(line[: found.start()] + b"}", self.sum)) != int(found[1], 16):
+            if number is None or number != int(found[1], 16):
                 raise self._damaged("does not follow from what is before it: a record was altered, lost or added")
             self.sum = number
             self._writers.add(writer)
         elif writer in self._writers:
             raise self._damaged("has lost its checksum: the record was altered")
         if record.get("op_code") == _NEW_TRIAL:
-            study = record.get("study_id")
-            self._numbers.append(self._trials.get(study, 0))
-            self._trials[study] = self._numbers[-1] + 1
+            self._count(record)
+
+    def _count(self, record: Mapping[str, Any]) -> None:
+        study = record.get("study_id")
+        self._numbers.append(self._trials.get(study, 0))
+        self._trials[study] = self._numbers[-1] + 1
 
     def _damaged(self, reason: str) -> UserError:
         return UserError(
@@ -99,11 +120,12 @@ def check_journal(path: Path) -> tuple[JournalState, bytes]:
     Raises:
         UserError: a line is damaged.
     """
-    state, content = JournalState(path), path.read_bytes()
-    end = content.rfind(b"\n") + 1
-    for line in content[:end].splitlines():
-        state.add(line)
-    return state, content[end:]
+    state, line = JournalState(path), b""
+    with open(path, "rb") as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                state.add(line[:-1])
+    return state, b"" if line.endswith(b"\n") else line
 
 
 def is_half_written(part: bytes) -> bool:
@@ -172,7 +194,7 @@ class JournalFile(BaseJournalBackend):
         """
         self._check_there()
         if log_number_from == self._number and self._path.stat().st_size == self._end:
-            lines: Sequence[bytes] = self._own
+            number, lines = len(self._own), iter(self._own)
         else:
             if log_number_from != self._number:  # a record was refused, or the storage is a new one
                 self._number = self._offset = 0
@@ -180,12 +202,18 @@ class JournalFile(BaseJournalBackend):
                 file.seek(self._offset)
                 content = file.read()
             content = content[: content.rfind(b"\n") + 1]
-            lines = content.splitlines()
+            number, lines = content.count(b"\n"), iter(BytesIO(content))
             self._end = self._offset + len(content)
         skipped = log_number_from - self._number
-        self._number, self._offset, self._own = self._number + len(lines), self._end, []
+        self._number, self._offset, self._own = self._number + number, self._end, []
         # parsed, though they were objects a moment ago: what is in memory is what a later process will read
-        return map(json.loads, lines[skipped:])
+        return _parse(islice(lines, skipped, None))
+
+
+def _parse(lines: Iterator[bytes]) -> Iterator[dict[str, Any]]:
+    """The records of lines, many at once: a parser's call takes as long as a record."""
+    while some := list(islice(lines, MANY)):
+        yield from json.loads(b"[%s]" % b",".join(some))
 
 
 def _find_place(path: Path) -> tuple[int, int] | None:

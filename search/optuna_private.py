@@ -7,6 +7,7 @@ journal's records, or to a sampler's generator. Where a release moves one of the
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from optuna._hypervolume import get_non_dominated_box_bounds
-from optuna.distributions import BaseDistribution, distribution_to_json
+from optuna.distributions import BaseDistribution, check_distribution_compatibility, distribution_to_json
+from optuna.distributions import json_to_distribution as read_distribution
 from optuna.pruners import (
     BasePruner,
     HyperbandPruner,
@@ -26,7 +28,7 @@ from optuna.pruners import (
 from optuna.samplers import GPSampler
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import BaseJournalBackend
-from optuna.storages.journal._storage import JournalOperation
+from optuna.storages.journal._storage import JournalOperation, JournalStorageReplayResult
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -153,6 +155,91 @@ class HoldingStorage(BaseStorage):
         raise NotImplementedError
 
 
+class _Replay(JournalStorageReplayResult):
+    """Optuna's replay of a journal, quicker where many records are read at once.
+
+    Equal distributions are one object, which is made once; a trial that nobody has seen since it was copied is changed
+    in place. Optuna makes a distribution, and copies a trial, for each record.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        super().__init__(prefix)
+        self._distributions: dict[str, BaseDistribution] = {}
+        #: By study and parameter, the first trial that has it, and with which distribution.
+        self._first: dict[tuple[int, str], tuple[int, BaseDistribution]] = {}
+        #: Trials that were made or copied during the records that are being read now.
+        self._own: set[int] = set()
+        self._ways = {op.value: getattr(self, f"_apply_{op.name.lower()}", None) for op in JournalOperation}
+
+    def apply_logs(self, logs: Iterable[dict[str, Any]]) -> None:
+        try:
+            for log in logs:
+                if (way := self._ways.get(log["op_code"])) is None:
+                    super().apply_logs([log])
+                else:
+                    self.log_number_read += 1
+                    way(log)
+        finally:
+            self._own.clear()
+
+    def _apply_create_trial(self, log: dict[str, Any]) -> None:
+        number = len(self._trials)
+        super()._apply_create_trial(log)
+        if number in self._trials:
+            self._own.add(number)
+
+    def _change(self, trial_id: int) -> FrozenTrial:
+        """The trial, which may be changed."""
+        trial = self._trials[trial_id]
+        if trial_id not in self._own:
+            self._own.add(trial_id)
+            self._trials[trial_id] = trial = copy.copy(trial)
+            trial.params, trial.distributions = dict(trial.params), dict(trial.distributions)
+            trial.user_attrs, trial.system_attrs = dict(trial.user_attrs), dict(trial.system_attrs)
+            trial.intermediate_values = dict(trial.intermediate_values)
+        return trial
+
+    def _apply_set_trial_param(self, log: dict[str, Any]) -> None:
+        trial_id, name, text = log["trial_id"], log["param_name"], log["distribution"]
+        if not self._trial_exists_and_updatable(trial_id, log):
+            return
+        distribution = self._distributions.get(text)
+        if distribution is None:
+            if len(self._distributions) > 10_000:  # of spaces that are another one in each trial
+                self._distributions.clear()
+            self._distributions[text] = distribution = read_distribution(text)
+        key = self._trial_id_to_study_id[trial_id], name
+        first = self._first.get(key)
+        if first is None:
+            holders = ((n, self._trials[n].distributions.get(name)) for n in self._study_id_to_trial_ids[key[0]])
+            first = next(((n, held) for n, held in holders if held is not None), None)
+        if first is not None and first[1] is not distribution:
+            try:
+                check_distribution_compatibility(first[1], distribution)
+            except Exception:
+                if self._is_issued_by_this_worker(log):
+                    raise
+                return
+        if first is None or trial_id <= first[0]:
+            first = trial_id, distribution
+        self._first[key] = first
+        trial = self._change(trial_id)
+        trial.params[name] = distribution.to_external_repr(log["param_value_internal"])
+        trial.distributions[name] = distribution
+
+    def _apply_set_trial_intermediate_value(self, log: dict[str, Any]) -> None:
+        if self._trial_exists_and_updatable(log["trial_id"], log):
+            self._change(log["trial_id"]).intermediate_values[log["step"]] = log["intermediate_value"]
+
+    def _apply_set_trial_user_attr(self, log: dict[str, Any]) -> None:
+        if self._trial_exists_and_updatable(log["trial_id"], log):
+            self._change(log["trial_id"]).user_attrs.update(log["user_attr"])
+
+    def _apply_set_trial_system_attr(self, log: dict[str, Any]) -> None:
+        if self._trial_exists_and_updatable(log["trial_id"], log):
+            self._change(log["trial_id"]).system_attrs.update(log["system_attr"])
+
+
 class BufferedJournalStorage(JournalStorage, HoldingStorage):
     """Optuna's journal storage, with all parameters of a trial in one write, and all that is known at its end.
 
@@ -202,6 +289,8 @@ class BufferedJournalStorage(JournalStorage, HoldingStorage):
         self._append([{"op_code": op_code, "worker_id": self._replay_result.worker_id, **extra_fields}])
 
     def _sync_with_backend(self) -> None:
+        if not isinstance(self._replay_result, _Replay):  # Optuna makes one when it opens the journal
+            self._replay_result = _Replay(self._worker_id_prefix)
         if self._held:
             self._append([])
         super()._sync_with_backend()
