@@ -23,6 +23,7 @@ from effnas.cli import main
 from effnas.report import library
 from effnas.report.folders import find_folders, read_run, read_runs
 from effnas.report.job import write_report
+from effnas.report.journal import read_journal
 from effnas.report.markup import data_script, text
 from effnas.report.pieces.decisions import find_importances
 from effnas.report.trials import find_front, thin_out
@@ -252,6 +253,47 @@ def test_a_run_that_has_not_ended(tmp_path: Path) -> None:
     (tmp_path / "new" / "study.journal").write_text("")
     page = show(tmp_path / "new", output=tmp_path / "y.html")
     assert "this run has not ended" in page.words
+
+
+def test_the_rows_of_a_journal_are_what_optuna_reads_of_it(tmp_path: Path) -> None:
+    storage = JournalStorage(JournalFileBackend(str(tmp_path / "study.journal")))
+    optuna.create_study(study_name="old", storage=storage).ask({"a": CategoricalDistribution([1, 2])})
+    optuna.delete_study(study_name="old", storage=storage)
+    study = optuna.create_study(study_name="search", storage=storage, directions=["minimize", "maximize"])
+    optuna.create_study(study_name="other", storage=storage).add_trial(optuna.trial.create_trial(value=1.0))
+    with pytest.raises(optuna.exceptions.DuplicatedStudyError):
+        optuna.create_study(study_name="search", storage=storage)
+    space = {"a": CategoricalDistribution(["x", False, None, 2]), "b": optuna.distributions.IntDistribution(1, 9)}
+    study.enqueue_trial({"a": "x", "b": 3}, user_attrs={"macs": 7})
+    study.add_trial(
+        optuna.trial.create_trial(params={"a": 2, "b": 4}, distributions=space, values=[1.0, 2.0], user_attrs={"x": 1})
+    )
+    for number in range(20):
+        trial = study.ask(space)
+        trial.set_user_attr("accuracy", number / 20)
+        trial.set_user_attr("result", {"infeasible": number % 5 == 4})
+        trial.set_constraint("macs", 1.0)
+        if number % 6 == 1:
+            trial.set_user_attr("interrupted", True)
+        if number % 5 == 3:
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        elif number % 5 == 4:
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        elif number % 5 == 2:
+            study.tell(trial, [float(number), 0.5])
+    rows, directions = read_journal(tmp_path)
+    again = optuna.load_study(
+        study_name="search", storage=JournalStorage(JournalFileBackend(str(tmp_path / "study.journal")))
+    )
+    ended = [t for t in again.trials if t.state.is_finished() and not t.user_attrs.get("interrupted")]
+    assert directions == ["minimize", "maximize"]
+    assert [row["number"] for row in rows] == [trial.number for trial in ended]
+    assert {row["state"] for row in rows} == {"complete", "failed", "infeasible"}
+    for row, trial in zip(rows, ended, strict=True):
+        assert {n: row[f"decision.{n}"] for n in trial.params} == trial.params
+        assert row["score"] == (trial.values[0] if trial.values else None)
+        assert row["accuracy"] == trial.user_attrs.get("accuracy")
+        assert (row["state"] == "complete") == (trial.state == optuna.trial.TrialState.COMPLETE)
 
 
 def test_files_that_are_cut_off_or_of_another_version(tmp_path: Path) -> None:
