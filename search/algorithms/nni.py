@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial
 
 from ...space.errors import check_int, check_number
 from ..optuna_private import set_system_attr
+from ..remembered import remember
 from ..seeded import derive_seed, trial_rank
 from .history import make_sort_keys, read_history
 from .history_table import HistoryTable
@@ -185,7 +186,8 @@ class NNIEvolution(NNI):
     def choose_levels(self, study: Study, trial: FrozenTrial, past: NNIHistory) -> Levels | None:
         """One decision of the better of a pair is drawn again; a random vector, as long as there are too few."""
         nni = load_nni()
-        dead = {other.system_attrs.get(REPLACED) for other in read_history(study, trial)}
+        # of all trials: of a long study those that replaced others need not be shown
+        dead = remember(study).collect(REPLACED, lambda other: other.system_attrs.get(REPLACED), trial.number)
         told = zip(past.numbers, past.levels, past.values, strict=True)
         alive = [(number, levels, value) for number, levels, value in told if number not in dead]
         tuner = nni.EvolutionTuner("maximize", population_size=1)
