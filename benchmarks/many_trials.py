@@ -3,16 +3,18 @@
 Claims checked, for every algorithm, with one objective and with two: a trial costs at 20,000 trials at most 1.2 times
 what it costs at 1,000, in processor time and in memory; a study of 20,000 trials is resumed within 20 s of processor
 time and reported within 20 s. The evaluator returns at once a made-up accuracy, in the space ``accel_nasbench`` (28
-decisions), so that all the time is the search's: its loop, its journal and the algorithm.
+decisions), so that all the time is the search's: its loop, its journal and the algorithm. With ``--pruner`` it reports
+nine epochs, and the pruner stops two of three candidates and promotes some; a call of the evaluator is then a trial.
 
 One search at random makes the study and keeps its journal at each size. Each algorithm then resumes each of these in a
-process of its own, one thread, makes ``WARM`` trials that do not count (a model is learned) and ``WINDOW`` that do.
-Milliseconds are processor time a trial, the mean of the window (some trials learn a kernel) with its median in
-brackets. kB a trial are what the process is larger by than with the next smaller study, at its first own trial, by the
-number of trials between. Each measurement is appended to ``results/many-trials.csv`` when it ends and not made again.
+process of its own, one thread, makes ``WARM`` trials that do not count (a model is learned) and ``WINDOW`` that do
+(fewer of ``gp``). ``reinforce`` is resumed a second time, as it goes on from what it has recorded itself. Milliseconds
+are processor time a trial, the mean of the window (some trials learn a kernel) with its median in brackets. kB a trial
+are what the process is larger by than with the next smaller study, at its first own trial, by the number of trials
+between. Each measurement is appended to ``results/many-trials.csv`` when it ends and not made again.
 
     python benchmarks/many_trials.py [--algorithms predictor …] [--objectives reward front] [--sizes 1000 …]
-        [--folder outputs/many_trials] [--redo] [--report]
+        [--pruner mo_asha] [--folder outputs/many_trials] [--redo] [--report]
 """
 
 from __future__ import annotations
@@ -34,10 +36,17 @@ from typing import Any
 from record import find_commit
 
 FILE = Path(__file__).resolve().parent / "results" / "many-trials.csv"
-COLUMNS = ("objective", "algorithm", "size", "mean_ms", "median_ms", "resume_s", "report_s", "megabytes", "commit")
+NUMBERS = ("mean_ms", "median_ms", "resume_s", "report_s", "megabytes")
+COLUMNS = ("objective", "pruner", "algorithm", "size", *NUMBERS, "commit")
 SIZES = (100, 1000, 5000, 10_000, 20_000)
 WARM, WINDOW = 30, 100
+#: Of algorithms that take seconds a trial.
+FEWER = {"gp": (2, 10)}
 ALGORITHMS = ("random", "predictor", "local", "evolution", "reinforce", "nsga2", "nsga3", "tpe", "gp", "cmaes")
+NNI = ("nni_evolution", "nni_regularized_evolution", "nni_tpe")
+PRUNERS = ("none", "mo_asha", "curve", "median", "successive_halving", "hyperband")
+#: Epochs of a candidate that a pruner may stop.
+EPOCHS = 9
 
 
 def read_megabytes() -> float:
@@ -55,23 +64,42 @@ class Log:
         keep: numbers of trials after which the journal is kept.
         times: of the processor, at each call.
         megabytes: of the process, at the first call.
+        candidates: that were seen.
     """
 
     folder: Path
     keep: tuple[int, ...]
     times: list[float] = field(default_factory=list)
     megabytes: float = 0.0
+    candidates: int = 0
 
-    def add(self) -> None:
-        """One more call."""
+    def add(self, new: bool = True) -> None:
+        """One more call; ``new``: of a candidate that was not evaluated before."""
         self.times.append(time.process_time())
         self.megabytes = self.megabytes or read_megabytes()
-        if len(self.times) - 1 in self.keep:
-            shutil.copy(self.folder / "study.journal", self.folder.parent / f"{len(self.times) - 1}.journal")
+        if new and self.candidates in self.keep:
+            kept = self.folder.parent / str(self.candidates)
+            shutil.rmtree(kept, ignore_errors=True)
+            kept.mkdir()
+            shutil.copy(self.folder / "study.journal", kept)
+            if (self.folder / "checkpoints").is_dir():
+                shutil.copytree(self.folder / "checkpoints", kept / "checkpoints")
+        self.candidates += new
 
 
 #: Of the search that runs: the evaluator itself has no settings, for it must be the same one in every folder.
 logs: list[Log] = []
+
+
+def evaluate(architecture: Any) -> Any:
+    """A fraction that only the network decides."""
+    from effnas.evaluate.evaluation import Evaluation
+    from effnas.space.cost import cost
+
+    costs = cost(architecture)
+    noise = int(architecture.digest[:8], 16) / 2**32
+    accuracy = 0.5 + 0.3 * (1 - 1 / (1 + costs.params / 3e6)) + 0.02 * noise  # something to be learned
+    return Evaluation(accuracy, costs, seconds=1e-3)
 
 
 @dataclass(frozen=True)
@@ -79,89 +107,141 @@ class Free:
     """An evaluator that takes no time."""
 
     def __call__(self, architecture: Any, *, seed: int, report: Any) -> Any:
-        """A fraction that only the network decides."""
-        from effnas.evaluate.evaluation import Evaluation
-        from effnas.space.cost import cost
-
+        """Of a whole training."""
         logs[-1].add()
-        costs = cost(architecture)
-        noise = int(architecture.digest[:8], 16) / 2**32
-        accuracy = 0.5 + 0.3 * (1 - 1 / (1 + costs.params / 3e6)) + 0.02 * noise  # something to be learned
-        return Evaluation(accuracy, costs, seconds=1e-3)
+        return evaluate(architecture)
 
 
-def make_algorithm(name: str) -> Any:
-    """As ``conf/algorithm`` has it."""
+@dataclass(frozen=True)
+class Staged:
+    """The same, with a curve that a pruner sees.
+
+    Args:
+        folder: of the checkpoints.
+    """
+
+    folder: str | None = None
+
+    def checkpointing(self, folder: str) -> Staged:
+        """As evaluators that train have it."""
+        return Staged(folder)
+
+    def reported_steps(self) -> tuple[int, ...]:
+        """After every epoch."""
+        return tuple(range(1, EPOCHS + 1))
+
+    def __call__(self, architecture: Any, *, seed: int, report: Any) -> Any:
+        """Epoch by epoch."""
+        from effnas.evaluate.evaluation import Stopped
+        from effnas.evaluate.kept_weights import name_checkpoint
+
+        file = None if self.folder is None else Path(self.folder) / name_checkpoint(architecture.digest, seed)
+        logs[-1].add(file is None or not file.exists())
+        found = evaluate(architecture)
+        slow = int(architecture.digest[8:16], 16) / 2**32
+        for epoch in self.reported_steps():
+            try:
+                report(epoch, found.accuracy - (0.1 + 0.1 * slow) * (1 / epoch - 1 / EPOCHS), None)
+            except Stopped:
+                if file is not None:
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    file.write_text(str(epoch))
+                raise
+        return found
+
+
+def make(kind: str, name: str, **settings: Any) -> Any:
+    """As ``conf`` has it."""
     import hydra
     import yaml
 
-    file = Path(__file__).resolve().parents[1] / "conf" / "algorithm" / f"{name}.yaml"
-    settings = yaml.safe_load(file.read_text())
-    return hydra.utils.instantiate({**settings, "_partial_": True})
+    file = Path(__file__).resolve().parents[1] / "conf" / kind / f"{name}.yaml"
+    return hydra.utils.instantiate({**yaml.safe_load(file.read_text()), **settings})
 
 
-def search(objective: str, algorithm: str, folder: Path, trials: int, keep: tuple[int, ...] = ()) -> Log:
-    """``run_search`` in ``folder``, which may hold a study."""
-    from effnas.search.job import run_search
-    from effnas.search.objective import MnasNetReward, Pareto
+@dataclass(frozen=True)
+class Case:
+    """What is measured.
 
-    logs.append(Log(folder, keep))
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
-        run_search(
-            "accel_nasbench",
-            Free(),
-            MnasNetReward() if objective == "reward" else Pareto(metrics=("accuracy", "macs")),
-            make_algorithm(algorithm),
-            trials=trials,
-            output=folder,
-            job={"many": "trials"},
-            keep=0,
-        )
-    return logs[-1]
+    Args:
+        objective, pruner, algorithm, size: as the table has them.
+        folder: of the studies, all of them.
+    """
+
+    objective: str
+    pruner: str
+    algorithm: str
+    size: int
+    folder: Path
+
+    @property
+    def base(self) -> Path:
+        """Of the studies with this objective and pruner."""
+        return self.folder / (self.objective if self.pruner == "none" else f"{self.objective}-{self.pruner}")
+
+    def search(self, folder: Path, trials: int, keep: tuple[int, ...] = ()) -> Log:
+        """``run_search`` in ``folder``, which may hold a study."""
+        from effnas.search.job import run_search
+        from effnas.search.objective import MnasNetReward, Pareto
+
+        logs.append(Log(folder, keep))
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
+            run_search(
+                "accel_nasbench",
+                Free() if self.pruner == "none" else Staged(),
+                MnasNetReward() if self.objective == "reward" else Pareto(metrics=("accuracy", "macs")),
+                make("algorithm", self.algorithm, _partial_=True),
+                trials=trials,
+                output=folder,
+                job={"many": "trials"},
+                keep=0,
+                pruner=None if self.pruner == "none" else make("pruner", self.pruner),
+            )
+        return logs[-1]
+
+    def measure(self, times: int) -> dict[str, Any]:
+        """In this process: resume the study of that size for the so manieth time, and go on."""
+        folder, (warm, window) = self.base / f"{self.algorithm}-{self.size}", FEWER.get(self.algorithm, (WARM, WINDOW))
+        if times == 1:
+            shutil.rmtree(folder, ignore_errors=True)
+            shutil.copytree(self.base / str(self.size), folder)
+        import effnas.search.job  # noqa: F401  # not counted
+
+        begun = time.process_time()
+        found = self.search(folder, self.size + times * (warm + window))
+        ended = time.process_time()
+        gaps = [1e3 * (b - a) for a, b in zip(found.times, found.times[1:], strict=False)][-window:]
+        return {
+            "mean_ms": round(statistics.fmean(gaps), 3),
+            "median_ms": round(statistics.median(gaps), 3),
+            "resume_s": round(found.times[0] - begun, 2),
+            "report_s": round(ended - found.times[-1], 2),
+            "megabytes": round(found.megabytes, 1),
+        }
 
 
-def measure(objective: str, algorithm: str, size: int, base: Path) -> dict[str, Any]:
-    """In this process: resume the study of that size and go on."""
-    folder = base / f"{algorithm}-{size}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    shutil.copy(base / f"{size}.journal", folder / "study.journal")
-    import effnas.search.job  # noqa: F401  # not counted
-
-    begun = time.process_time()
-    found = search(objective, algorithm, folder, size + WARM + WINDOW)
-    ended = time.process_time()
-    shutil.rmtree(folder)
-    gaps = [1e3 * (b - a) for a, b in zip(found.times, found.times[1:], strict=False)][-WINDOW:]
-    return {
-        "mean_ms": round(statistics.fmean(gaps), 3),
-        "median_ms": round(statistics.median(gaps), 3),
-        "resume_s": round(found.times[0] - begun, 2),
-        "report_s": round(ended - found.times[-1], 2),
-        "megabytes": round(found.megabytes, 1),
-    }
-
-
-def read_records() -> dict[tuple[str, str, int], dict[str, Any]]:
+def read_records() -> dict[tuple[str, str, str, int], dict[str, Any]]:
     """What is on file; the last of equals counts."""
     if not FILE.exists():
         return {}
     with FILE.open(newline="") as file:
         rows: list[dict[str, Any]] = list(csv.DictReader(file))
-    numbers = ("mean_ms", "median_ms", "resume_s", "report_s", "megabytes")
-    return {(r["objective"], r["algorithm"], int(r["size"])): r | {n: float(r[n]) for n in numbers} for r in rows}
+    return {
+        (r["objective"], r["pruner"], r["algorithm"], int(r["size"])): r | {n: float(r[n]) for n in NUMBERS}
+        for r in rows
+    }
 
 
-def report(records: dict[tuple[str, str, int], dict[str, Any]]) -> None:
-    """Print a table an objective."""
-    for objective in dict.fromkeys(key[0] for key in records):
-        sizes = sorted({key[2] for key in records if key[0] == objective})
+def report(records: dict[tuple[str, str, str, int], dict[str, Any]]) -> None:
+    """Print a table an objective and pruner."""
+    for task in dict.fromkeys(key[:2] for key in records):
+        sizes = sorted({key[3] for key in records if key[:2] == task})
         shown = [size for size in sizes if size >= SIZES[1]]
         heads = [f"ms at {size:,}" for size in shown] + ["ratio"]
         heads += [f"kB a trial to {size:,}" for size in shown] + ["resume, s", "report, s"]
-        print(f"\n### {objective}\n\n| algorithm | {' | '.join(heads)} |\n|{'---|' * (1 + len(heads))}")
-        for name in [a for a in ALGORITHMS if any(key[:2] == (objective, a) for key in records)]:
-            of = {size: records[objective, name, size] for size in sizes if (objective, name, size) in records}
+        print(f"\n### {', pruner '.join(task)}\n\n| algorithm | {' | '.join(heads)} |\n|{'---|' * (1 + len(heads))}")
+        for name in [a for a in (*ALGORITHMS, *NNI) if any(key[:3] == (*task, a) for key in records)]:
+            of = {size: records[*task, name, size] for size in sizes if (*task, name, size) in records}
             cells = [f"{of[s]['mean_ms']:.1f} ({of[s]['median_ms']:.1f})" if s in of else "–" for s in shown]
             last = max(of)
             cells.append(f"{of[last]['mean_ms'] / of[shown[0]]['mean_ms']:.2f}" if shown[0] in of else "–")
@@ -173,43 +253,52 @@ def report(records: dict[tuple[str, str, int], dict[str, Any]]) -> None:
             print(f"| {name} | {' | '.join(cells)} |")
 
 
+def run_case(case: Case) -> dict[str, Any] | None:
+    """In processes of their own; None: it failed."""
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    words = [case.objective, case.pruner, case.algorithm, str(case.size)]
+    for times in range(1, 3 if case.algorithm == "reinforce" else 2):
+        line = [sys.executable, __file__, "--folder", str(case.folder), "--one", ":".join([*words, str(times)])]
+        done = subprocess.run(line, capture_output=True, text=True, env=os.environ | threads)
+        if done.returncode:
+            print(f"{' '.join(words)}: failed: {done.stderr[-500:]}", file=sys.stderr)
+            return None
+    shutil.rmtree(case.base / f"{case.algorithm}-{case.size}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
 def main() -> None:
     """Measure what is not on file, print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--algorithms", nargs="+", choices=ALGORITHMS, default=list(ALGORITHMS))
+    parser.add_argument("--algorithms", nargs="+", choices=(*ALGORITHMS, *NNI), default=list(ALGORITHMS))
     parser.add_argument("--objectives", nargs="+", choices=("reward", "front"), default=["reward", "front"])
     parser.add_argument("--sizes", nargs="+", type=int, default=list(SIZES))
+    parser.add_argument("--pruner", choices=PRUNERS, default="none")
     parser.add_argument("--folder", type=Path, default=Path("outputs") / "many_trials", help="of the studies")
     parser.add_argument("--redo", action="store_true", help="measure what is on file again")
     parser.add_argument("--report", action="store_true", help="only print")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        objective, algorithm, size = options.one.split(":")
-        print(json.dumps(measure(objective, algorithm, int(size), options.folder / objective)))
+        objective, pruner, algorithm, size, times = options.one.split(":")
+        print(json.dumps(Case(objective, pruner, algorithm, int(size), options.folder).measure(int(times))))
         return
     known = {} if options.redo else read_records()
     for objective in [] if options.report else options.objectives:
-        base = options.folder / objective
-        base.mkdir(parents=True, exist_ok=True)
-        if not all((base / f"{size}.journal").exists() for size in options.sizes):
-            shutil.rmtree(base / "all", ignore_errors=True)
-            search(objective, "random", base / "all", max(options.sizes) + 1, tuple(options.sizes))
+        first = Case(objective, options.pruner, "random", max(options.sizes), options.folder)
+        if not all((first.base / str(size)).is_dir() for size in options.sizes):
+            shutil.rmtree(first.base, ignore_errors=True)
+            first.search(first.base / "all", first.size + 1, tuple(options.sizes))
         for algorithm in options.algorithms:
             if objective == "front" and algorithm == "cmaes":
                 continue
             for size in options.sizes:
-                if (objective, algorithm, size) in known:
+                case = Case(objective, options.pruner, algorithm, size, options.folder)
+                key = (objective, options.pruner, algorithm, size)
+                if key in known or (found := run_case(case)) is None:
                     continue
-                line = [sys.executable, __file__, "--folder", str(options.folder)]
-                line += ["--one", f"{objective}:{algorithm}:{size}"]
-                threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-                done = subprocess.run(line, capture_output=True, text=True, env=os.environ | threads)
-                if done.returncode:
-                    print(f"{objective} {algorithm} {size}: failed: {done.stderr[-500:]}", file=sys.stderr)
-                    continue
-                row = {"objective": objective, "algorithm": algorithm, "size": size}
-                row |= {**json.loads(done.stdout.splitlines()[-1]), "commit": find_commit()}
+                row = {**dict(zip(COLUMNS, key, strict=False)), **found, "commit": find_commit()}
                 new = not FILE.exists()
                 with FILE.open("a", newline="") as file:
                     writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
