@@ -8,13 +8,13 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.distributions import CategoricalDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
 from optuna.trial import TrialState
 
-from effnas.search.journal import Journal, JournalFile
+from effnas.search.journal import Journal, JournalFile, check_journal
 from effnas.search.optuna_private import get_storage, set_user_attr
 
 SPACE: dict[str, Any] = {name: CategoricalDistribution([0, 1, 2]) for name in "abc"}
@@ -112,3 +112,47 @@ def test_what_this_process_wrote_is_not_read_again(path: Path, monkeypatch: pyte
     for _ in range(3):
         study.tell(study.ask(SPACE), 0.0)
     assert {mode for file, mode in opened if file == path} == {"ab"}
+
+
+def test_parameters_are_taken_and_refused_as_optuna_does(path: Path) -> None:
+    study = ours(path)
+    study.ask({"a": CategoricalDistribution([0, 1]), "x": FloatDistribution(0, 1)})
+    study.add_trial(optuna.trial.create_trial(params={"y": 2}, distributions={"y": IntDistribution(1, 3)}, value=1.0))
+    study.ask({"a": CategoricalDistribution([0, 1]), "x": FloatDistribution(0, 5), "y": IntDistribution(0, 9)})
+    with pytest.raises(ValueError, match="does not support dynamic value space"):
+        study.ask({"a": CategoricalDistribution([0, 1, 2])}).set_user_attr("written", True)
+    with pytest.raises(ValueError, match="different log configuration"):
+        study.ask({"x": FloatDistribution(1, 2, log=True)}).set_user_attr("written", True)
+    with pytest.raises(ValueError, match="different distribution kind"):
+        study.ask({"y": FloatDistribution(1, 2)}).set_user_attr("written", True)
+    assert study.get_trials() == ours(path).get_trials() == optunas(path).get_trials()
+    first, _, third, *_ = ours(path).get_trials(deepcopy=False)
+    assert first.distributions["a"] is third.distributions["a"]
+
+
+def test_a_trial_that_was_handed_out_stays_as_it_was(path: Path) -> None:
+    study = ours(path)
+    trial = study.ask(SPACE)
+    before = study.get_trials(deepcopy=False)[0]
+    kept = repr(before)
+    trial.set_user_attr("x", 1)
+    trial.set_constraint("macs", 0.5)
+    trial.report(0.1, 1)
+    trial.suggest_int("d", 1, 3)
+    study.tell(trial, 1.0)
+    assert repr(before) == kept
+    assert study.trials[0].user_attrs == {"x": 1}
+    assert study.trials == optunas(path).trials
+
+
+def test_a_large_journal_is_checked_and_read_whatever_is_between_its_lines(path: Path) -> None:
+    study = ours(path)
+    for _ in range(60):
+        study.tell(study.ask(SPACE), 0.0)
+    optunas(path).enqueue_trial({"a": 1})  # lines without sums
+    study.ask(SPACE).set_user_attr("x", 1)
+    state, rest = check_journal(path)
+    assert rest == b""
+    assert state.lines == path.read_bytes().count(b"\n")
+    assert state.name_trial(b'{"op_code":6,"trial_id":60,') == "of trial 60"
+    assert ours(path).trials == study.trials == optunas(path).trials
