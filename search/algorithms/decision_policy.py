@@ -106,8 +106,8 @@ class PolicyLearner:
             self._adam.step()
 
     @property
-    def bytes(self) -> int:
-        """How long what :meth:`save` gives is."""
+    def length(self) -> int:
+        """Of what :meth:`save` gives, in bytes."""
         return 4 * 3 * sum(weights.numel() for weights in self.policy.parameters())
 
     def save(self) -> bytes:
@@ -121,7 +121,7 @@ class PolicyLearner:
         numbers = torch.from_numpy(np.frombuffer(state, "<f4").astype(np.float32))
         weights = list(self.policy.parameters())
         sizes = [one.numel() for one in weights]
-        parts = iter(numbers.split(sizes * (1 + len(_MEANS))))
+        parts = iter(torch.split(numbers, sizes * (1 + len(_MEANS))))
         with torch.no_grad():
             for one in weights:
                 one.copy_(next(parts).view_as(one))

@@ -26,6 +26,8 @@ from .taught import Course
 
 #: Vectors drawn from the policy at once: the first that no trial has is proposed.
 DRAWS = 64
+#: Random steps, at most, away from them where a long study has all of them.
+STEPS = 100
 #: System attributes of a trial: after how many batches the policy is recorded with it, and the policy.
 POLICY = "effnas:policy"
 #: Trials that teach between two policies that are recorded, and bytes above which none is.
@@ -51,8 +53,9 @@ class Reinforce(SharedSpaceSampler):
     in which they ended: a resumed search learns them again, once. A long study
     (:data:`~effnas.search.remembered.MOST`) is not read again for that: each trial is looked at when it has ended, and
     the weights are recorded with a trial every :data:`SPACING` trials, for whoever goes on from there. There, what a
-    pruner has stopped teaches nothing. A trial depends on the seed, its rank
-    (:func:`effnas.search.seeded.trial_rank`) and the history, nothing else.
+    pruner has stopped teaches nothing, and what was proposed before is left by random steps.
+
+    A trial depends on the seed, its rank (:func:`effnas.search.seeded.trial_rank`) and the history, nothing else.
 
     Args:
         batch: trials that the policy learns from at once.
@@ -149,7 +152,14 @@ class _Controller:
                 self._learn()
             draws = self._learner.policy.draw(noise)
         taken = find_rows(study, encoding, trial.number)
-        return encoding.params(next((row for row in draws if row.tobytes() not in taken), draws[0]))
+        row = next((row for row in draws if row.tobytes() not in taken), draws[0])
+        if memory.is_long:  # the policy may be sure of itself by now
+            for _ in range(STEPS):
+                if row.tobytes() not in taken:
+                    break
+                column = rng.integers(len(row))
+                row[column] = (row[column] + rng.integers(1, encoding.sizes[column])) % encoding.sizes[column]
+        return encoding.params(row)
 
     def _learn(self) -> None:
         """From the batches that are new; where others have come among the old ones, from what was known before."""
@@ -162,7 +172,7 @@ class _Controller:
             rows, trials = self._course.find_batch(number)
             self._learner.learn(rows, _compute_advantages(trials, self._directions))
             self._learned, self._digest = number + 1, self._course.digest(number + 1)
-            if self._learner.bytes <= LARGEST:
+            if self._learner.length <= LARGEST:
                 self._states[number + 1, self._digest] = self._learner.save()
                 while len(self._states) > KEPT:
                     del self._states[next(iter(self._states))]
@@ -173,7 +183,7 @@ class _Controller:
             key = batches, self._course.digest(batches)
             found = known.get(key)
             state = _read_state(found) if isinstance(found, FrozenTrial) else found
-            if isinstance(state, bytes) and len(state) == self._learner.bytes:
+            if isinstance(state, bytes) and len(state) == self._learner.length:
                 self._learner.load(state, batches)
                 self._learned, self._digest = key
                 return
@@ -187,7 +197,7 @@ class _Controller:
 
     def _record(self, study: Study, trial: FrozenTrial) -> None:
         """Record the policy with the trial that asks, where enough was learned since the last one."""
-        if self._learned < self._recorded + self._spacing or self._learner.bytes > LARGEST:
+        if self._learned < self._recorded + self._spacing or self._learner.length > LARGEST:
             return
         running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         others = [key[0] for other in running if (key := _read_header(other)) is not None]  # of other processes

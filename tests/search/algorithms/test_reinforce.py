@@ -219,7 +219,7 @@ def test_a_policy_that_was_saved_goes_on_as_the_one_that_was_not():
     other.load(some.save(), 3)
     for one in (some, other):
         one.learn(rows[::-1].copy(), advantages)
-    assert len(some.save()) == some.bytes
+    assert len(some.save()) == some.length
     assert some.save() == other.save()
     assert other.save() != learner_after(4).save()
 
@@ -303,6 +303,16 @@ def test_trials_that_are_read_in_another_order_than_they_ended_in_teach_as_if_th
     afresh = optuna.create_study(study_name="search", directions=["maximize", "minimize"], sampler=Seeded(QUICK, 0))
     afresh.add_trials(study.get_trials()[:-1])
     assert afresh.ask(SIX).params == later
+
+
+@pytest.mark.usefixtures("short")
+def test_a_policy_that_is_sure_of_itself_leaves_what_a_long_study_has(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(DecisionPolicy, "draw", lambda self, noise: np.zeros((len(noise), 6), np.int64))
+    study = optuna.create_study(sampler=Seeded(QUICK, 0))
+    for _ in range(70):
+        study.tell(study.ask(SIX), 0.0)
+    assert {tuple(params.values()) for params in asked(study)[1:41]} == {(0,) * 6}
+    assert len({tuple(params.values()) for params in asked(study)[41:]}) == 29
 
 
 def test_beats_random_search():
