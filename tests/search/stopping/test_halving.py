@@ -127,12 +127,12 @@ def test_a_candidate_of_several_trials_is_shown_once_whichever_of_them_a_sampler
     game = Game(Accuracy(), "accuracy")
     for _ in range(40):
         game.run(game.begin())
-    later = next(t for t in reversed(game.study.trials) if t.state == TrialState.COMPLETE and CONTINUES in t.user_attrs)
+    later = next(t for t in reversed(game.study.trials) if t.state.is_finished() and CONTINUES in t.user_attrs)
     trials = game.study.get_trials(deepcopy=False)
     first = trials[later.user_attrs[CONTINUES]["of"]]
     for some in ([first], [trials[later.number]], [first, trials[later.number]]):
         (shown,) = game.pruner.estimates.show(game.study, some)
-        assert (shown.number, shown.values) == (first.number, later.values)
+        assert (shown.number, shown.datetime_complete) == (first.number, later.datetime_complete)
 
 
 @pytest.mark.usefixtures("short")
