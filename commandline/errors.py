@@ -24,25 +24,13 @@ from omegaconf.errors import (
     ValidationError,
 )
 
+from ..evaluate.identity.moved import find_moved
 from ..space.errors import UserError, explain_os_error, unknown
 from .options import describe_yaml_problem
 
 _KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false", "String": "a string"}
 _CONVERT = re.compile(r"Value '(?P<value>.*)' of type '\w+' could not be converted to (?P<kind>\w+)", re.DOTALL)
 _BOOL = re.compile(r"Value '(?P<value>.*)' is not a valid (?P<kind>bool)", re.DOTALL)
-
-#: Modules whose classes a configuration of the user's may name, and where they are now.
-_MOVED = {
-    "effnas.evaluate.recipe": "effnas.evaluate.train.recipe",
-    **{
-        f"effnas.search.{name}": f"effnas.search.algorithms.{name}"
-        for name in ("evolution", "infeasible", "local", "nni", "ordinal", "predictor", "reinforce")
-    },
-    **{
-        f"effnas.space.{name}": f"effnas.space.builders.{name}"
-        for name in ("convnet", "googlenet", "mobilenet_v3", "resnet", "shufflenet_v2", "squeezenet")
-    },
-}
 
 
 def explain_error(error: BaseException, *, in_job: bool) -> str | None:
@@ -102,6 +90,8 @@ def _omegaconf(error: OmegaConfBaseException, in_job: bool) -> str | None:
         kind = "true or false" if match["kind"] == "bool" else _KINDS.get(match["kind"], match["kind"])
         hint = "; to run one job for each value, add -m" if "," in match["value"] else ""
         return f"{key} must be {kind}, got {match['value']!r}{hint}"
+    if text == "Cannot merge DictConfig with ListConfig":  # whichever is which
+        text = "a list cannot take the place of a mapping, nor a mapping that of a list"
     return f"{key}: {text}" if key else text
 
 
@@ -133,12 +123,6 @@ def _instantiation(error: InstantiationException) -> str | None:
     if isinstance(cause, TypeError):
         return _arguments(cause, text, place)
     return None
-
-
-def find_moved(target: str) -> str | None:
-    """Where what an earlier version called ``target`` is now; None where nothing is known of it."""
-    module, _, name = target.rpartition(".")
-    return f"{_MOVED[module]}.{name}" if module in _MOVED else None
 
 
 def _arguments(cause: TypeError, text: str, place: str) -> str | None:

@@ -94,8 +94,10 @@ def _read(key: str, value: str, options: Options, kinds: Kinds, multirun: bool, 
     group = next((group for group in options.groups if group.name == bare), None)
     text = is_text(kinds)
     written, parsed = _parse(key, value, text)
+    default = options.by_name()[key].default if key in options.by_name() else None
+    if isinstance(default, list) and isinstance(parsed.value(), dict):  # one where there may be several
+        return _parse(key, f"[{value}]", False)
     if parsed.value_type is ValueType.SIMPLE_CHOICE_SWEEP and not multirun:
-        default = options.by_name()[key].default if key in options.by_name() else None
         if group is not None or isinstance(default, bool | int | float) or number_kind(kinds):
             raise UserError(f"{key} takes one value, got {value!r:.60}; to run one job for each value, add -m")
         return _parse(key, f"[{value}]" if isinstance(default, list) else _quote(value), False)

@@ -1,8 +1,14 @@
-"""Ctrl-C and SIGTERM end a search or a training between two of its steps, never in the middle of what writes a file."""
+"""Signals that ask a process to end, as Ctrl-C does, end a search or a training between two of its steps.
+
+Never in the middle of what writes a file.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,8 +25,18 @@ ASKING = tuple(
 )
 
 
+def _leave_terminal() -> None:
+    """Write to nowhere from now on what would go to a terminal that is closed: results are still to be written."""
+    for number in (1, 2):
+        with contextlib.suppress(OSError):
+            if stat.S_ISCHR(os.fstat(number).st_mode) and not os.isatty(number):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+
+
 class Interrupts:
-    """Turns SIGINT and SIGTERM into a KeyboardInterrupt inside :meth:`allowed`, and holds it back elsewhere.
+    """Turns the signals of :data:`ASKING` into a KeyboardInterrupt inside :meth:`allowed`, and holds it back elsewhere.
 
     A context manager: the handlers are its own from its beginning to its end. Signals that somebody else handles are
     left to them, as a launcher has them that puts a job back into its queue (submitit); what their handlers raise is
@@ -36,12 +52,11 @@ class Interrupts:
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
-            for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
-                if signal.getsignal(number) == usual:
-                    self._before[number] = signal.signal(number, self._receive)
             for number in ASKING:
                 handler = signal.getsignal(number)
-                if number not in self._before and callable(handler):
+                if handler in (signal.SIG_DFL, signal.default_int_handler):
+                    self._before[number] = signal.signal(number, self._receive)
+                elif callable(handler):  # and not ignored, as under nohup
                     self._before[number] = signal.signal(number, partial(self._hold_back, handler))
         return self
 
@@ -62,6 +77,8 @@ class Interrupts:
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self._received += 1
+        if number == getattr(signal, "SIGHUP", None):
+            _leave_terminal()
         if self._allowed or self._received >= INSISTING:
             self._allowed = False
             raise KeyboardInterrupt

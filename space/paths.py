@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import unicodedata
 from pathlib import Path
 
@@ -13,8 +14,15 @@ def expand_path(path: str | os.PathLike[str]) -> Path:
 
 
 def cache_folder() -> Path:
-    """What may be made again but takes a while is kept here: ``$EFFNAS_CACHE``, by default ``~/.cache/effnas``."""
-    return Path(os.environ.get("EFFNAS_CACHE") or Path.home() / ".cache" / "effnas")
+    """What may be made again but takes a while is kept here: ``$EFFNAS_CACHE``, by default ``~/.cache/effnas``.
+
+    In the folder of temporary files where the user has no home.
+    """
+    if place := os.environ.get("EFFNAS_CACHE"):
+        return expand_path(place)
+    home = os.path.expanduser("~")  # as it is for a user without one, as a container may have
+    own = f"effnas-{getattr(os, 'getuid', int)()}"  # of nobody else's
+    return Path(tempfile.gettempdir(), own) if home == "~" else Path(home, ".cache", "effnas")
 
 
 def is_file(path: str | os.PathLike[str]) -> bool:

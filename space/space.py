@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .architecture import Architecture
 from .choices import Choice as Choice
@@ -59,6 +59,9 @@ class SearchSpace(Choices):
     Raises:
         UserError: an unknown field, an illegal or a repeated choice; the message names the place.
     """
+
+    #: What its other words are fields of, and the items of its lists: a later version may add some with defaults.
+    PARTS: ClassVar[Mapping[str, type]] = {"": Architecture, "stages": Stage}
 
     def __init__(
         self,
@@ -220,11 +223,10 @@ class SearchSpace(Choices):
             UserError: as :meth:`check`, or the space has no second network.
         """
         start = self.canonical(decisions)
-        moves = [(name, label) for name, labels in self.choices.items() for label in labels]
         names = list(self.choices)
         while names:
             name = names[int(rng.integers(len(names)))]
-            options = [label for n, label in moves if n == name]
+            options = self.choices[name]
             for i in rng.permutation(len(options)):
                 result = self.canonical({**start, name: options[int(i)]})
                 if result != start:

@@ -18,7 +18,7 @@ from ...space.architecture import Architecture
 from ...space.cost import cost
 from ...space.errors import UserError, check_choice, check_int
 from ...space.network_spec import NetworkSpec
-from ...space.paths import expand_path, is_file
+from ...space.paths import expand_path, is_file, is_folder
 from ...space.space import load_space
 from ...space.weights.weights import save_weights
 from ..arguments import check_threads
@@ -148,7 +148,12 @@ class Supernet(KnowsLatency):
     def _ensure(self) -> Path:
         """The file of the trained supernet."""
         path = None if self.path is None else expand_path(self.path)
-        if path is not None and (path.suffix == ".safetensors" or is_file(path)):
+        if path is not None and (is_file(path) or (path.suffix == ".safetensors" and not is_folder(path))):
+            if self.weights is not None:
+                raise UserError(
+                    f"evaluator.weights begin the training of a supernet, but evaluator.path={path} is one that is "
+                    "trained: leave evaluator.weights out, or give another path"
+                )
             return path
         return SupernetTraining(
             members=self.members,

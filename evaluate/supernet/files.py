@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save
+from torch import Tensor
 
 from ...space.errors import UserError
 from ...space.files import write_bytes
 from ...space.paths import is_file
-from ...space.weights.contents import Normalization
+from ...space.weights.contents import SUPERNET, Normalization
 from ...space.weights.files import read_tensors
 from ..identity import describe_changes
 from .members import Members
@@ -21,8 +22,8 @@ from .shared import SharedNetwork
 
 #: Raised when what the file holds changes.
 FORMAT = 1
-#: The name of the file in a supernet's folder, and the entry that describes it.
-NAME, _ENTRY = "supernet.safetensors", "effnas_supernet"
+#: The name of the file in a supernet's folder.
+NAME = "supernet.safetensors"
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def save_supernet(path: Path, trained: TrainedSupernet) -> Path:
         "identity": trained.identity,
         "training": trained.training,
     }
-    return write_bytes(path, save(tensors, {_ENTRY: json.dumps(facts)}))
+    return write_bytes(path, save(tensors, {SUPERNET: json.dumps(facts)}))
 
 
 def read_identity(path: Path) -> dict[str, Any]:
@@ -67,7 +68,7 @@ def read_identity(path: Path) -> dict[str, Any]:
     Raises:
         UserError: the file cannot be read, or is none of a supernet.
     """
-    return dict(_read_facts(path, read_tensors(path)[1])["identity"])
+    return dict(_read_facts(path, _read_tensors(path)[1])["identity"])
 
 
 def read_supernet(path: Path, members: Members) -> TrainedSupernet:
@@ -78,13 +79,15 @@ def read_supernet(path: Path, members: Members) -> TrainedSupernet:
     """
     if not is_file(path):
         raise UserError(f"evaluator.path: no such file: {path}")
-    tensors, facts, _ = read_tensors(path)
+    tensors, facts = _read_tensors(path)
     found = _read_facts(path, facts)
     space = found["identity"]["space"]
-    if changes := describe_changes(space["members"], members.describe()):
+    if changes := describe_changes(space["members"], members.describe(), members.list_defaults()):
+        theirs, ours = space["name"], members.space.name
+        which = f"another space of the name {ours}" if theirs == ours else f"the space {theirs}, not of {ours}"
         raise UserError(
-            f"evaluator.path: {path} is a supernet of the space {space['name']}, not of {members.space.name}, which "
-            f"has other members ({changes}): give the space that it was trained on, or another path"
+            f"evaluator.path: {path} is a supernet of {which}, which has other members ({changes}): give the space "
+            "that it was trained on, or another path"
         )
     network = SharedNetwork(members.sizes, members.largest)
     own = network.state_dict()
@@ -98,16 +101,23 @@ def read_supernet(path: Path, members: Members) -> TrainedSupernet:
     )
 
 
+def _read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    try:
+        return read_tensors(path)[:2]
+    except UserError as error:  # of weights
+        raise UserError(f"evaluator.path: {str(error).removeprefix('weights: ')}") from None
+
+
 def _read_facts(path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     kinds = {"normalization": list, "classes": list, "identity": dict, "training": dict}
-    if _ENTRY not in facts:
+    if SUPERNET not in facts:
         what = "weights of one network" if "effnas_architecture" in facts else "no supernet"
         raise UserError(
             f"evaluator.path: {path} holds {what}: a supernet is what evaluator=supernet has trained ({NAME}); leave "
             "evaluator.path out to train one"
         )
     try:
-        found = json.loads(facts[_ENTRY])
+        found = json.loads(facts[SUPERNET])
         good = all(isinstance(found[name], kind) for name, kind in kinds.items())
         good = good and isinstance(found["identity"]["space"]["members"], dict) and len(found["normalization"]) == 2
     except (ValueError, KeyError, TypeError, RecursionError):

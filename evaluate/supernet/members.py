@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -160,6 +160,12 @@ class Members:
             "sizes": asdict(self.sizes),
         }
         return dict(json.loads(json.dumps(found)))  # as it comes back from a file: lists, no tuples
+
+    def list_defaults(self) -> dict[str, Any]:
+        """Of the values in :meth:`describe`: those of members from before there was a field."""
+        stage = {f.name: [f.default] for f in fields(Stage) if f.default is not MISSING}
+        network = {f.name: [f.default] for f in fields(Architecture) if f.default is not MISSING}
+        return {"network": network, **{f"stage {place}": stage for place in range(len(self.sizes.stages))}}
 
     # -- looking at the space --------------------------------------------------------------------------
 

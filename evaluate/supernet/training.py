@@ -126,7 +126,8 @@ class SupernetTraining:
         """Raise :class:`UserError` unless the supernet in the folder is this one."""
         found = read_identity(self.file)
         own = {**self.identity, "space": self.identity["space"]["members"]}
-        if changes := describe_changes({**found, "space": found["space"]["members"]}, own):
+        kinds = {"training": Training, **self.members.list_defaults()}
+        if changes := describe_changes({**found, "space": found["space"]["members"]}, own, kinds):
             raise UserError(
                 f"evaluator.path: another supernet is in {self.place} ({changes}): choose another folder, or give its "
                 f"file ({self.file}) to use it as it is"

@@ -20,6 +20,7 @@ from ...space.files import replacing
 from ..identity import describe_changes
 from .history import EpochRow
 from .optimizers import STATES, MovingAverage
+from .recipe import Training
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +101,7 @@ class Checkpoint:
             )
         if not isinstance(found.get("identity"), dict) or not isinstance(found.get("state"), dict):
             raise self.damaged("it does not say which training it is of, or where that stands")
-        if changes := describe_changes(found["identity"], self.identity):
+        if changes := describe_changes(found["identity"], self.identity, {"training": Training}):
             raise CheckpointError(f"{self.path.parent}: another training is in this folder ({changes}); {self.advice}")
         state: dict[str, Any] = found["state"]
         return state

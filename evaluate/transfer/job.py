@@ -168,7 +168,7 @@ def _read_finished(task: _Task, identity: Mapping[str, Any]) -> Run | None:
         known, run = dict(record["identity"]), Run(**record["run"])
     except (OSError, ValueError, KeyError, TypeError):  # none, or a damaged one: the training itself knows where it is
         return None
-    if changes := describe_changes(known, identity):
+    if changes := describe_changes(known, identity, {"training": Training}):
         raise UserError(
             f"{task.title}: {task.output}: another training is in this folder ({changes}); begin anew with "
             "restart=true, which keeps the old files beside the new ones, or choose another folder with -o DIR"

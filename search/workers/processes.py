@@ -208,8 +208,9 @@ class Processes(Workers):
             worker.kill()
         for worker in workers:
             worker.connection.close()
+        end = time.monotonic() + 5  # an evaluator may have left something running that Python waits for
         for worker in self._idle:
-            worker.process.join(5)
+            worker.process.join(max(0.0, end - time.monotonic()))
         for worker in workers:
             worker.kill()
             worker.process.join()

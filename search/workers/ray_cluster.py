@@ -18,7 +18,7 @@ from importlib import import_module
 from typing import Any
 
 from ...evaluate.evaluation import Evaluator
-from ...evaluate.identity import READ
+from ...evaluate.identity.content import READ
 from ...space.errors import UserError, check_number, show
 from .count import read_workers
 from .executor import Site

@@ -11,6 +11,8 @@ from ..network_spec import NetworkSpec
 if TYPE_CHECKING:
     from torch import Tensor
 
+#: Entry of a file of shared weights, which describes them: they are no one network's.
+SUPERNET = "effnas_supernet"
 #: Mean and standard deviation of each channel, in units of 0 to 255.
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]
 

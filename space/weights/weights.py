@@ -20,7 +20,7 @@ from ..files import load_yaml, write_bytes
 from ..network_spec import NetworkSpec
 from ..paths import expand_path
 from ..zoo import parse_network
-from .contents import Normalization, Weights
+from .contents import SUPERNET, Normalization, Weights
 from .files import read_tensors, read_timm_config
 from .fit import Fit, check_fit, find_format, fit_names
 from .formats import recognise_format
@@ -99,6 +99,11 @@ def read_weights(path: str | Path, network: BuiltNetwork | None = None) -> Weigh
         raise UserError(f"weights: must be a file's path, got {path!r:.60}")
     path = expand_path(path)
     tensors, facts, entry = read_tensors(path)
+    if SUPERNET in facts:
+        raise UserError(
+            f"weights: {path} is a supernet, whose weights all members of its space share: give those of one member, "
+            "as a search with evaluator=supernet keeps them in weights/, or search with evaluator.path=FILE"
+        )
     architecture = _read_architecture(path, facts, network)
     if architecture is not None:
         form = "effnas"

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from effnas import __version__
-from effnas.cli import main
+from effnas.cli import _Unheard, main
 from effnas.commandline.annotations import is_text, number_kind, read_annotations
 from effnas.commandline.arguments import HYDRA_FLAGS, REFUSED_FLAGS, parse_words, scan_words
 from effnas.commandline.commands import COMMANDS
@@ -127,6 +127,7 @@ def test_every_option_has_its_line_of_help(command: str) -> None:
         ("--verbose false", ["verbose=false"]),
         ("--colour.on --phi 2", ["colour.on=true", "phi=2"]),
         ("--values 3,4", ["values=[3,4]"]),
+        ("--values {a:1}", ["values=[{a:1}]"]),  # one of several
         ("--nested.deep 0..7", ["nested.deep=0..7"]),
         ("--nested.deep 1.2,1.1", ["nested.deep='1.2,1.1'"]),
         ("--nested.deep a=b", ["nested.deep='a=b'"]),
@@ -622,3 +623,70 @@ def test_a_terminal_that_lacks_a_character(words: list[str], tmp_path: Path, mon
         stream.flush()
     written = b"".join(stream.buffer.getvalue() for stream in streams)  # type: ignore[attr-defined]
     assert re.search(rb"\\x[0-9a-f]{2}|\\u[0-9a-f]{4}", written)
+
+
+def run_program(code: str, *typed: str, **how: Any) -> subprocess.CompletedProcess[str]:
+    """The program itself, after some lines of Python."""
+    code = f"import sys\nimport effnas.cli as cli\n{code}\nraise SystemExit(cli.main())"
+    return subprocess.run(
+        [sys.executable, "-c", code, *typed], capture_output=True, text=True, check=False, timeout=60, **how
+    )
+
+
+@pytest.mark.parametrize(
+    ("left", "status"),
+    [
+        ("threading.Thread(target=time.sleep, args=(900,), name='loader').start()", 0),
+        ("multiprocessing.get_context('fork').Process(target=time.sleep, args=(900,), name='loader').start()", 2),
+    ],
+)
+def test_the_program_ends_whatever_is_left_running(left: str, status: int) -> None:
+    code = f"import multiprocessing, threading, time\ncli.PATIENCE = 0.1\n{left}"
+    done = run_program(code, "--version" if status == 0 else "--nonsense")
+    assert done.returncode == status
+    assert done.stdout == (f"effnas {__version__}\n" if status == 0 else "")
+    assert done.stderr.endswith("not waited for any longer: loader\n")
+
+
+def test_what_ends_by_itself_is_waited_for() -> None:
+    code = (
+        "import threading, time\n"
+        "def late():\n    time.sleep(0.3)\n    print('late')\n"
+        "threading.Thread(target=late).start()"
+    )
+    done = run_program(code, "--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"effnas {__version__}\nlate\n", "")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="streams have no numbers elsewhere")
+def test_no_file_takes_the_number_of_a_stream_that_is_closed() -> None:
+    code = (
+        "import os\nfor number in (0, 1, 2): os.close(number)\n"
+        "sys.stdin = sys.stdout = sys.stderr = None\n"
+        "cli._end_in_time = lambda status: os._exit(10 + status + os.open(os.devnull, os.O_RDONLY))"
+    )
+    assert run_program(code, "--version").returncode == 13
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no device that is always full")
+def test_what_cannot_be_written_to_standard_error_stops_nothing() -> None:
+    """A log on a full disk, say. Of standard output that is told."""
+    start = [sys.executable, "-c", "import sys, effnas.cli as cli; exec(sys.argv.pop(1)); raise SystemExit(cli.main())"]
+    chat = "cli._main = lambda words: print('lost', file=sys.stderr)"
+    with open("/dev/full", "w") as full:
+        assert subprocess.run([*start, "", "nonsense"], stderr=full).returncode == 2
+        assert subprocess.run([*start, chat, "scale"], stderr=full).returncode == 0
+        done = subprocess.run([*start, "", "--help"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("effnas: error: No space left on device")
+
+
+def test_standard_error_of_a_reader_that_leaves_is_one() -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    stream = _Unheard(open(theirs, "w"))  # noqa: SIM115
+    assert stream.write("x") == 1
+    with pytest.raises(BrokenPipeError, match="Broken pipe"):
+        stream.flush()
+    with pytest.raises(BrokenPipeError, match="Broken pipe"):
+        stream.close()

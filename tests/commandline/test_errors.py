@@ -10,7 +10,7 @@ from hydra.utils import get_object
 
 from effnas.cli import main
 from effnas.commandline.commands import COMMANDS
-from effnas.commandline.errors import find_moved
+from effnas.evaluate.identity.moved import find_moved
 from effnas.search.storage import open_study
 
 GRID = "grid-alpha-beta-gamma --baseline efficientnet_b0"
@@ -59,6 +59,7 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("search -m space=tiny,magic", ["space: unknown 'magic'"]),
     ("search hydra=null", ["hydra: Hydra's settings are given one by one, like hydra.run.dir=DIR"]),
     ("search ~hydra", ["~hydra: Hydra's settings are given one by one"]),
+    ("search hydra.job.env_set=[1]", ["a list cannot take the place of a mapping"]),
     ("search hydra.verbose=5", ["the configuration cannot be composed"]),
     ("search ~data=[]", ["~data: data is an option of the command and stays; give it a value, data=VALUE"]),
     ("search ~json", ["~json: json is an option of the command and stays"]),

@@ -259,7 +259,7 @@ def test_files_by_their_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     first = describe_files(reader)
     assert list(first) == ["t.csv"]
     assert describe_files(7) == {}
-    monkeypatch.setattr("effnas.evaluate.identity._WHOLE", 640)  # larger ones: pieces
+    monkeypatch.setattr("effnas.evaluate.identity.content._WHOLE", 640)  # larger ones: pieces
     other = tmp_path / "u.csv"
     for content in (b"a" * 1000, b"a" * 999 + b"b", b"b" + b"a" * 999, b"a" * 1001):
         other.write_bytes(content)

@@ -71,6 +71,44 @@ def test_a_handler_that_goes_on_is_called_and_nothing_else() -> None:
     assert seen == [signal.SIGUSR2]
 
 
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGUSR1"])
+def test_signals_that_ask_a_process_to_end(name: str, tmp_path: Path) -> None:
+    """What is done is written, and no candidate is blamed."""
+    with pytest.raises(KeyboardInterrupt):
+        search(tmp_path / "out", Preempted(str(tmp_path / "log"), trouble=name, share=0.0), trials=5)
+    assert {row["state"] for row in read_csv(tmp_path / "out" / "trials.csv")} == {"complete"}
+    assert signal.getsignal(getattr(signal, name)) == signal.SIG_DFL
+
+
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with Interrupts() as interrupts:
+            os.kill(os.getpid(), signal.SIGHUP)
+            interrupts.check()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_terminal_that_is_closed_takes_no_result_with_it(tmp_path: Path) -> None:
+    """Whatever is written to it is an error from then on."""
+    ours, theirs = os.openpty()
+    kept = [os.dup(number) for number in (1, 2)]
+    try:
+        for number in (1, 2):
+            os.dup2(theirs, number)
+        os.close(theirs)
+        os.close(ours)
+        with pytest.raises(KeyboardInterrupt), Interrupts() as interrupts:  # noqa: PT012
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert os.write(2, b"stopped") == 7
+            interrupts.check()
+    finally:
+        for number, copy in zip((1, 2), kept, strict=True):
+            os.dup2(copy, number)
+            os.close(copy)
+
+
 class Preempted(Synthetic):
     """The machine is wanted during the third call."""
 
@@ -78,7 +116,7 @@ class Preempted(Synthetic):
         evaluation = super().__call__(architecture, seed=seed, report=report)
         assert self.log is not None
         if len(Path(self.log).read_text().splitlines()) == 3:
-            send()
+            os.kill(os.getpid(), getattr(signal, self.trouble or "SIGUSR2"))
         return evaluation
 
 

@@ -301,3 +301,29 @@ def test_the_command_line_goes_on_with_other_workers_and_spellings(own: Path) ->
     assert main([*line, "data=folder", "data.path=mine", "data.workers=1"]) == 0
     assert main([*line, "data=folder", "data.path=./mine", "data.workers=0", "trials=3"]) == 0
     assert len(read_csv(Path("outputs/search/trials.csv"))) == 3
+
+
+@pytest.mark.parametrize("evaluator", ["proxy", "supernet"])
+def test_a_study_of_an_earlier_version_goes_on(evaluator: str, own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``jobs_before_divisor.json`` has what that version recorded of these lines; spaces have had one more field since.
+
+    A field that is added since then with a default that changes nothing must not part a study from its command.
+    """
+    recorded = json.loads((TESTS / "golden" / "jobs_before_divisor.json").read_text(encoding="utf-8"))[evaluator]
+    found: list[dict[str, Any]] = []
+
+    def note(storage: object, name: str, folder: Path, directions: object, identity: dict[str, Any], **_: Any) -> None:
+        found.append(json.loads(json.dumps(identity)))
+        raise UserError("enough")
+
+    monkeypatch.setattr("effnas.search.trials.open_study", note)
+    monkeypatch.setattr("effnas.evaluate.supernet.evaluator.Supernet.prepare", lambda self: None)
+    line = ["search", f"evaluator={evaluator}", "data.limit=100", "training.epochs=1", "evaluator.device=cpu"]
+    assert main(line) == 2
+    assert "divisor" in found[0]["space"]
+    assert "divisor" not in recorded["space"]
+    assert describe_changes(recorded, found[0]) == ""
+    other = json.loads(json.dumps(recorded).replace('"stem": 8', '"stem": 16'))
+    assert describe_changes(other, found[0]) == "space.stem: 16 → 8"
+    found[0]["space"]["divisor"] = 4
+    assert describe_changes(recorded, found[0]) == "space.divisor: 8 → 4"

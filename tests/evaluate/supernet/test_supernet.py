@@ -355,6 +355,9 @@ def test_a_file_of_another_space_is_refused(learnt: Supernet) -> None:
     text = r"is a supernet of the space little, not of wider, which has other members \(decisions.block1_channels: "
     with pytest.raises(UserError, match=text):
         replace(learnt, path=file, space=space).prepare()
+    namesake = SearchSpace("little", [STAGES[0], {**STAGES[1], "channels": [8, 16]}], **NETWORK)
+    with pytest.raises(UserError, match=r"is a supernet of another space of the name little, which has other members"):
+        replace(learnt, path=file, space=namesake).prepare()
     with pytest.raises(UserError, match=r"another supernet is in .*space.decisions.block1_channels: .*choose another"):
         replace(learnt, space=space).prepare()
 
@@ -420,8 +423,32 @@ def test_damaged_files_are_refused(learnt: Supernet, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=text):
             replace(learnt, path=str(file)).prepare()
     file.write_bytes(b"no safetensors")
-    with pytest.raises(UserError, match="is not a whole safetensors file"):
+    with pytest.raises(UserError, match=r"^evaluator.path: .* is not a whole safetensors file"):
         replace(learnt, path=str(file)).prepare()
+    (tmp_path / "other").write_bytes(b"")
+    with pytest.raises(UserError, match=r"^evaluator.path: .* cannot be read"):
+        replace(learnt, path=str(tmp_path / "other")).prepare()
+
+
+def test_a_folder_is_one_whatever_it_is_called(tmp_path: Path) -> None:
+    (tmp_path / "mine.safetensors").mkdir()
+    make(path=str(tmp_path / "mine.safetensors")).prepare()
+    assert (tmp_path / "mine.safetensors" / "supernet.safetensors").is_file()
+
+
+def test_weights_to_start_from_and_a_trained_supernet_exclude_each_other(learnt: Supernet) -> None:
+    file = str(Path(str(learnt.path)) / "supernet.safetensors")
+    with pytest.raises(UserError, match=r"evaluator.weights begin the training .* evaluator.path=.* is one that is"):
+        replace(learnt, path=file, weights=file).prepare()
+
+
+def test_a_supernet_is_no_networks_weights(learnt: Supernet, tmp_path: Path) -> None:
+    file = str(Path(str(learnt.path)) / "supernet.safetensors")
+    text = r"is a supernet, whose weights all members of its space share: give those of one member"
+    with pytest.raises(UserError, match=text):
+        read_weights(file)
+    with pytest.raises(UserError, match=rf"evaluator.weights: .*{text}"):
+        make(path=str(tmp_path), weights=file).prepare()
 
 
 # -- settings -------------------------------------------------------------------------------------------

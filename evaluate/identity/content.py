@@ -21,9 +21,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ..space.paths import expand_path
+from ...space.paths import expand_path
 
 #: Settings that say how the work is shared out, or what is shown of it, and change no result.
 FREE = ("workers", "executor", "threads", "memory_mb", "quiet")
@@ -204,10 +202,11 @@ def _describe_pickle(value: Any, inside: tuple[int, ...]) -> dict[str, Any]:
 
 def _describe_values(value: Any, inside: tuple[int, ...]) -> dict[str, Any] | None:
     """An array, a tensor, a data frame or a module: its form, and a digest of its values; None: it is none of these."""
-    if isinstance(value, np.generic):
-        return {"value": repr(value.item())}
-    if isinstance(value, np.ndarray):
-        return _describe_array(value, inside)
+    if (np := sys.modules.get("numpy")) is not None:
+        if isinstance(value, np.generic):
+            return {"value": repr(value.item())}
+        if isinstance(value, np.ndarray):
+            return _describe_array(np, value, inside)
     if (torch := sys.modules.get("torch")) is not None:
         if isinstance(value, torch.Tensor):
             plain = value.detach().cpu()
@@ -227,7 +226,7 @@ def _describe_values(value: Any, inside: tuple[int, ...]) -> dict[str, Any] | No
     return None
 
 
-def _describe_array(array: Any, inside: tuple[int, ...]) -> dict[str, Any]:
+def _describe_array(np: Any, array: Any, inside: tuple[int, ...]) -> dict[str, Any]:
     form = {"shape": list(array.shape), "dtype": str(array.dtype)}
     if isinstance(array, np.ma.MaskedArray):
         form["mask"] = _digest(np.ascontiguousarray(np.ma.getmaskarray(array)).tobytes())
@@ -267,26 +266,3 @@ def _digest_piecewise(path: str, size: int, changed: int) -> str:
 def _digest_file(path: Path) -> str:
     facts = path.stat()
     return _digest_piecewise(os.path.realpath(path), facts.st_size, facts.st_mtime_ns)
-
-
-# -- what differs ----------------------------------------------------------------------------------------
-
-
-def describe_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """The first settings that differ, as ``name: old → new``: what makes the run in a folder another one; "": nothing.
-
-    Args:
-        old: what identifies the run that is there, plain data.
-        new: the same of the run that is to go on.
-    """
-    found: list[str] = []
-
-    def compare(before: Any, now: Any, path: str) -> None:
-        if isinstance(before, Mapping) and isinstance(now, Mapping):
-            for key in dict.fromkeys([*before, *now]):
-                compare(before.get(key), now.get(key), f"{path}.{key}" if path else str(key))
-        elif before != now:
-            found.append(f"{path}: {before!r:.60} → {now!r:.60}")
-
-    compare(old, new, "")
-    return ", ".join(found[:4]) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
