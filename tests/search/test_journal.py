@@ -125,7 +125,10 @@ def test_parameters_are_taken_and_refused_as_optuna_does(path: Path) -> None:
         study.ask({"x": FloatDistribution(1, 2, log=True)}).set_user_attr("written", True)
     with pytest.raises(ValueError, match="different distribution kind"):
         study.ask({"y": FloatDistribution(1, 2)}).set_user_attr("written", True)
-    assert ours(path).get_trials() == optunas(path).get_trials()
+    found, expected = ours(path).get_trials(), optunas(path).get_trials()
+    assert [trial.params for trial in found] == [trial.params for trial in expected]
+    assert [trial.user_attrs for trial in found] == [trial.user_attrs for trial in expected]
+    assert found == expected
     first, _, third, *_ = ours(path).get_trials(deepcopy=False)
     assert first.distributions["a"] is third.distributions["a"]
 
