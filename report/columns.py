@@ -15,6 +15,7 @@ _FORMS: dict[str, tuple[str, Callable[[Any], str]]] = {
         key: (key.replace("_", " "), percent)
         for key in ("accuracy", "standard_error", "precision", "f1", "probability")
     },
+    "heldout_accuracy": ("held-out accuracy", percent),
     "seconds": ("time", seconds),
     "macs_ratio": ("MACs ratio", lambda value: number(value, ".3f")),
     "nominal_macs_ratio": ("nominal", lambda value: number(value, ".3f")),

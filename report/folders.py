@@ -29,6 +29,8 @@ SUMMARIES = (
 )
 #: Tables that pieces of the page show.
 TABLES = ("trials", "pareto", "points", "log", "members", "predict", "classes", "confusion", "measurements", "transfer")
+#: Of a compression: the folder of the training of what is left.
+TRAINED = "trained"
 #: Of a sweep, in the folder of its jobs' folders.
 SWEEP = "sweep.csv"
 #: What a run that has not ended leaves: its study, or the state of its training.
@@ -130,7 +132,7 @@ def read_run(folder: Path, name: str) -> Run:
         file = folder / f"{table}.csv"
         if os.path.isfile(file):
             tables[table] = _read_table(file, notes)
-    if os.path.isfile(inner := folder / "trained" / "log.csv"):  # of a compression, which trains what is left
+    if os.path.isfile(inner := folder / TRAINED / "log.csv"):  # of a compression, which trains what is left
         tables.setdefault("log", _read_table(inner, notes))
     directions: list[str] = []
     if not summary and "trials" not in tables:

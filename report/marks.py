@@ -47,12 +47,17 @@ def count_axis(field: str, title: str) -> Spec:
     return axis(field, title, scale=scale, axis={"tickMinStep": 1, "labelExpr": whole, "labelOverlap": True})
 
 
-def cost_axis(field: str, title: str, values: Sequence[float]) -> Spec:
-    """A cost, logarithmic where it spans much; with units as people write them (4.5M)."""
+def cost_axis(field: str, title: str, values: Sequence[float], unit: str = "") -> Spec:
+    """A cost, logarithmic where it spans much; with units as people write them (4.5M, and 12ms where ``unit`` is s)."""
     positive = [value for value in values if value > 0]
     wide = len(positive) == len(values) and bool(positive) and max(positive) > WIDE * min(positive)
     scale: Spec = {"type": "log", "nice": False, "padding": 8} if wide else {"zero": False, "padding": 8}
-    return axis(field, title, scale=scale, axis={"format": "~s", "tickCount": 5, "labelOverlap": True})
+    return axis(field, title, scale=scale, axis={**in_unit(unit), "tickCount": 5, "labelOverlap": True})
+
+
+def in_unit(unit: str) -> Spec:
+    """Labels of an axis: numbers with the prefixes of SI before a unit, if there is one."""
+    return {"labelExpr": f"format(datum.value, '~s') + '{unit}'"} if unit else {"format": "~s"}
 
 
 def percent_axis(field: str, title: str, values: Sequence[float]) -> Spec:

@@ -19,6 +19,8 @@ COSTS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "peak_memory": ("peak memory, bytes", count),
     "latency": ("latency", seconds),
 }
+#: Of those that are more than numbers of something: 0.012 is told as 12 ms.
+UNITS = {"latency": "s"}
 _OTHERS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "accuracy": ("accuracy", percent),
     "merit": ("merit (no accuracy)", number),

@@ -9,7 +9,7 @@ from ..columns import row_table
 from ..folders import Run
 from ..marks import by_run, cost_axis, only_colour, percent_axis, spec
 from ..markup import Figure, Piece, paragraph, percent
-from ..networks import COSTS, Networks, list_costs
+from ..networks import COSTS, UNITS, Networks, list_costs
 from ..trials import is_number
 
 _COLUMNS = ("name", "family", "accuracy", "standard_error", "runs", "macs", "params", "latency", "resolution", "source")
@@ -91,7 +91,7 @@ def _facts(row: Mapping[str, Any]) -> dict[str, str]:
 def _figure(marks: Sequence[dict[str, Any]], axis: str, title: str, what: str) -> Figure:
     names = list(dict.fromkeys(mark["run"] for mark in marks))
     channels = by_run(names, what)
-    x = cost_axis("x", COSTS[axis][0], [mark["x"] for mark in marks])
+    x = cost_axis("x", COSTS[axis][0], [mark["x"] for mark in marks], UNITS.get(axis, ""))
     y = percent_axis("y", "accuracy", [mark[key] for mark in marks for key in ("low", "high")])
     shared = {"x": x, "y": y, **only_colour(channels)}
     line = {"transform": [{"filter": "datum.line"}], "mark": {"type": "line", "opacity": 0.6}, "encoding": shared}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..folders import Run
+from ..folders import TRAINED, Run
 from ..marks import axis as plain_axis
 from ..marks import by_run, count_axis, only_colour, percent_axis, spec, tips
 from ..markup import Figure, Piece
@@ -24,6 +24,8 @@ _PARTS = {
 def show_curves(runs: Sequence[Run]) -> Piece | None:
     """Accuracy and loss over the epochs: held-out as lines, on the training images dashed."""
     found = [run for run in runs if run.kind in ("train", "compress", "") and len(run.table("log")) > 0]
+    folders = {run.folder.resolve() for run in found}  # what a compression has trained may be there by itself, too
+    found = [run for run in found if run.folder.resolve() / TRAINED not in folders]
     figures = [figure for kind in ("accuracy", "loss") if (figure := _figure(found, kind)) is not None]
     return Piece("Learning curves", "", figures) if figures else None
 

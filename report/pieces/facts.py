@@ -188,11 +188,19 @@ def _sweep_cell(key: str, value: Any) -> str:
     return count(value) if is_number(value) and key in ("macs", "params", "activations") else number(value)
 
 
+def _summary_of(run: Run) -> Mapping[str, Any]:
+    """The summary; of a compression that of the network that is left."""
+    if run.kind != "compress":
+        return run.summary
+    left = (run.summary.get(key) for key in ("pruned", "trained"))
+    return {key: value for part in left if isinstance(part, Mapping) for key, value in part.items()}
+
+
 def compare_runs(runs: Sequence[Run]) -> Piece:
     """A row for each run."""
     rows = []
     for run in runs:
-        found = run.summary
+        found = _summary_of(run)
         best = found.get("best") if isinstance(found.get("best"), Mapping) else found
         which, value = honest_value(found)
         form = number if which.endswith("τ") else percent

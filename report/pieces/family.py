@@ -7,7 +7,7 @@ from typing import Any
 from ..folders import Run
 from ..marks import COLOURS, GREY, cost_axis, percent_axis, spec, tips
 from ..markup import Figure, Piece, count, number, paragraph, percent, seconds, table
-from ..networks import COSTS
+from ..networks import COSTS, UNITS
 from ..trials import is_number
 
 #: Points along the law's line.
@@ -61,7 +61,8 @@ def _line(law: Any, low: float, high: float) -> list[dict[str, Any]]:
 
 def _spec(marks: list[dict[str, Any]], axis: str) -> dict[str, Any]:
     values: list[Any] = [v for mark in marks for v in (mark["y"], mark.get("low"), mark.get("high")) if is_number(v)]
-    x, y = cost_axis("x", COSTS[axis][0], [mark["x"] for mark in marks]), percent_axis("y", "accuracy", values)
+    x = cost_axis("x", COSTS[axis][0], [mark["x"] for mark in marks], UNITS.get(axis, ""))
+    y = percent_axis("y", "accuracy", values)
     kinds = ["member", "off the law", "predicted"]
     legend = {"orient": "bottom", "title": None}
     colour = {

@@ -9,7 +9,7 @@ from ..folders import Run
 from ..marks import GREY, by_run, cost_axis, only_colour, percent_axis, spec
 from ..marks import axis as plain_axis
 from ..markup import Figure, Piece, number, percent, table, text
-from ..networks import COSTS, Networks, list_costs
+from ..networks import COSTS, UNITS, Networks, list_costs
 from ..trials import complete_trials, find_front, is_number, thin_out, worth, worth_name
 from ..trials import cost_axis as choose_cost
 
@@ -89,7 +89,7 @@ def _add(run: Run, row: dict[str, Any], networks: Networks, name: str) -> int:
 
 
 def _spec(points: list[dict[str, Any]], axis: str, kind: str, names: list[str]) -> dict[str, Any]:
-    x = cost_axis("x", COSTS[axis][0], [point["x"] for point in points])
+    x = cost_axis("x", COSTS[axis][0], [point["x"] for point in points], UNITS.get(axis, ""))
     values = [point["y"] for point in points]
     y = percent_axis("y", kind, values) if kind == "accuracy" else plain_axis("y", kind, axis={"format": "~g"})
     channels = by_run(names)

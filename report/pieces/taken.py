@@ -7,7 +7,7 @@ from typing import Any
 
 from ..columns import row_table
 from ..folders import Run
-from ..marks import COLOURS, axis, cost_axis, spec, tips
+from ..marks import COLOURS, axis, cost_axis, in_unit, spec, tips
 from ..markup import Figure, Piece, count, number, paragraph, percent, seconds, table
 from ..trials import is_number
 
@@ -26,8 +26,8 @@ def show_export(run: Run) -> Piece | None:
     bars: list[dict[str, Any]] = []
     torch = found.get("torch_latency")
     if isinstance(torch, Mapping) and is_number(torch.get("seconds")):
-        bars.append({"d": "torch", "v": torch["seconds"]})
-        rows.append(["torch, as trained", *[""] * 7, (seconds(torch["seconds"]), torch["seconds"])])
+        bars.append(_bar("torch", torch["seconds"]))
+        rows.append(["torch, as trained", *["–"] * 7, (seconds(torch["seconds"]), torch["seconds"])])
     for name, one in formats.items():
         proof, latency = one.get("proof") or {}, one.get("latency") or {}
         rows.append(
@@ -44,21 +44,29 @@ def show_export(run: Run) -> Piece | None:
             ]
         )
         if is_number(latency.get("seconds")):
-            bars.append({"d": str(name), "v": latency["seconds"]})
+            bars.append(_bar(str(name), latency["seconds"]))
     header = ["format", "file", "proved by", "largest difference", "same answer", "accuracy before", "after", "bytes"]
     body = paragraph(words) + table([*header, "latency"], rows, f"Formats of {run.name}", left=3)
-    figures = [_bars(bars, f"Latency at batch 1, {found.get('threads')} CPU thread(s)")] if len(bars) > 1 else []
+    threads = found.get("threads")
+    many = f", {threads} CPU thread{'s' * (threads != 1)}" if is_number(threads) else ""
+    figures = [_bars(bars, f"Latency at batch 1{many}")] if len(bars) > 1 else []
     return Piece("What was exported", body, figures)
+
+
+def _bar(name: str, latency: float) -> dict[str, Any]:
+    return {"d": name, "v": latency, "t": seconds(latency)}
 
 
 def _bars(bars: Sequence[dict[str, Any]], title: str) -> Figure:
     y = {"field": "d", "type": "nominal", "title": None, "sort": None, "axis": {"labelLimit": 170}}
-    x = axis("v", "seconds", scale={"zero": True}, axis={"format": "~s", "tickCount": 5})
+    x = axis("v", "latency of an image", scale={"zero": True}, axis={**in_unit("s"), "tickCount": 5})
     layer = {
         "mark": {"type": "bar", "color": COLOURS[0], "height": {"band": 0.7}},
-        "encoding": {"y": y, "x": x, "tooltip": tips(("d", "format", ""), ("v", "seconds", ".3s"))},
+        "encoding": {"y": y, "x": x, "tooltip": tips(("d", "format", ""), ("t", "latency", ""))},
     }
-    return Figure(title, spec(bars, [layer]), "Median of rounds in which all took turns, on the machine above.", 160)
+    return Figure(
+        title, spec(bars, [layer]), "Median of rounds in which all took turns, on the machine that exported.", 160
+    )
 
 
 def show_compression(run: Run) -> Piece | None:
@@ -70,7 +78,8 @@ def show_compression(run: Run) -> Piece | None:
     rows = [{"what": "before", **before}, {"what": "pruned", **pruned}]
     if isinstance(found.get("trained"), Mapping):
         rows.append({"what": "pruned and fine-tuned", **pruned, **found["trained"]})
-    keys = ("what", "name", "accuracy", "test_accuracy", "macs", "params", "epochs", "seconds")
+    keys = ("what", "name", "heldout_accuracy", "test_accuracy", "macs", "params", "epochs", "seconds")
+    rows = [row | {"heldout_accuracy": row.get("accuracy")} for row in rows]
     body = row_table(rows, keys, f"Networks of {run.name}")
     cuts = [one for one in found.get("cuts") or () if is_number(one.get("macs")) and is_number(one.get("loss"))]
     if is_number(found.get("target")):
@@ -78,7 +87,9 @@ def show_compression(run: Run) -> Piece | None:
     if not cuts:
         return Piece("What was cut", body)
     body += row_table(cuts, ("what", "macs", "loss"), f"Cuts of {run.name}")
-    marks = [{"x": one["macs"], "y": one["loss"], "w": str(one.get("what", "")), "o": i} for i, one in enumerate(cuts)]
+    drawn = [{"what": "none", "macs": before.get("macs"), "loss": found.get("loss")}, *cuts]
+    drawn = [one for one in drawn if is_number(one["macs"]) and is_number(one["loss"])]
+    marks = [{"x": one["macs"], "y": one["loss"], "w": str(one.get("what", "")), "o": i} for i, one in enumerate(drawn)]
     told = tips(("w", "cut", ""), ("x", "MACs left", ".4s"), ("y", "loss", ".4f"))
     shared = {
         "x": cost_axis("x", "MACs left", [mark["x"] for mark in marks]),
@@ -87,6 +98,6 @@ def show_compression(run: Run) -> Piece | None:
         "tooltip": told,
     }
     line = {"type": "line", "color": COLOURS[0], "point": {"size": 40}}
-    caption = "From right to left: each point is the network after one more cut, before any fine-tuning."
+    caption = "From right to left: the network, and after each cut what is left of it, before any fine-tuning."
     figure = Figure("What each cut costs", spec(marks, [{"mark": line, "encoding": shared}]), caption, 300, wide=True)
     return Piece("What was cut", body, (figure,))

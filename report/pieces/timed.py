@@ -38,7 +38,7 @@ def show_profile(run: Run, networks: Networks) -> Piece | None:
     if len(marks) < 2:
         return Piece("The profile", body)
     x = cost_axis("x", "MACs", [mark["x"] for mark in marks])
-    y = cost_axis("y", "seconds a batch", [mark["y"] for mark in marks])
+    y = cost_axis("y", "latency of a batch", [mark["y"] for mark in marks], "s")
     point = {"type": "point", "filled": True, "size": 90, "opacity": 0.95, "color": COLOURS[0], "cursor": "pointer"}
     figure = spec(marks, [{"mark": point, "encoding": {"x": x, "y": y}}])
     return Piece("The profile", body, (Figure("Latency against MACs", figure, "Click to pin a network.", 320),))
@@ -78,7 +78,7 @@ def show_latency(run: Run, networks: Networks) -> Piece | None:
     if len(rows) > ROWS:
         body += paragraph(f"The {ROWS} fastest of {len(rows)} networks; measurements.csv has all.", "note")
     x = count_axis("x", "networks, from the fastest to the slowest")
-    y = cost_axis("y", "seconds a batch", [mark["y"] for mark in marks])
+    y = cost_axis("y", "latency of a batch", [mark["y"] for mark in marks], "s")
     point = {"type": "point", "filled": True, "size": 36, "opacity": 0.9, "color": COLOURS[0], "cursor": "pointer"}
     figure = spec(marks, [{"mark": point, "encoding": {"x": x, "y": y}}])
     caption = "Each point is a network, its decisions are told when it is pointed at. Click to pin."

@@ -16,7 +16,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from other_folders import OTHERS
+from other_folders import OTHERS, make_compression
 from run_folders import HOSTILE, MAKERS, make_search, make_training, write_csv, write_summary
 
 from effnas import UserError, run_report
@@ -116,6 +116,16 @@ def test_every_other_command_has_a_page_of_its_numbers(kind: str, tmp_path: Path
     assert hostile.tags.count("script") == 3
     assert hostile.tags.count("img") == page.tags.count("img") == (kind in ("cam", "latency-model"))
     assert HOSTILE[0] in hostile.words or HOSTILE[1] in hostile.words
+
+
+def test_a_compression_beside_its_training(tmp_path: Path) -> None:
+    make_compression(tmp_path / "small")
+    alone = show(tmp_path / "small", make_training(tmp_path / "large"), output=tmp_path / "x.html")
+    assert "87.00%" in alone.words.partition("What was cut")[0]  # in the table of all runs
+    write_summary(tmp_path / "small" / "trained", "train", {"test_accuracy": 0.87})
+    page = show(tmp_path / "small", tmp_path / "small" / "trained", output=tmp_path / "y.html")
+    (curves,) = (figure for figure in page.data["figures"] if figure["title"] == "Accuracy by epoch")
+    assert {mark["run"] for mark in curves["spec"]["data"]["values"]} == {"trained"}  # not drawn twice
 
 
 def test_a_command_that_has_no_part_of_its_own_shows_its_numbers(tmp_path: Path) -> None:
