@@ -31,7 +31,7 @@ from ..train.job import run_train
 from ..train.recipe import Training
 from ..train.starting_point import StartingPoint, find_starting_point
 from .pruning import Calibration, cut_network, prune
-from .report import PRUNED, RECORD, RESULTS, TRAINED, write_compressed
+from .report import PRUNED, RECORD, RESULTS, TRAINED, check_record, write_compressed
 
 
 def run_compress(
@@ -150,6 +150,7 @@ def _read_record(folder: Path, identity: Mapping[str, Any]) -> dict[str, Any] | 
     try:
         found: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         known = dict(found["identity"])
+        check_record(found, folder)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:

@@ -16,6 +16,16 @@ RECORD, PRUNED, TRAINED = "compress.json", "pruned.safetensors", "trained"
 RESULTS = (RECORD, PRUNED, "architecture.yaml", TRAINED, "compress.png", "compress.svg")
 
 
+def check_record(record: Mapping[str, Any], folder: Path) -> None:
+    """Raise KeyError, TypeError or ValueError where a record lacks what is told of it."""
+    Architecture.from_dict(record["architecture"], str(folder / RECORD))
+    for of in (record["before"], record["pruned"]):
+        float(of["macs"]), float(of["params"]), float(of["accuracy"]), str(of["name"])
+    float(record["loss"]), float(record["target"])
+    for cut in record["cuts"]:
+        float(cut["macs"]), float(cut["loss"]), str(cut["what"])
+
+
 def write_compressed(record: Mapping[str, Any], before: Architecture, output: Path) -> dict[str, Any]:
     """Write ``compress.json`` and the figure, and return the content.
 

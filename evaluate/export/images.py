@@ -189,6 +189,6 @@ def check_class_count(count: int, start: Pretrained, where: str) -> None:
     """
     if count != start.architecture.num_classes:
         raise UserError(
-            f"the data ({where}) has {count} classes, the weights {start.weights.path} have "
+            f"the data ({where}) has {count} class{'es' * (count != 1)}, the weights {start.weights.path} have "
             f"{start.architecture.num_classes}: exports are proved on images of their classes"
         )

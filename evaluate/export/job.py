@@ -19,6 +19,7 @@ from ...space.network_spec import NetworkSpec
 from ..arguments import as_list, check_threads
 from ..data.labelled_images import LabelledImages
 from ..folder import check_owner, folder_lock, list_visible, set_aside
+from ..machine.device import explain_out_of_memory
 from ..pretrained import read_pretrained
 from ..progress_bar import progress_bar
 from .formats import Format, Run, find_formats, write_format
@@ -124,7 +125,9 @@ def run_export(
     run = read_summary(file.parent / "summary.json")
     source = data if data is not None else recorded_data(run)
     more = calibration if int8 else 0
-    told = find_images(start, source, data is not None, part, images + more, whole=inside == RESIZE)
+    size = start.architecture.resolution
+    with explain_out_of_memory(size):
+        told = find_images(start, source, data is not None, part, images + more, whole=inside == RESIZE)
     quantized = check_int8([row.name for row in rows], told.labels is not None) if int8 else []
     plain = start.load().eval().requires_grad_(False)
     module = put_inside(plain, told.preprocessing, inside)
@@ -135,10 +138,12 @@ def run_export(
     else:
         subject_images = ProofImages(told.whole or subject.given(told.ready), told.labels, told.note)
     calibrate, subject_images = split_images(subject_images, more)
-    if not torch.isfinite(subject.logits(subject_images.first(1))).all():
+    with explain_out_of_memory(size):
+        logits = subject.logits(subject_images.first(1))
+    if not torch.isfinite(logits).all():
         raise UserError(f"weights: the network's output is not finite: {file} is damaged, or of another network")
     facts = read_facts(run, start, file, license)
-    with folder_lock(output, "export"):
+    with folder_lock(output, "export"), explain_out_of_memory(size):
         if restart:
             set_aside(output, sorted(list_visible(output)))
         else:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,12 +16,15 @@ from ...space.errors import UserError
 from ...space.network_spec import NetworkSpec
 from ...space.paths import expand_path, is_file, is_folder
 from ...space.weights.contents import Weights
+from ..compress.report import PRUNED, RECORD, TRAINED
 from ..data.image_data import ImageData
 from ..data.labelled_images import LabelledImages
 from ..pretrained import Pretrained
 from ..train.report import CHECKPOINT, WEIGHTS
 from .inside import RESIZE, put_inside
 from .preprocessing import Preprocessing
+
+log = logging.getLogger(__name__)
 
 #: Fields of a data set that a training records and that say which images those are.
 _RECORDED = tuple(field.name for field in fields(ImageData))
@@ -87,7 +90,7 @@ class Subject:
 
 
 def find_weights(given: str) -> Path:
-    """The weights of a run's folder, or the file itself.
+    """The weights of a run's folder, or the file itself; of a compression those that it has trained, if it has.
 
     Raises:
         UserError: a folder without weights, of a training that has not finished, say.
@@ -95,6 +98,10 @@ def find_weights(given: str) -> Path:
     path = expand_path(given)
     if not is_folder(path):
         return path
+    if is_file(path / RECORD) and is_folder(path / TRAINED):
+        path = path / TRAINED
+    elif is_file(path / RECORD) and is_file(path / PRUNED):
+        return path / PRUNED
     if is_file(path / WEIGHTS):
         return path / WEIGHTS
     if is_file(path / CHECKPOINT):
@@ -108,17 +115,24 @@ def find_weights(given: str) -> Path:
     if number is not None and is_file(kept):
         return kept
     raise UserError(
-        f"{path}: there is no {WEIGHTS} in this folder; name a folder of effnas train, of a search that kept its best "
-        "weights, or a file of weights"
+        f"{path}: there is no {WEIGHTS} in this folder; name a folder of effnas train or compress, of a search that "
+        "kept its best weights, or a file of weights"
     )
 
 
 def read_summary(path: Path) -> dict[str, Any]:
-    """``summary.json`` of the run that weights are of; empty where there is none."""
-    with contextlib.suppress(OSError, ValueError, RecursionError):
+    """``summary.json`` of the run that weights are of; empty where there is none, or, with a warning, no whole one."""
+    found: Any = None
+    try:
         found = json.loads(path.read_bytes())
-        return found if isinstance(found, dict) else {}
-    return {}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError):
+        pass
+    if not isinstance(found, dict):
+        log.warning("%s: is cut off, or not of effnas: what the run was trained on and has reached is not known", path)
+        return {}
+    return found
 
 
 def recorded_data(summary: Mapping[str, Any]) -> LabelledImages | None:

@@ -29,6 +29,8 @@ _NESTED = (
 AVERAGED = re.compile(r"(^|[._])(ema|swa|avg|averaged?|shadow)([._\d]|$)", re.IGNORECASE)
 #: Names of what is no network's: it may hold tensors by name too.
 _NO_WEIGHTS = re.compile(r"optim|sched|scaler|amp|rng|loss|criterion|metric|callback|loop|hyper|args|config", re.I)
+#: Bytes at the beginning of a file that tell whether it is text.
+_LOOKED_AT = 512
 #: Entries inside entries that are looked into.
 _DEPTH = 4
 #: How torch says that a pickle names functions or classes, or that a file is a program.
@@ -55,6 +57,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], str]:
         raise UserError(f"weights: {path!s:.300} is a folder; name the file of weights in it{_suggest_file(path)}")
     if not is_file(path):
         raise UserError(f"weights: no such file: {path!s:.300}")
+    _check_kind(path)
     tensors, facts, entry = _read_safetensors(path) if path.suffix == ".safetensors" else _read_checkpoint(path)
     if not tensors:
         raise UserError(
@@ -65,6 +68,17 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], str]:
         kind = f"{tensors[odd].dtype}, {tensors[odd].layout}".replace("torch.", "")
         raise UserError(f"weights: {odd!r:.100} in {path} is no ordinary tensor of numbers ({kind})")
     return tensors, facts, entry
+
+
+def _check_kind(path: Path) -> None:
+    """Refuse, in words, what readers of weights would refuse in their own."""
+    try:
+        with open(path, "rb") as file:
+            begin = file.read(_LOOKED_AT)
+    except OSError as error:
+        raise UserError(f"weights: {path} cannot be read ({error.strerror or error})") from None
+    if begin and begin.isascii() and all(byte >= 32 or byte in b"\t\n\r" for byte in begin):
+        raise UserError(f"weights: {path} is a file of text; weights are in files such as weights.safetensors or .pth")
 
 
 def _suggest_file(folder: Path) -> str:

@@ -13,6 +13,7 @@ from effnas import build, cost, load_architecture, run_compress, run_train
 from effnas.cli import main
 from effnas.evaluate.compress.pruning import cut_network, list_cuts
 from effnas.evaluate.data import ImageData
+from effnas.evaluate.export.subject import find_weights
 from effnas.evaluate.supernet.importance import sort_channels
 from effnas.evaluate.train.recipe import Training
 from effnas.space.architecture import Architecture
@@ -116,6 +117,15 @@ def test_a_network_is_pruned_and_trained_on(trained: str, tmp_path: Path) -> Non
     assert {**again, "versions": 0} == {**found, "versions": 0}
     with pytest.raises(UserError, match=r"holds another compression .*target"):
         compress(trained, tmp_path, target_macs=0.5)
+    assert find_weights(str(tmp_path)) == tmp_path / "trained" / "weights.safetensors"  # what is exported
+    (tmp_path / "trained").rename(tmp_path / "moved")
+    assert find_weights(str(tmp_path)) == tmp_path / "pruned.safetensors"
+    for key in ("architecture", "cuts", "pruned"):  # of another version, or edited
+        record = json.loads((tmp_path / "compress.json").read_text())
+        (tmp_path / "compress.json").write_text(json.dumps({name: record[name] for name in record if name != key}))
+        with pytest.raises(UserError, match=r"compress\.json: no record of effnas compress \(KeyError\): remove the f"):
+            compress(trained, tmp_path)
+        (tmp_path / "compress.json").write_text(json.dumps(record))
 
 
 def test_the_command_line(trained: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

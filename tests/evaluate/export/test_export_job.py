@@ -618,6 +618,24 @@ def test_a_run_that_has_not_finished(tmp_path: Path) -> None:
         export(tmp_path / "run", tmp_path / "out")
 
 
+@pytest.mark.parametrize("text", ["", '{"accuracy": 0.9', "[]", "[" * 100_000])
+def test_a_summary_that_is_cut_off(text: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    weights(tmp_path / "run")
+    (tmp_path / "run" / "summary.json").write_text(text, encoding="utf-8")
+    found = export(tmp_path / "run", tmp_path / "out", to=())
+    assert found["reported"] == {}
+    assert "run/summary.json: is cut off, or not of effnas: what the run was trained on and has reached" in caplog.text
+
+
+def test_memory_that_runs_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(*given: Any, **options: Any) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 600000000000 bytes")
+
+    monkeypatch.setattr("effnas.evaluate.export.job.find_images", read)
+    with pytest.raises(UserError, match=r"^out of memory with one image at resolution 100000: a smaller resolution"):
+        export(weights(tmp_path), tmp_path / "out", resolution=100_000)
+
+
 def test_weights_of_another_version(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 

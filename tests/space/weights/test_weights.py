@@ -637,6 +637,10 @@ def test_a_file_that_would_lie_is_not_written(facts: dict[str, Any], message: st
 def test_no_such_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"weights: no such file: .*none.pth"):
         read_weights(tmp_path / "none.pth")
+    for name in ("text.safetensors", "text.pth"):
+        (tmp_path / name).write_text("effnas_architecture: 1\nstages: []\n", encoding="utf-8")
+        with pytest.raises(UserError, match=rf"^weights: .*/{name} is a file of text; weights are in files such as we"):
+            read_weights(tmp_path / name)
     (tmp_path / "run.safetensors").mkdir()
     with pytest.raises(UserError, match=r"^weights: .*/run.safetensors is a folder; name the file of weights in it$"):
         read_weights(tmp_path / "run.safetensors")
