@@ -22,6 +22,8 @@ a choice that is made is not made again.
     pip install 'effnas[export]'
     python benchmarks/compress.py [--data ../shared/data/cifar10] [--seeds 0 1 2] [--output outputs/benchmark_compress]
 
+    python benchmarks/compress.py --seeds --figure docs/compress.png    # of the rows that are there, nothing anew
+
 About 17 minutes a seed on one core; the results are benchmarks/results/compress-cifar10.csv, where the rows of other
 seeds stay.
 """
@@ -32,6 +34,7 @@ import argparse
 import contextlib
 import csv
 import json
+import shutil
 import statistics
 import tempfile
 import time
@@ -44,6 +47,7 @@ import numpy as np
 from predict_cifar import BASE
 from record import find_commit, read_other_rows
 
+from effnas.evaluate.compare.job import run_compare
 from effnas.evaluate.compress.job import run_compress
 from effnas.evaluate.data import ImageData
 from effnas.evaluate.export.inside import put_inside
@@ -78,6 +82,15 @@ RESULTS = Path(__file__).resolve().parent / "results" / "compress-cifar10.csv"
 COLUMNS = ("share", "way", "seed", "macs", "params", "resolution", "accuracy", "before_finetuning", "export_accuracy")
 #: ``over_pruned``: the latency in that of the pruned network of the same share, of the network itself at share 1.
 TIMES = ("int8_accuracy", "ms", "int8_ms", "over_pruned", "int8_over_pruned", "commit")
+
+#: Ways as the figure names them; of some its lines in eight bits too.
+FAMILIES = {
+    "prune": "pruned, fine-tuned",
+    "pruned, anew": "pruned, trained anew",
+    "compound": "compound",
+    "tinynet": "tinynet",
+}
+EIGHT = ("pruned, anew", "compound")
 
 Run = Callable[[], Any]
 
@@ -234,9 +247,10 @@ def main() -> None:
     """Train, prune, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/cifar10"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--output", type=Path, default=Path("outputs/benchmark_compress"))
     parser.add_argument("--csv", type=Path, default=RESULTS)
+    parser.add_argument("--figure", type=Path, help="draw accuracies against MACs and latency to this file")
     given = parser.parse_args()
     sha = find_commit()
     images = ImageData("parquet", path=str(given.data), limit=IMAGES, num_classes=10, flip=True, crop=2)
@@ -247,7 +261,34 @@ def main() -> None:
             writer = csv.DictWriter(file, (*COLUMNS, *TIMES), lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
+    rows = read_other_rows(given.csv, "seed", ())
     print_table(rows)
+    if given.figure is not None:
+        draw(rows, given.figure)
+
+
+def draw(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
+    """The means over seeds, by ``effnas compare``: a line for each way, from the network itself down."""
+    points: list[dict[str, Any]] = []
+    for way, family in FAMILIES.items():
+        for bits, name in (("", ""), ("int8_", ", 8 bits")):
+            found = [row for row in rows if row["way"].removesuffix(", latency") in (way, "parent")]
+            for share, exact in dict.fromkeys((row["share"], row["way"]) for row in found):
+                mine = [row for row in found if (row["share"], row["way"]) == (share, exact)]
+                point = {"name": f"{exact} {share}", "family": family + name}
+                point["accuracy"] = statistics.fmean(row[f"{bits}accuracy"] for row in mine)
+                point["macs"] = round(statistics.fmean(row["macs"] for row in mine))
+                point["latency"] = statistics.fmean(row[f"{bits}ms"] for row in mine) / 1e3
+                if not bits or way in EIGHT:
+                    points.append(point)
+    with tempfile.TemporaryDirectory() as folder:
+        with (Path(folder) / "points.csv").open("w", newline="", encoding="utf-8") as table:
+            writer = csv.DictWriter(table, points[0])
+            writer.writeheader()
+            writer.writerows(points)
+        how: dict[str, Any] = {"x": ("macs", "latency"), "names": False}
+        run_compare(f"{folder}/points.csv", output=folder, **how)
+        shutil.copy(Path(folder) / "compare.png", file)
 
 
 def print_table(rows: Sequence[Mapping[str, Any]]) -> None:

@@ -92,7 +92,11 @@ def run_compress(
         raise UserError("weights: none given; name a trained network's file (effnas train writes weights.safetensors)")
     if target_macs is None:
         raise UserError("target_macs: none given; say how many are left, such as 20M, or 0.5 for half")
-    amount, place, folder = parse_quantity("target_macs", target_macs), find_device(device), Path(output)
+    try:
+        amount = parse_quantity("target_macs", target_macs)
+    except UserError as error:
+        raise UserError(f"{error}; at most 1 is a share of the network's own: 0.5 is half") from None
+    place, folder = find_device(device), Path(output)
     start = find_starting_point(None, data, weights)
     architecture = check_growable(
         start.architecture, f"compress: {weights} is of a builder's network, whose layers are not known"

@@ -143,7 +143,10 @@ def test_the_command_line(trained: str, tmp_path: Path, capsys: pytest.CaptureFi
     ("options", "words"),
     [
         ({"target_macs": None}, "target_macs: none given; say how many are left, such as 20M, or 0.5 for half"),
-        ({"target_macs": "many"}, "target_macs must be a number above 0"),
+        (
+            {"target_macs": "50%"},
+            "target_macs must be a number above 0, .* got '50%'; at most 1 is a share .* 0.5 is",
+        ),
         ({"target_macs": -1}, "target_macs must be a number above 0"),
         ({"target_macs": "1G"}, r"target_macs 1,000,000,000: the network has [0-9,]+ already; give fewer"),
         ({"target_macs": 1000}, "target_macs 1,000: out of reach; the smallest that channels in multiples of 8 leave"),
