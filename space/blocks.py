@@ -208,9 +208,12 @@ def make_block(
         squeeze_excite(out_channels)
     else:
         middle = in_channels * expand_ratio
-        if middle != in_channels:
-            layer("expand", in_channels, middle, 1)
-        layer("depthwise", middle, middle, kernel_size, stride, groups=middle)
+        if kind == "fused_mbconv":
+            layer("expand", in_channels, middle, kernel_size, stride)
+        else:
+            if middle != in_channels:
+                layer("expand", in_channels, middle, 1)
+            layer("depthwise", middle, middle, kernel_size, stride, groups=middle)
         squeeze_excite(middle)
         layer("project", middle, out_channels, 1, act=kind == "ds")
     if block.drop_path_rate > 0:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import UserError, check_int, unknown
 from .multipliers import DIVISOR, round_filters
+from .stage import EXPANDING
 
 if TYPE_CHECKING:
     import numpy as np
@@ -111,7 +112,7 @@ class Choices:
 def drop_idle(stage: Mapping[str, Any], in_channels: int) -> dict[str, Any]:
     """The stage with everything that has no effect set to its neutral value (see ``Stage.effective_skip``)."""
     data = dict(stage)
-    if data.get("block") != "mbconv":
+    if data.get("block") not in EXPANDING:
         data["expand_ratio"] = 1
     skip, single = data.get("skip", "identity"), data.get("repeats", 1) == 1
     if skip == "identity" and single and (data.get("stride", 1) != 1 or in_channels != data.get("channels")):

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from functools import cache, reduce
 from typing import Any, NamedTuple
 
-from .stage import BLOCKS, SKIPS, Stage
+from .stage import BLOCKS, EXPANDING, SKIPS, Stage
 from .tables import text_table
 
-CONV, MBCONV = (BLOCKS.index(name) for name in ("conv", "mbconv"))
+CONV, MBCONV, FUSED = (BLOCKS.index(name) for name in ("conv", "mbconv", "fused_mbconv"))
 IDENTITY, POOL = (SKIPS.index(name) for name in ("identity", "pool"))
 BYTES = 4  # float32
 
@@ -103,7 +103,7 @@ def encode_stage(stage: Stage) -> tuple[Any, ...]:
 
 @cache
 def _label_stage(block: str, expand_ratio: int, se_ratio: float, skip: str) -> str:
-    text = block + (f" e{expand_ratio}" if block == "mbconv" else "")
+    text = block + (f" e{expand_ratio}" if block in EXPANDING else "")
     text += f" se{se_ratio:g}" if se_ratio else ""
     return text if skip == "identity" else f"{text} skip={skip}"
 
@@ -179,15 +179,15 @@ def _compute_block(
 ) -> tuple[Any, Any, Any, Any]:
     """``(params, macs, activations, peak bytes)`` of one block, ``channels`` × ``side``² to ``width`` × ``after``²."""
     area, area2 = side * side, after * after
-    is_conv, is_mb, has_se = block == CONV, block == MBCONV, se_ratio > 0
-    separable = 1 - is_conv
-    middle = channels * (1 + is_mb * (expand - 1))  # channels of the depthwise convolution; the input's for conv
+    is_conv, is_mb, is_fused, has_se = block == CONV, block == MBCONV, block == FUSED, se_ratio > 0
+    projects = 1 - is_conv
+    middle = channels * (1 + (is_mb | is_fused) * (expand - 1))  # channels before the projection; the input's for conv
     spread = middle * (is_mb & (expand > 1))  # output channels of the three convolutions: 1×1 expansion,
-    inner = width * is_conv + middle * separable  # k×k (dense or depthwise), weighed by SE,
-    last = width * separable  # and 1×1 projection
+    inner = width * is_conv + middle * projects  # k×k (dense or depthwise), weighed by SE,
+    last = width * projects  # and 1×1 projection
     wide, out = spread * area, inner * area2
 
-    weights = kernel * kernel * (middle * separable + channels * width * is_conv) + middle * last
+    weights = kernel * kernel * inner * (1 + (is_conv | is_fused) * (channels - 1)) + middle * last
     params = spread * (channels + 2) + weights + 2 * (inner + last)  # 2: BatchNorm's scale and shift
     macs = wide * channels + weights * area2
     activations = wide + out + last * area2
@@ -207,7 +207,7 @@ def _compute_block(
         out + x,  # k×k of the block's input, or else
         out + wide + held,  # of the expanded one
         out + gate + held,  # SE
-        ((middle + width) * area2 + held) * separable,  # projection
+        ((middle + width) * area2 + held) * projects,  # projection
         (x + (width + channels) * area2) * pools,
     )
     return params, macs, activations, peak * BYTES

@@ -20,7 +20,7 @@ from .errors import UserError, check_choice, unknown
 from .files import load_yaml, read_text
 from .multipliers import DIVISOR, check_divisor
 from .network_spec import NetworkSpec
-from .stage import BLOCKS, SKIPS, Stage
+from .stage import BLOCKS, EXPANDING, EXPANDING_CODES, SKIPS, Stage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -135,7 +135,7 @@ class SearchSpace(Choices):
         stages = []
         for row in self._stages:
             data = resolve(row)
-            if data["block"] != "mbconv":
+            if data["block"] not in EXPANDING:
                 data["expand_ratio"] = 1
             stages.append(Stage(**data))
         architecture = Architecture(stages=tuple(stages), **resolve(self._network))
@@ -255,7 +255,7 @@ class SearchSpace(Choices):
             kind = float if key == "se_ratio" else int
             columns = [values(row.get(key, ("", defaults[key])), codes, kind) for row in self._stages]
             arrays[key] = np.stack(columns, axis=1)
-        arrays["expand_ratio"] = np.where(arrays["block"] == BLOCKS.index("mbconv"), arrays["expand_ratio"], 1)
+        arrays["expand_ratio"] = np.where(np.isin(arrays["block"], EXPANDING_CODES), arrays["expand_ratio"], 1)
         skeleton = {f.name: f.default for f in fields(Architecture)}
         for key in ArchitectureBatch.GLOBAL_FIELDS:
             arrays[key] = values(self._network.get(key, ("", skeleton[key])), None, int)

@@ -3,15 +3,15 @@
 The latter are in :data:`~effnas.space.builders.table.BUILT`.
 
 Stages, BatchNorm and dropout are those of the authors' TensorFlow code (tensorflow/tpu: models/official/efficientnet
-and mnasnet; tensorflow/models: slim), with TF's BatchNorm momentum m written as PyTorch's 1 − m. torchvision's B0–B4
-and MobileNetV2 keep PyTorch's BatchNorm defaults instead.
+and mnasnet; google/automl: efficientnetv2; tensorflow/models: slim), with TF's BatchNorm momentum m written as
+PyTorch's 1 − m. torchvision's B0–B4 and MobileNetV2 keep PyTorch's BatchNorm defaults instead.
 """
 
 from __future__ import annotations
 
 import difflib
 import os.path
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,6 +66,33 @@ _EFFICIENTNET = (
     (192, 4, 5, 2, 6),
     (320, 1, 3, 1, 6),
 )
+
+#: Block, stride, expansion and SE of each stage, all of 3×3 kernels (Tan & Le 2021, table 4, whose Fused-MBConv1 is one
+#: convolution); the last one in M, L and XL alone.
+_EFFICIENTNET_V2 = (
+    ("conv", 1, 1, 0.0),
+    ("fused_mbconv", 2, 4, 0.0),
+    ("fused_mbconv", 2, 4, 0.0),
+    ("mbconv", 2, 4, 0.25),
+    ("mbconv", 1, 6, 0.25),
+    ("mbconv", 2, 6, 0.25),
+    ("mbconv", 1, 6, 0.25),
+)
+
+
+def _efficientnet_v2(
+    resolution: int, dropout: float, stem: int, head: int, channels: Sequence[int], repeats: Sequence[int]
+) -> Architecture:
+    rows = zip(_EFFICIENTNET_V2, channels, repeats, strict=False)
+    return Architecture(
+        tuple(Stage(kind, wide, deep, 3, stride, ratio, se) for (kind, stride, ratio, se), wide, deep in rows),
+        stem=stem,
+        head=head,
+        dropout=dropout,
+        bn_momentum=0.1,
+        resolution=resolution,
+    )
+
 
 _BASES: dict[str, Architecture] = {
     "efficientnet": Architecture(tuple(Stage("mbconv", *row, se_ratio=0.25) for row in _EFFICIENTNET)),
@@ -126,10 +153,41 @@ _BASES: dict[str, Architecture] = {
         drop_path=0.0,
         bn_momentum=0.003,
     ),
+    # effnetv2_configs.py, at the resolutions of evaluation. B1 to B3 are B0 times (width, depth) of the first
+    # EfficientNets, but their widths may be rounded down by more than 10 %: B3's first stage has 16 channels, not 24.
+    "efficientnet_v2_b0": _efficientnet_v2(224, 0.2, 32, 1280, (16, 32, 48, 96, 112, 192), (1, 2, 2, 3, 5, 8)),
+    "efficientnet_v2_b1": _efficientnet_v2(240, 0.2, 32, 1280, (16, 32, 48, 96, 112, 192), (2, 3, 3, 4, 6, 9)),
+    "efficientnet_v2_b2": _efficientnet_v2(260, 0.3, 32, 1408, (16, 32, 56, 104, 120, 208), (2, 3, 3, 4, 6, 10)),
+    "efficientnet_v2_b3": _efficientnet_v2(300, 0.3, 40, 1536, (16, 40, 56, 112, 136, 232), (2, 3, 3, 5, 7, 12)),
+    "efficientnet_v2_s": _efficientnet_v2(384, 0.2, 24, 1280, (24, 48, 64, 128, 160, 256), (2, 4, 4, 6, 9, 15)),
+    "efficientnet_v2_m": _efficientnet_v2(
+        480, 0.3, 24, 1280, (24, 48, 80, 160, 176, 304, 512), (3, 5, 5, 7, 14, 18, 5)
+    ),
+    "efficientnet_v2_l": _efficientnet_v2(
+        480, 0.4, 32, 1280, (32, 64, 96, 192, 224, 384, 640), (4, 7, 7, 10, 19, 25, 7)
+    ),
+    "efficientnet_v2_xl": _efficientnet_v2(
+        512, 0.4, 32, 1280, (32, 64, 96, 192, 256, 512, 640), (4, 8, 8, 16, 24, 32, 8)
+    ),
+    # EfficientNet-EdgeTPU-S. Its first block expands 24 channels by 4, though 32 come in: by 3 what comes in. M, whose
+    # second block then expands by 4, and L, by 3.2, are not made of equal blocks.
+    "efficientnet_es": Architecture(
+        (
+            Stage("fused_mbconv", 24, 1, 3, 1, 3, skip="none"),
+            Stage("fused_mbconv", 32, 2, 3, 2, 8),
+            Stage("fused_mbconv", 48, 4, 3, 2, 8),
+            Stage("mbconv", 96, 5, 5, 2, 8),
+            Stage("mbconv", 144, 4, 5, 1, 8),
+            Stage("mbconv", 192, 2, 5, 2, 8),
+        ),
+        activation="relu",
+    ),
 }
 
+#: Bases that go by the names of PUBLISHED.
+_SCALED = ("efficientnet", "efficientnet_lite")
 #: Those that are Architectures.
-ARCHITECTURES: tuple[str, ...] = (*PUBLISHED, "mnasnet_a1", "mnasnet_b1", "mobilenet_v1", "mobilenet_v2")
+ARCHITECTURES: tuple[str, ...] = (*PUBLISHED, *(name for name in _BASES if name not in _SCALED))
 
 
 #: Every name that :func:`load_architecture` knows.
@@ -197,7 +255,7 @@ def load_architecture(name_or_file: str | Path | None, network: BuiltNetwork | N
         near = difflib.get_close_matches(text, ZOO, n=3)
         hint = f" Did you mean {' or '.join(repr(name) for name in near)}?" if near else ""
         raise UserError(
-            f"architecture: {text!r:.200} is not a network of the zoo, and there is no such file.{hint} "
+            f"architecture: {text!r:.100} is not a network of the zoo, and there is no such file.{hint} "
             f"Name a YAML file or one of: {', '.join(ZOO)}"
         )
     found = parse_network(load_yaml(read_text(text, "architecture"), text), text, network)

@@ -135,10 +135,11 @@ def list_cuts(architecture: Architecture, most: int, divisor: int) -> Iterator[t
     if architecture.head:
         yield from _shrink(architecture, "head", architecture.head, divisor, most, now, ())
     for i, stage in enumerate(architecture.stages):
-        if stage.block != "mbconv" or stage.expand_ratio < 3:  # at ratio 1 it would be another kind of block
+        least = 2 if stage.block == "mbconv" else 1  # at ratio 1 an MBConv would be another kind of block
+        if stage.expand_ratio <= least:
             continue
         made = architecture
-        for ratio in range(stage.expand_ratio - 1, 1, -1):
+        for ratio in range(stage.expand_ratio - 1, least - 1, -1):
             made = _with_stage(architecture, i, expand_ratio=ratio)
             if cost(made).macs <= most:
                 break

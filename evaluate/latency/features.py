@@ -11,7 +11,7 @@ from ...space.cost import ArchitectureBatch, CostBatch, cost, cost_batch
 from ...space.errors import UserError
 from ...space.formulas import walk_costs
 from ...space.network_spec import NetworkSpec
-from ...space.stage import BLOCKS
+from ...space.stage import BLOCKS, EXPANDING_CODES
 
 if TYPE_CHECKING:
     from ...space.architecture import Architecture
@@ -47,7 +47,7 @@ def describe_batch(batch: ArchitectureBatch, costs: CostBatch) -> dict[str, Arra
             found[f"{i} log {name}"] = np.log1p(np.broadcast_to(amount, count).astype(float))
     for i in range(depth):
         block, repeats, kernel = batch.block[:, i], batch.repeats[:, i].astype(float), batch.kernel_size[:, i]
-        expand = np.where(block == BLOCKS.index("mbconv"), batch.expand_ratio[:, i], 1)
+        expand = np.where(np.isin(block, EXPANDING_CODES), batch.expand_ratio[:, i], 1)
         gate = (batch.se_ratio[:, i] > 0).astype(float)
         found |= {f"{i} repeats": repeats, f"{i} kernel": kernel.astype(float), f"{i} se": gate}
         found |= {f"{i} log expand": np.log(expand), f"{i} se blocks": repeats * gate}

@@ -123,12 +123,13 @@ def _walk_block(block: Block, inward: _Channels, outward: _Channels) -> None:
         inward.read(layers["expand"].conv)
         middle = _Channels()
         middle.write(layers["expand"])
-    known = list(inward.writing)
-    middle.write(layers["depthwise"])
-    if middle is inward:
-        inward.writing = known  # the scale of what is written, not of what a depthwise convolution makes of it
-    else:
-        middle.writing = middle.writing[-1:]  # the scale that is read
+    if "depthwise" in layers:
+        known = list(inward.writing)
+        middle.write(layers["depthwise"])
+        if middle is inward:
+            inward.writing = known  # the scale of what is written, not of what a depthwise convolution makes of it
+        else:
+            middle.writing = middle.writing[-1:]  # the scale that is read
     if gate is not None:
         middle.gate(gate)
     middle.read(layers["project"].conv)

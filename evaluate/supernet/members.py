@@ -61,8 +61,8 @@ class Sizes:
 def name_kind(stage: Stage) -> str:
     """The kind of a stage's blocks, which share weights among themselves alone.
 
-    ``conv``, ``ds``, ``mbconv`` or, for an MBConv without expansion, ``mbconv1``: its depthwise convolution sees the
-    stage's input and not expanded features, so it has weights of its own.
+    Its ``block`` or, for an MBConv without expansion, ``mbconv1``: its depthwise convolution sees the stage's input and
+    not expanded features, so it has weights of its own. A Fused-MBConv has the same layers at every ratio.
     """
     return "mbconv1" if stage.block == "mbconv" and stage.expand_ratio == 1 else stage.block
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ...space.cost import cost
 from ...space.errors import UserError
+from ...space.stage import EXPANDING
 from ...space.zoo import load_architecture, parse_network
 from ..folders import Run
 from ..marks import COLOURS, spec, tips
@@ -67,7 +68,7 @@ def _describe(stage: Any) -> str:
     if stage is None:
         return "conv 3×3"
     parts = [f"{stage.block} {stage.kernel_size}×{stage.kernel_size}"]
-    parts += [f"expand {stage.expand_ratio}"] if stage.block == "mbconv" else []
+    parts += [f"expand {stage.expand_ratio}"] if stage.block in EXPANDING else []
     parts += [f"SE {stage.se_ratio:g}"] if stage.se_ratio else []
     parts += [f"stride {stage.stride}"] if stage.stride > 1 else []
     parts += [f"skip {stage.skip}"] if stage.skip != "identity" else []

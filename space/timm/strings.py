@@ -8,6 +8,7 @@ activation. The meaning is that of ``decode_arch_def`` in timm's ``_efficientnet
 - ``ds``: an ``mbconv`` block of ratio 1 (timm's has no activation after its pointwise convolution);
 - ``dsa``: a ``ds`` block, which never has a shortcut there;
 - ``cn``: a ``conv`` block, whose shortcut must be asked for with ``skip``;
+- ``er``: a ``fused_mbconv`` block; ``fc`` is the width that timm expands from instead of the input's;
 - ``uir``: MobileNetV4's block, which is an ``ir`` block where it has no depthwise convolution but the middle one (``a``
   and ``p`` are 0, the default) and a ratio above 1.
 """
@@ -20,30 +21,32 @@ from dataclasses import fields, replace
 from typing import Any
 
 from ..architecture import Architecture
-from ..errors import UserError, unknown
+from ..errors import UserError, check_int, unknown
 from ..files import load_yaml, make_from_mapping
+from ..multipliers import round_filters
 from ..stage import Stage
 
 #: timm's letters for activations.
 ACTIVATIONS = {"re": "relu", "r6": "relu6", "hs": "hardswish", "sw": "silu", "mi": "mish"}
 #: Blocks that networks of this package have.
-BLOCKS = ("ir", "ds", "dsa", "cn", "uir")
+BLOCKS = ("ir", "ds", "dsa", "cn", "er", "uir")
+#: What they are here.
+_HERE = {"ir": "mbconv", "ds": "mbconv", "dsa": "ds", "cn": "conv", "er": "fused_mbconv"}
 #: Blocks that timm has beside them, and what comes nearest.
 _OTHERS = {
-    "er": ("fused blocks (EdgeResidual)", "cn is their k×k convolution alone, ir has a depthwise one"),
     "mha": ("attention", "leave its stages out"),
     "mqa": ("attention", "leave its stages out"),
 }
 #: Parts that say nothing where they have this value, and what they are for.
 _USELESS = {
-    "a": ("1", "a kernel of its own for the expansion"),
-    "p": ("1", "a kernel of its own for the projection"),
+    "a": ("1", "kernel of its own for the expansion"),
+    "p": ("1", "kernel of its own for the projection"),
     "cc": ("0", "conditional convolutions"),
-    "gs": ("1", "groups of channels"),
+    "gs": ("1", "groups of channels"),  # 0 in blocks whose k×k convolution is dense
     "d": ("0", "space to depth"),
 }
 _PART = re.compile(r"([a-z]+?)(\d+(?:\.\d+)*)")
-_NEEDED = {"ir": "rksec", "ds": "rksc", "dsa": "rksc", "cn": "rksc", "uir": "rksec"}
+_NEEDED = {"ir": "rksec", "ds": "rksc", "dsa": "rksc", "cn": "rksc", "er": "rksec", "uir": "rksec"}
 
 Strings = Sequence[str] | Sequence[Sequence[str]]
 
@@ -53,7 +56,8 @@ def architecture_from_timm(strings: Strings, **settings: Any) -> Architecture:
 
     What the strings leave open is as in timm's EfficientNets: stem 32, head 1280, and no activation named means
     ``activation``, by default ``silu``. timm squeezes to ``round(ratio × channels)``, this package to the whole number
-    below: the two differ only where the product is not whole.
+    below: the two differ only where the product is not whole. timm makes all widths multiples of 8, those that a string
+    says too; here they are what the string says.
 
     Args:
         strings: one a stage, or a list of lists, whose strings become a stage each: a stage of timm with two strings
@@ -68,8 +72,10 @@ def architecture_from_timm(strings: Strings, **settings: Any) -> Architecture:
     if not rows:
         raise UserError("timm: no architecture strings given; one is like ir_r2_k3_s2_e6_c24_se0.25")
     stages, found = [], set()
+    channels = settings.get("stem", next(f.default for f in fields(Architecture) if f.name == "stem"))
     for text, first in rows:
-        stage, activation = _read(text)
+        stage, activation = _read(text, channels)
+        channels = stage.channels
         stage = stage if first else replace(stage, stride=1)  # as timm: one stride a list
         stages.append(stage)
         found.add(activation)
@@ -141,8 +147,8 @@ def _flatten(strings: Any) -> Iterator[tuple[str, bool]]:
             yield text.strip(), i == 0
 
 
-def _read(text: str) -> tuple[Stage, str | None]:
-    """The stage of a string, and the activation that it names."""
+def _read(text: str, channels: Any) -> tuple[Stage, str | None]:
+    """The stage of a string, and the activation that it names; ``channels`` is what comes in."""
     block, *parts = text.split("_")
     if block in _OTHERS:
         what, nearest = _OTHERS[block]
@@ -169,19 +175,24 @@ def _read(text: str) -> tuple[Stage, str | None]:
     if block == "uir":
         _check_universal(text, numbers)
         block = "ir"
+    expand = _whole(text, "e", numbers["e"]) if block in ("ir", "er") else 1
+    if block == "er" and (forced := numbers.pop("fc", "0")) != "0":
+        expand = _force_width(text, numbers, _whole(text, "fc", forced), channels)
     for name, value in numbers.items():
         useless, what = _USELESS.get(name, (None, ""))
+        if name == "gs" and block in ("cn", "er"):
+            useless = "0"
         if name not in "rksec" and name != "se" and value != useless:
             raise UserError(f"timm: {text!r:.100}: networks of effnas have no {what or f'{name}{value}'}")
     row = {
-        "block": {"ir": "mbconv", "ds": "mbconv", "dsa": "ds", "cn": "conv"}[block],
+        "block": _HERE[block],
         "repeats": _whole(text, "r", numbers["r"]),
         "kernel_size": _whole(text, "k", numbers["k"]),
         "stride": _whole(text, "s", numbers["s"]),
         "channels": _whole(text, "c", numbers["c"]),
         "se_ratio": float(numbers.get("se", 0)) if block != "cn" else 0.0,
-        "expand_ratio": _whole(text, "e", numbers["e"]) if block == "ir" else 1,
-        "skip": "identity" if (skip is True or (block in ("ir", "ds") and skip is None)) else "none",
+        "expand_ratio": expand,
+        "skip": "identity" if (skip is True or (block in ("ir", "ds", "er") and skip is None)) else "none",
     }
     if block == "dsa":
         row["skip"] = "none"
@@ -202,6 +213,23 @@ def _check_universal(text: str, numbers: dict[str, str]) -> None:
         raise UserError(f"{rule} without squeeze-and-excitation, which theirs compute from the expanded width")
 
 
+def _force_width(text: str, numbers: Mapping[str, str], forced: int, channels: Any) -> int:
+    """The ratio of a fused block that expands to so many times ``forced``, whatever comes in (EfficientNet-EdgeTPU)."""
+    check_int("stem", channels, 1, 1_000_000)
+    check_int(f"timm: {text!r:.100}: fc", forced, 1, 1_000_000)
+    rule = f"timm: {text!r:.100}: networks of effnas expand by a whole number and have no fc{forced}"
+    wide = round_filters(forced, _whole(text, "e", numbers["e"]))
+    if wide % channels:
+        raise UserError(f"{rule}: {wide} is no multiple of the {channels} channels that come in")
+    ratio: int = wide // channels
+    width = _whole(text, "c", numbers["c"])
+    if _whole(text, "r", numbers["r"]) > 1 and ratio * width != wide:
+        raise UserError(f"{rule}: the first block would expand by {ratio}, the others {width} channels to {wide}, too")
+    if float(numbers.get("se", 0)) and forced != channels:
+        raise UserError(f"{rule} with se, which timm computes from {forced} channels, not {channels}")
+    return ratio
+
+
 def _whole(text: str, name: str, value: str) -> int:
     if not re.fullmatch(r"\d+(\.0*)?", value):
         raise UserError(f"timm: {text!r:.100}: {name} must be a whole number in networks of effnas, got {value}")
@@ -215,7 +243,8 @@ def _write(stage: Stage, index: int) -> str:
         raise UserError(f"stage {index}: timm has no squeeze-and-excitation in its cn blocks")
     if stage.block == "ds" and stage.skip == "identity" and stage.repeats > 1:
         raise UserError(f"stage {index}: timm's dsa blocks have no shortcut, the network's ds blocks have")
-    kind = {"conv": "cn", "ds": "dsa"}.get(stage.block, "ds" if stage.expand_ratio == 1 else "ir")
+    known = {"conv": "cn", "ds": "dsa", "fused_mbconv": "er"}
+    kind = known.get(stage.block, "ds" if stage.expand_ratio == 1 else "ir")
     text = f"{kind}_r{stage.repeats}_k{stage.kernel_size}_s{stage.stride}_e{stage.expand_ratio}_c{stage.channels}"
     if stage.se_ratio:
         text += f"_se{stage.se_ratio:g}"

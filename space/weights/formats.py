@@ -15,6 +15,7 @@ from ..blocks import Block, ConvNormAct
 from ..builders.convnet import ConvNet
 from ..errors import UserError
 from ..network import Network
+from ..stage import BLOCKS
 from .zoo_names import BUILDERS, Pair
 
 
@@ -68,12 +69,20 @@ def map_names(network: nn.Module, form: Format) -> dict[str, str]:
 
 def _check_blocks(network: Network, form: Format) -> None:
     for i, _, block in _blocks(network):
-        kind = "conv" if hasattr(block, "conv") else "ds" if hasattr(block.project, "act") else "mbconv"
+        kind = _name_kind(block)
         if kind not in form.blocks or (hasattr(block, "se") and not form.se):
             has = "squeeze-and-excitation" if kind in form.blocks else f"{kind} blocks"
             raise UserError(
                 f"weights: stage {i} of the network has {has}: {form.name} has no such network under these names"
             )
+
+
+def _name_kind(block: Block) -> str:
+    if hasattr(block, "conv"):
+        return "conv"
+    if not hasattr(block, "depthwise"):
+        return "fused_mbconv"
+    return "ds" if hasattr(block.project, "act") else "mbconv"
 
 
 def _blocks(network: Network) -> Iterator[tuple[int, int, Block]]:
@@ -101,7 +110,8 @@ def _timm(network: Network) -> Iterator[Pair]:
     for i, j, block in _blocks(network):
         ours, theirs = f"stages.{i}.{j}", f"blocks.{i}.{j}"
         point = "conv_pwl" if hasattr(block, "expand") else "conv_pw"
-        convs = {"expand": "conv_pw", "depthwise": "conv_dw", "project": point, "conv": "conv"}
+        wide = "conv_pw" if hasattr(block, "depthwise") else "conv_exp"
+        convs = {"expand": wide, "depthwise": "conv_dw", "project": point, "conv": "conv"}
         for k, name in enumerate(_layers(block), 1):
             yield from _layer(f"{ours}.{name}", f"{theirs}.{convs[name]}", f"{theirs}.bn{k}")
         yield f"{ours}.se.reduce", f"{theirs}.se.conv_reduce"
@@ -164,13 +174,15 @@ def _torchvision_mnasnet(network: Network) -> Iterator[Pair]:
     yield "classifier", "classifier.1"
 
 
+#: Of its EfficientNets; the fused blocks of V2 are ``conv`` where they do not expand.
+_OF_TORCHVISION = ("conv", "mbconv", "fused_mbconv")
 _BUILT = tuple(Format(name, sign, pairs, network=block, left_out=rest) for name, sign, pairs, block, rest in BUILDERS)
 FORMATS = (
-    Format("effnas", "stem.conv.weight", _own, ("conv", "ds", "mbconv")),
+    Format("effnas", "stem.conv.weight", _own, BLOCKS),
     *(form for form in _BUILT if form.name == "timm"),  # before its networks without a bias in their last convolution
-    Format("timm", "conv_stem.weight", _timm, ("conv", "ds", "mbconv")),
+    Format("timm", "conv_stem.weight", _timm, BLOCKS),
     Format("lukemelas", "_conv_stem.weight", _lukemelas),
-    Format("torchvision", "features.1.0.block.0.0.weight", _torchvision_efficientnet, ("conv", "mbconv")),
+    Format("torchvision", "features.1.0.block.0.0.weight", _torchvision_efficientnet, _OF_TORCHVISION),
     Format("torchvision", "features.1.conv.0.0.weight", _torchvision_mobilenet_v2, se=False),
     Format("torchvision", "layers.8.0.layers.0.weight", _torchvision_mnasnet, se=False),
     *(form for form in _BUILT if form.name != "timm"),

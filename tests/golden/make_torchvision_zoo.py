@@ -5,6 +5,8 @@ Run where they can be imported (they cannot beside the CPU build of torch that t
     pip install torch==2.14.1 torchvision==0.29.1 timm==1.0.31
     python tests/golden/make_torchvision_zoo.py
 
+``architectures`` are those with fused blocks, which the zoo has as Architectures.
+
 Costs are at 1,000 classes and the side given: MACs are half of what torch.utils.flop_counter.FlopCounterMode counts,
 activations the elements in the outputs of convolutions and linear layers. Answers are to make_foreign_logits.py's
 picture at 12 classes, with weights that follow from the place of each tensor in the state dict (:func:`fill`), so that
@@ -44,6 +46,18 @@ NETWORKS = {
     "squeezenet1_1": 2.0,
     "googlenet": 2.0,
 }
+#: ours, whose, its name there, and the side
+ARCHITECTURES = (
+    ("efficientnet_v2_b0", "timm", "tf_efficientnetv2_b0", 224),
+    ("efficientnet_v2_b1", "timm", "tf_efficientnetv2_b1", 240),
+    ("efficientnet_v2_b2", "timm", "tf_efficientnetv2_b2", 260),
+    ("efficientnet_v2_b3", "timm", "tf_efficientnetv2_b3", 300),
+    ("efficientnet_v2_s", "torchvision", "efficientnet_v2_s", 384),
+    ("efficientnet_v2_m", "torchvision", "efficientnet_v2_m", 480),
+    ("efficientnet_v2_l", "torchvision", "efficientnet_v2_l", 480),
+    ("efficientnet_v2_xl", "timm", "tf_efficientnetv2_xl", 512),
+    ("efficientnet_es", "timm", "efficientnet_es", 224),
+)
 #: widths of torchvision's MobileNetV3 that are costed too
 MOBILE_WIDTHS = (0.35, 0.75, 1.25, 2.0)
 
@@ -96,6 +110,20 @@ def scaled() -> dict[str, dict[str, int]]:
     return found
 
 
+def with_fused_blocks() -> dict[str, dict[str, object]]:
+    """Costs of the EfficientNets with fused blocks."""
+    import timm
+    import torchvision
+
+    found: dict[str, dict[str, object]] = {}
+    for ours, source, name, side in ARCHITECTURES:
+        with torch.device("meta"):
+            model = timm.create_model(name) if source == "timm" else torchvision.models.get_model(name)
+            found[ours] = {"source": source, "name": name, **costs(model, side)}
+        print(ours, found[ours], flush=True)
+    return found
+
+
 def main() -> None:
     """Write the file."""
     import timm
@@ -122,6 +150,7 @@ def main() -> None:
         "versions": versions,
         "networks": found,
         "scaled": scaled(),
+        "architectures": with_fused_blocks(),
     }
     Path(__file__).with_name("torchvision_zoo.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 

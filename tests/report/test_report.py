@@ -22,12 +22,14 @@ from run_folders import HOSTILE, MAKERS, make_search, make_training, write_csv, 
 from effnas import UserError, run_report
 from effnas.cli import main
 from effnas.report import library
-from effnas.report.folders import find_folders, read_run, read_runs
+from effnas.report.folders import Run, find_folders, read_run, read_runs
 from effnas.report.job import write_report
 from effnas.report.journal import read_journal
 from effnas.report.markup import data_script, text
 from effnas.report.pieces.decisions import find_importances
+from effnas.report.pieces.drawing import show_network
 from effnas.report.trials import find_front, thin_out
+from effnas.space.zoo import zoo
 
 pytestmark = pytest.mark.pictures
 
@@ -217,6 +219,17 @@ def test_the_page_stays_below_five_megabytes(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("effnas.report.page.MAX_PAGE", 10_000)
     with pytest.raises(UserError, match="do not fit on one page of"):
         run_report([str(tmp_path / "run")], output=tmp_path / "y.html")
+
+
+def test_the_drawing_tells_fused_blocks_and_their_expansion() -> None:
+    data = zoo("efficientnet_v2_b0").to_dict()
+    piece = show_network(Run(Path("run"), "run", "scale", {"architecture": data}))
+    assert piece is not None
+    for block in ("conv 3×3", "fused_mbconv 3×3, expand 4, stride 2", "mbconv 3×3, expand 6, SE 0.25, stride 2"):
+        assert f">{block}<" in re.sub("</?bdi>", "", piece.body)
+    kinds = ["stem and head", "conv 3×3", "fused_mbconv 3×3", "mbconv 3×3"]
+    (figure,) = piece.figures
+    assert figure.spec["layer"][0]["encoding"]["color"]["scale"]["domain"] == kinds
 
 
 def test_importances_are_optunas() -> None:

@@ -267,7 +267,10 @@ def test_str_is_a_table_with_exact_totals():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"block": "mbcnv"}, r"block: unknown 'mbcnv'\. Did you mean 'mbconv'\? Choose one of: conv, ds, mbconv"),
+        (
+            {"block": "mbcnv"},
+            r"block: unknown 'mbcnv'\. Did you mean 'mbconv'\? Choose one of: conv, ds, mbconv, fused_mbconv",
+        ),
         ({"block": None}, r"block: unknown 'None'\. Choose one of"),
         ({"skip": "identiy"}, r"skip: unknown 'identiy'\. Did you mean 'identity'\?"),
         ({"channels": 0}, r"channels must be between 1 and 1000000, got 0"),
@@ -281,7 +284,10 @@ def test_str_is_a_table_with_exact_totals():
         ({"stride": 0}, r"stride must be between 1 and 8, got 0"),
         ({"expand_ratio": 0}, r"expand_ratio must be between 1 and 64, got 0"),
         ({"expand_ratio": 1.5}, r"expand_ratio must be a whole number, got 1\.5"),
-        ({"block": "ds", "expand_ratio": 6}, r"expand_ratio belongs to mbconv: a ds block has 1, got 6"),
+        (
+            {"block": "ds", "expand_ratio": 6},
+            r"expand_ratio belongs to mbconv and fused_mbconv: a ds block has 1, got 6",
+        ),
         ({"se_ratio": float("nan")}, r"se_ratio must be a finite number, got nan"),
         ({"se_ratio": float("inf")}, r"se_ratio must be a finite number, got inf"),
         ({"se_ratio": -0.25}, r"se_ratio must be in \[0, 1\], got -0\.25"),

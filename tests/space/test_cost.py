@@ -22,16 +22,19 @@ from effnas.space.cost import ArchitectureBatch, cost, cost_batch
 from effnas.space.formulas import Cost
 from effnas.space.network import build
 from effnas.space.space import SHIPPED, load_space
-from effnas.space.stage import Stage
+from effnas.space.stage import EXPANDING, Stage
 from effnas.space.zoo import ARCHITECTURES, zoo
 
 SPACES = sorted(path.stem for path in SHIPPED.glob("*.yaml"))
 #: (resolution, classes), taken in turn: sides that halve evenly, that do not, and that vanish
 FORMS = ((32, 10), (33, 1), (47, 7), (64, 1000), (17, 3), (1, 2))
 #: by fvcore at their own resolution in a second or two; the others take up to 15 s and are `slow`
-QUICK = ("efficientnet_b0", "efficientnet_lite0", "mnasnet_a1", "mnasnet_b1", "mobilenet_v1", "mobilenet_v2")
+QUICK = (
+    *("efficientnet_b0", "efficientnet_lite0", "efficientnet_v2_b0", "efficientnet_es"),
+    *("mnasnet_a1", "mnasnet_b1", "mobilenet_v1", "mobilenet_v2"),
+)
 #: too much arithmetic to run on a CPU in a test; counted on the meta device only
-HUGE = ("efficientnet_b7", "efficientnet_b8", "efficientnet_l2")
+HUGE = ("efficientnet_b7", "efficientnet_b8", "efficientnet_l2", "efficientnet_v2_l", "efficientnet_v2_xl")
 
 
 def members(space: str, n: int, seed: int) -> Iterator[Architecture]:
@@ -49,14 +52,14 @@ def random_network(rng: np.random.Generator) -> Architecture:
         return values[int(rng.integers(len(values)))]
 
     def stage() -> Stage:
-        block = pick("conv", "ds", "mbconv")
+        block = pick("conv", "ds", "mbconv", "fused_mbconv")
         return Stage(
             block,
             channels=pick(1, 3, 8, 13),
             repeats=pick(1, 2, 3),
             kernel_size=pick(1, 3, 5, 7),
             stride=pick(1, 1, 2, 3),
-            expand_ratio=pick(1, 2, 6) if block == "mbconv" else 1,
+            expand_ratio=pick(1, 2, 6) if block in EXPANDING else 1,
             se_ratio=pick(0.0, 0.01, 0.25, 0.3, 1.0),
             skip=pick("none", "identity", "pool"),
         )
@@ -285,7 +288,20 @@ def test_a_network_by_hand():
     assert summed(found) == (318, 2880, 164, 4 * 190)
 
 
-@pytest.mark.parametrize("name", ["efficientnet_b0", "mobilenet_v1", "efficientnet_l2"])
+def test_a_fused_block_by_hand():
+    """One Fused-MBConv, SE, at side 5 and stride 2: 3×3 from 4 to 4·3 channels, 1×1 to 6."""
+    network = Architecture(
+        (Stage("fused_mbconv", 6, stride=2, expand_ratio=3, se_ratio=0.5),),
+        stem=4, stem_stride=1, head=0, resolution=5, in_channels=1, num_classes=2,
+    )  # fmt: skip
+    stage = cost(network).stages[1]
+    # 9·4·12 and 12·6 weights, 12·2 and 6·2 BatchNorm, SE to 4·0.5 = 2: 12·2 + 2, 2·12 + 12; 9 positions. In the
+    # first convolution 100 of the input and 108 of the output are alive
+    counts = (432 + 72 + 36 + 62, (432 + 72) * 9 + 48, 108 + 14 + 54, 4 * (100 + 108))
+    assert stage == ("fused_mbconv e3 se0.5", 6, 3, *counts)
+
+
+@pytest.mark.parametrize("name", ["efficientnet_b0", "mobilenet_v1", "efficientnet_l2", "efficientnet_v2_s"])
 def test_the_rows_add_up(name):
     found = cost(zoo(name))
     for column in ("params", "macs", "activations"):

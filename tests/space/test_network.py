@@ -27,6 +27,8 @@ MIXED = Architecture(
         Stage("ds", 12, 2, 5, se_ratio=0.5),
         Stage("mbconv", 6, 3, 3, 2, 4, 0.25, "pool"),
         Stage("mbconv", 10, 1, 7, 3, 1, skip="none"),
+        Stage("fused_mbconv", 10, 2, 5, 1, 2, 0.5),
+        Stage("fused_mbconv", 12, 1, 3, 1, 1),
         Stage("conv", 10, 1, 1),
     ),
     stem=4,
@@ -272,7 +274,9 @@ def test_batch_norm_settings():
     model = build(MIXED.with_(bn_eps=1e-5, bn_momentum=0.25))
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     assert (
-        len(norms) == 2 + 2 + 2 * 2 + 3 * 3 + 2 + 1 == len([m for m in model.modules() if isinstance(m, ConvNormAct)])
+        len(norms)
+        == 2 + 2 + 2 * 2 + 3 * 3 + 2 + 2 * 3 + 1
+        == len([m for m in model.modules() if isinstance(m, ConvNormAct)])
     )
     assert {(m.eps, m.momentum) for m in norms} == {(1e-5, 0.25)}
 

@@ -19,6 +19,7 @@ from effnas.space.architecture import Architecture
 from effnas.space.cost import cost, cost_batch
 from effnas.space.errors import UserError
 from effnas.space.space import SHIPPED, SearchSpace, load_space
+from effnas.space.stage import EXPANDING
 from effnas.space.zoo import zoo
 
 SPACES = sorted(path.stem for path in SHIPPED.glob("*.yaml"))
@@ -112,7 +113,7 @@ def _naive(space: SearchSpace, decisions: dict[str, Any]) -> Architecture:
     stages = []
     for i, row in enumerate(data.pop("stages")):
         stage = {key: value(spec, f"block{i}_{short.get(key, key)}") for key, spec in row.items()}
-        stages.append({**stage, "expand_ratio": stage.get("expand_ratio", 1) if stage["block"] == "mbconv" else 1})
+        stages.append({**stage, "expand_ratio": stage.get("expand_ratio", 1) if stage["block"] in EXPANDING else 1})
     fields = {key: value(spec, key) for key, spec in data.items() if key not in ("name", "divisor", "_target_")}
     return Architecture.from_dict({"effnas_architecture": 1, **fields, "stages": stages})
 

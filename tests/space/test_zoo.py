@@ -1,3 +1,6 @@
+import json
+from pathlib import Path
+
 import pytest
 
 from effnas.space.architecture import Architecture
@@ -34,6 +37,43 @@ OTHERS = {
 }
 
 
+#: torchvision's and timm's own networks with fused blocks, counted (tests/golden/make_torchvision_zoo.py)
+GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "torchvision_zoo.json"
+FUSED = json.loads(GOLDEN.read_text(encoding="utf-8"))["architectures"]
+#: of timm's published table: millions of parameters, GMACs by fvcore (two more for each element of BatchNorm), millions
+#: of activations, at these pixels
+TIMMS_TABLE = {
+    "efficientnet_v2_b0": (7.14, 0.73, 4.77, 224),
+    "efficientnet_v2_b1": (8.14, 1.21, 7.34, 240),
+    "efficientnet_v2_b2": (10.10, 1.72, 9.84, 260),
+    "efficientnet_v2_b3": (14.36, 3.04, 15.74, 300),
+    "efficientnet_v2_s": (21.46, 8.44, 35.77, 384),
+    "efficientnet_v2_m": (54.14, 24.76, 89.84, 480),
+    "efficientnet_v2_l": (118.52, 56.4, 157.99, 480),
+    "efficientnet_v2_xl": (208.12, 93.85, 247.32, 512),
+    "efficientnet_es": (5.44, 1.81, 8.73, 224),
+}
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_networks_with_fused_blocks_exactly(name):
+    found = cost(zoo(name))
+    assert zoo(name).resolution == FUSED[name]["side"]
+    assert (found.params, found.macs, found.activations) == tuple(
+        FUSED[name][what] for what in ("params", "macs", "activations")
+    )
+
+
+@pytest.mark.parametrize("name", TIMMS_TABLE)
+def test_networks_with_fused_blocks_have_the_costs_of_timms_table(name):
+    params, macs, activations, resolution = TIMMS_TABLE[name]
+    assert zoo(name).resolution == resolution
+    found = cost(zoo(name))
+    assert found.params / 1e6 == pytest.approx(params, abs=0.0051)
+    assert (found.macs + 2 * found.activations) / 1e9 == pytest.approx(macs, abs=0.0051)
+    assert found.activations / 1e6 == pytest.approx(activations, abs=0.0051)
+
+
 @pytest.mark.parametrize("name", EFFICIENTNETS)
 def test_published_efficientnets_exactly(name):
     found = cost(zoo(name))
@@ -46,7 +86,7 @@ def test_parameters_of_the_others_exactly(name):
 
 
 def test_the_tables_cover_the_zoo():
-    assert set(EFFICIENTNETS) | set(OTHERS) == set(ARCHITECTURES)
+    assert set(EFFICIENTNETS) | set(OTHERS) | set(FUSED) == set(ARCHITECTURES)
 
 
 @pytest.mark.parametrize(
@@ -82,6 +122,21 @@ def test_settings_of_the_families():
     assert {stage.se_ratio for stage in lite3.stages} == {0.0}
     assert (lite3.stages[0].repeats, lite3.stages[-1].repeats) == (1, 1)
     assert (v1.head, {stage.skip for stage in v1.stages}, v1.total_stride) == (0, {"none"}, 32)
+    v2, edge = zoo("efficientnet_v2_m"), zoo("efficientnet_es")
+    assert (v2.dropout, v2.drop_path, v2.bn_eps, v2.bn_momentum, v2.blocks, v2.total_stride) == (
+        0.3,
+        0.2,
+        1e-3,
+        0.1,
+        57,
+        32,
+    )
+    assert (edge.activation, edge.stem, edge.dropout, {stage.se_ratio for stage in edge.stages}) == (
+        "relu",
+        32,
+        0.2,
+        {0.0},
+    )
     for name in PUBLISHED:
         assert zoo(name).resolution == PUBLISHED[name].resolution
 

@@ -43,6 +43,7 @@ SMALL = Architecture(
     (
         Stage("mbconv", 8, stride=2, expand_ratio=2, se_ratio=0.25),
         Stage("ds", 8, repeats=2, skip="pool"),
+        Stage("fused_mbconv", 8, expand_ratio=2, se_ratio=0.25),
         Stage("conv", 12, stride=2, se_ratio=0.5),
     ),
     stem=8,

@@ -29,6 +29,14 @@ STAGES: list[dict[str, Any]] = [
     {"block": "ds", "channels": 8, "stride": 2, "se_ratio": 0.5},
     {"block": "mbconv", "channels": [8, 16], "stride": 2, "repeats": [1, 2], "expand_ratio": [2, 3], "se_ratio": 0.25},
     {"block": "mbconv", "channels": 16, "repeats": 2, "expand_ratio": 1, "kernel_size": [3, 5]},
+    {
+        "block": "fused_mbconv",
+        "channels": 16,
+        "repeats": 2,
+        "expand_ratio": [1, 3],
+        "kernel_size": [3, 5],
+        "se_ratio": 0.25,
+    },
     {"block": "conv", "channels": 12, "skip": "pool", "se_ratio": 0.5, "repeats": [1, 2]},
 ]
 NETWORK: dict[str, Any] = {"stem": 8, "stem_stride": 1, "head": 24, "resolution": 8, "in_channels": 1}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,10 @@ STAGE = {
     "repeats": {"repeats": [1, 2, 3]},
     "width": {"channels": {"base": 16, "times": [0.5, 1.0, 1.5]}},
     "squeeze and excite": {"se_ratio": [0.0, 0.25, 0.5]},
-    "block": {"block": ["conv", "ds", "mbconv"]},
+    "block": {"block": ["conv", "ds", "mbconv", "fused_mbconv"]},
+    "fused expansion": {"block": "fused_mbconv", "expand_ratio": [1, 2, 4]},
+    "fused kernel": {"block": "fused_mbconv", "kernel_size": [1, 3, 5]},
+    "fused width": {"block": "fused_mbconv", "channels": {"base": 16, "times": [0.5, 1.0, 1.5]}},
     "skip": {"skip": ["identity", "none", "pool"]},
     "stride": {"stride": [1, 2]},
 }
@@ -142,6 +146,23 @@ def test_kinds_of_blocks_have_weights_of_their_own() -> None:
     assert isinstance(chains, nn.ModuleDict)
     assert set(chains) == {"conv", "mbconv", "mbconv1"}
     assert network.extract(members.largest.with_(name="x")).state_dict()["stages.1.0.se.reduce.weight"].shape[0] == 2
+
+
+def test_fused_blocks_of_every_ratio_share_their_weights() -> None:
+    members = Members(make_space({"block": ["fused_mbconv", "mbconv"], "expand_ratio": [1, 2], "kernel_size": [3, 5]}))
+    assert set(members.sizes.stages[1].kinds) == {"fused_mbconv", "mbconv", "mbconv1"}
+    network = make_shared(members)
+    base = members.largest.stages[1]
+    large, small = (
+        network.extract(members.largest.with_(stages=(members.largest.stages[0], stage))).state_dict()
+        for stage in (
+            replace(base, block="fused_mbconv"),
+            replace(base, block="fused_mbconv", expand_ratio=1, kernel_size=3),
+        )
+    )
+    name = "stages.1.0.expand.conv.weight"
+    assert (large[name].shape, small[name].shape) == ((16, 8, 5, 5), (8, 8, 3, 3))
+    assert torch.equal(small[name], large[name][:8, :, 1:-1, 1:-1])
 
 
 def test_regularisation_is_left_out_where_it_is_to_be() -> None:

@@ -52,6 +52,31 @@ V2 = [
     ["ir_r3_k3_s2_e6_c160"],
     ["ir_r1_k3_s1_e6_c320"],
 ]
+V2_B0 = [
+    ["cn_r1_k3_s1_e1_c16_skip"],
+    ["er_r2_k3_s2_e4_c32"],
+    ["er_r2_k3_s2_e4_c48"],
+    ["ir_r3_k3_s2_e4_c96_se0.25"],
+    ["ir_r5_k3_s1_e6_c112_se0.25"],
+    ["ir_r8_k3_s2_e6_c192_se0.25"],
+]
+#: efficientnetv2_rw_s, whose first blocks are fused ones that do not expand
+V2_RW_S = [
+    ["er_r2_k3_s1_e1_c24"],
+    ["er_r4_k3_s2_e4_c48"],
+    ["er_r4_k3_s2_e4_c64"],
+    ["ir_r6_k3_s2_e4_c128_se0.25"],
+    ["ir_r9_k3_s1_e6_c160_se0.25"],
+    ["ir_r15_k3_s2_e6_c272_se0.25"],
+]
+EDGE_S = [
+    ["er_r1_k3_s1_e4_c24_fc24_noskip"],
+    ["er_r2_k3_s2_e8_c32"],
+    ["er_r4_k3_s2_e8_c48"],
+    ["ir_r5_k5_s2_e8_c96"],
+    ["ir_r4_k5_s1_e8_c144"],
+    ["ir_r2_k5_s2_e8_c192"],
+]
 #: Millions of parameters, giga-MACs and millions of activations of timm's published table (results of ImageNet).
 TABLE: list[tuple[Any, dict[str, Any], tuple[float, float, float]]] = [
     (B0, {}, (5.29, 0.4, 6.75)),
@@ -60,6 +85,11 @@ TABLE: list[tuple[Any, dict[str, Any], tuple[float, float, float]]] = [
     (A1, {"activation": "relu"}, (3.89, 0.32, 6.23)),
     (B1, {"activation": "relu"}, (4.38, 0.33, 5.46)),
     (V2, {"activation": "relu6"}, (3.50, 0.31, 6.68)),
+    (V2_B0, {}, (7.14, 0.73, 4.77)),
+    (V2_B0, {"resolution": 192}, (7.14, 0.54, 3.51)),
+    (V2_RW_S, {"stem": 24, "head": 1792, "resolution": 288}, (23.94, 4.91, 21.41)),
+    (V2_RW_S, {"stem": 24, "head": 1792, "resolution": 384}, (23.94, 8.72, 38.03)),
+    (EDGE_S, {"activation": "relu"}, (5.44, 1.81, 8.73)),
 ]
 
 
@@ -91,6 +121,22 @@ def test_b0_is_the_zoos() -> None:
     assert architecture_from_timm([row[0] for row in LITE], activation="relu6", fixed_ends=True) == zoo(
         "efficientnet_lite0"
     )
+
+
+def test_fused_networks_are_the_zoos() -> None:
+    changed = {"bn_momentum": 0.1}
+    assert architecture_from_timm(V2_B0, **changed) == zoo("efficientnet_v2_b0")
+    assert architecture_from_timm(EDGE_S, activation="relu") == zoo("efficientnet_es")
+
+
+def test_the_width_that_edge_networks_expand_from() -> None:
+    """timm expands to 4·24 channels, whatever comes in: here that is by 3 from 32, by 4 from 24, by 6 from 16."""
+    for stem, ratio in ((32, 3), (24, 4), (16, 6)):
+        found = architecture_from_timm(["er_r1_k3_s1_e4_c24_fc24_noskip"], stem=stem)
+        assert found.stages == (Stage("fused_mbconv", 24, 1, 3, 1, ratio, skip="none"),)
+    assert architecture_to_timm(architecture_from_timm([EDGE_S[0]])) == [["er_r1_k3_s1_e3_c24_noskip"]]
+    after = architecture_from_timm(["cn_r1_k3_s2_c16", "er_r2_k3_s1_e4_c16_fc8", "er_r1_k3_s1_e2_c8_fc0"])
+    assert [stage.expand_ratio for stage in after.stages] == [1, 2, 2]
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -161,9 +207,21 @@ def test_a_yaml_file_needs_no_prefix(tmp_path: Path, capsys: pytest.CaptureFixtu
 MISTAKES: list[tuple[Any, dict[str, Any], str]] = [
     ([], {}, r"^timm: no architecture strings given"),
     ([5], {}, r"^timm: architecture strings are a list, or a list of lists; got 5"),
-    (["er_r1_k3_s1_e4_c24"], {}, r"networks of effnas have no fused blocks \(EdgeResidual\) \(er\); they have ir, ds"),
-    (["er_r1_k3_s1_e4_c24"], {}, r"cn is their k×k convolution alone, ir has a depthwise one$"),
-    (["mqa_r1_k3_h8_s1_d64_c96"], {}, r"have no attention \(mqa\); they have ir, ds, dsa, cn, uir: leave its stages"),
+    (["er_r1_k3_s1_c24"], {}, r"^timm: 'er_r1_k3_s1_c24': e is missing"),
+    (["er_r1_k3_s1_e4_c24_p3"], {}, r"networks of effnas have no kernel of its own for the projection"),
+    (["er_r1_k3_s1_e4_c24_gs1"], {}, r"networks of effnas have no groups of channels"),
+    (["cn_r1_k3_s1_c24_gs1"], {}, r"networks of effnas have no groups of channels"),
+    (["er_r1_k3_s1_e4_c24_fc24"], {"stem": 40}, r"have no fc24: 96 is no multiple of the 40 channels that come in"),
+    (["er_r2_k3_s1_e4_c24_fc24"], {}, r"the first block would expand by 3, the others 24 channels to 96, too$"),
+    (["er_r1_k3_s1_e4_c24_fc24_se0.25"], {}, r"with se, which timm computes from 24 channels, not 32$"),
+    (["er_r1_k3_s1_e4_c24_fc24"], {"stem": "x"}, r"^stem must be a whole number, got 'x'"),
+    (["er_r1_k3_s1_e4_c24_fc0.5"], {}, r"fc must be a whole number"),
+    (["ir_r1_k3_s1_e4_c24_fc24"], {}, r"networks of effnas have no fc24"),
+    (
+        ["mqa_r1_k3_h8_s1_d64_c96"],
+        {},
+        r"have no attention \(mqa\); they have ir, ds, dsa, cn, er, uir: leave its stages",
+    ),
     (["uir_r1_a3_k3_s1_e4_c24"], {}, r"only where these are ir: a0, without a depthwise convolution before the expa"),
     (["uir_r1_a0_k3_p5_s1_e4_c24"], {}, r"only where these are ir: p0, without a depthwise convolution after the pr"),
     (["uir_r1_a0_k0_s1_e4_c24"], {}, r"only where these are ir: k above 0, with a depthwise convolution in the midd"),

@@ -28,6 +28,8 @@ MIXED = Architecture(
         Stage("ds", 8, 2, kernel_size=5),
         Stage("mbconv", 16, 2, stride=2, expand_ratio=3, se_ratio=0.25),
         Stage("mbconv", 16, 1, expand_ratio=1, se_ratio=0.25),
+        Stage("fused_mbconv", 16, 2, expand_ratio=2, se_ratio=0.25),
+        Stage("fused_mbconv", 24, 1, expand_ratio=1),
     ),
     stem=8,
     head=24,
@@ -341,9 +343,11 @@ REST = ". Only widths, repeats (upwards), resolution, dropout, drop_path and bn_
             "bn_eps is 0.001 in the smaller and 1e-05 in the larger",
         ),
         (MIXED.with_(head=0), "head is 24 in the smaller and 0 in the larger"),
-        (MIXED.with_(stages=MIXED.stages[:3]), "the smaller has 4 stages and the larger 3"),
+        (MIXED.with_(stages=MIXED.stages[:3]), "the smaller has 6 stages and the larger 3"),
         (
-            MIXED.with_(stages=(*MIXED.stages[:3], replace(MIXED.stages[3], kernel_size=5, se_ratio=0.0))),
+            MIXED.with_(
+                stages=(*MIXED.stages[:3], replace(MIXED.stages[3], kernel_size=5, se_ratio=0.0), *MIXED.stages[4:])
+            ),
             "stage 3: kernel_size is 3 in the smaller and 5 in the larger; "
             "stage 3: se_ratio is 0.25 in the smaller and 0.0 in the larger",
         ),
@@ -365,7 +369,7 @@ def test_what_a_family_may_differ_in() -> None:
 
 def test_weights_of_another_network() -> None:
     where = "the smaller network is not of the architecture given: its "
-    text = re.escape("head.conv.weight is of shape (32, 16, 1, 1), not of shape (24, 16, 1, 1)")
+    text = re.escape("head.conv.weight is of shape (32, 24, 1, 1), not of shape (24, 24, 1, 1)")
     with pytest.raises(UserError, match=f"^{where}{text}$"):
         grow(build(MIXED.with_(head=32)), MIXED, MIXED)
     model = build(MIXED)

@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from effnas import build, load_architecture
+from effnas import architecture_from_timm, build, load_architecture
 from effnas.evaluate.train.checkpoint import Checkpoint
 from effnas.space.architecture import Architecture
 from effnas.space.built import BuiltNetwork
@@ -36,7 +36,8 @@ GOLDEN = Path(__file__).resolve().parents[2] / "golden"
 sys.path.insert(0, str(GOLDEN))
 from make_foreign_logits import digest, picture, tensor  # noqa: E402
 
-FOREIGN = json.loads((GOLDEN / "foreign_logits.json").read_text(encoding="utf-8"))["networks"]
+FOUND = json.loads((GOLDEN / "foreign_logits.json").read_text(encoding="utf-8"))
+FOREIGN = FOUND["networks"]
 SMALL = Architecture(
     (Stage("mbconv", 8, 2, expand_ratio=2, se_ratio=0.25), Stage("conv", 16)),
     stem=8,
@@ -117,6 +118,27 @@ def test_timms_and_torchvisions_networks_answer_the_same(case: dict[str, Any], t
         assert (
             f"({case['source']} format; padding {architecture.padding}, BatchNorm eps {architecture.bn_eps:g}" in note
         )
+
+
+@pytest.mark.parametrize("case", FOUND["strings"], ids=lambda case: case["strings"][0][0])
+def test_networks_of_timms_strings_answer_the_same(case: dict[str, Any], tmp_path: Path) -> None:
+    """timm's own network of the strings: fused blocks of every ratio, with SE and without, and EdgeTPU's width."""
+    settings = {name: case[name] for name in ("stem", "head", "activation")}
+    architecture = architecture_from_timm(case["strings"], num_classes=12, **settings)
+    with torch.device("meta"):
+        network: Any = build(architecture)
+    form = next(form for form in FORMATS if form.sign == TIMM)
+    shapes = {name: list(network.state_dict()[ours].shape) for ours, name in map_names(network, form).items()}
+    assert digest(shapes) == case["tensors"]
+    torch.save({name: tensor(name, shape, case["gain"]) for name, shape in shapes.items()}, tmp_path / "foreign.pth")
+    architecture, weights, _ = adapt_network(architecture, read_weights(tmp_path / "foreign.pth"))
+    network = build(architecture).eval()
+    load_into(network, weights)
+    with torch.no_grad():
+        logits = network(picture())[0]
+    expected = torch.tensor(case["logits"])
+    assert expected.std() > 0.1
+    assert torch.allclose(logits, expected, atol=1e-4, rtol=1e-5)
 
 
 def lite(number: int) -> tuple[Path, Any]:
@@ -214,6 +236,7 @@ def test_every_tensor_has_a_name_of_its_own(form: Format) -> None:
     [
         (Stage("ds", 8), ["_conv_stem.weight", "features.1.0.block.0.0.weight"], "ds blocks"),
         (Stage("conv", 8), ["_conv_stem.weight", "features.1.conv.0.0.weight"], "conv blocks"),
+        (Stage("fused_mbconv", 8), ["_conv_stem.weight", "layers.8.0.layers.0.weight"], "fused_mbconv blocks"),
         (Stage("mbconv", 8, se_ratio=0.5), ["layers.8.0.layers.0.weight"], "squeeze-and-excitation"),
     ],
 )
@@ -248,6 +271,8 @@ def test_torchvision_has_two_values_of_eps() -> None:
     for network in ("efficientnet_b5", b5.with_(name="mine", num_classes=10, resolution=99), "efficientnet_b7"):
         assert assumed(weights, network) == ("symmetric", 1e-3, *IMAGENET)
     assert assumed(weights, "efficientnet_b4") == ("symmetric", 1e-5, *IMAGENET)
+    for size, images in (("s", IMAGENET), ("m", IMAGENET), ("l", (127.5, 127.5))):
+        assert assumed(weights, f"efficientnet_v2_{size}") == ("symmetric", 1e-3, *images)
     assert assumed(weights, b5.with_(padding="same"))[:2] == ("symmetric", 1e-3)
     assert assumed(weights, "efficientnet_b5", bn_eps=0.01, padding="same")[:2] == ("same", 0.01)
 
@@ -276,6 +301,10 @@ def test_timm_has_two_families_with_the_same_names() -> None:
     assert of("w", lite0, padding="same") == ("same", 1e-3, 127.5, 127.5)
     assert of("tf_efficientnet_b0_ap-f262efe1") == of("tf_efficientnet_b0.ap_in1k") == ("same", 1e-3, 127.5, 127.5)
     assert of("mobilenetv1_100.ra4_e3600_r224_in1k", "mobilenet_v1") == ("symmetric", 1e-5, 127.5, 127.5)
+    assert of("tf_efficientnetv2_b0.in1k", "efficientnet_v2_b0") == ("same", 1e-3, *IMAGENET)
+    assert of("tf_efficientnetv2_m.in1k", "efficientnet_v2_m") == ("same", 1e-3, 127.5, 127.5)
+    assert of("efficientnet_es.ra_in1k", "efficientnet_es") == ("symmetric", 1e-5, *IMAGENET)
+    assert of("tf_efficientnet_es.in1k", "efficientnet_es") == ("same", 1e-3, 127.5, 127.5)
 
 
 def test_advprop_and_its_relatives_have_another_normalisation() -> None:
