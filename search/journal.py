@@ -264,6 +264,13 @@ class Journal(BufferedJournalStorage):
         self._listings: dict[int, _Listing] = {}
         super().__init__(file)
 
+    def view_trials(self, study_id: int) -> Sequence[FrozenTrial]:
+        """All trials as they are now, without a copy of the list: it is the storage's, and grows with the next call."""
+        with self.replay_trials(study_id) as (ids, stored):
+            listing = self._listings.setdefault(study_id, _Listing())
+            listing.update(ids, stored)
+            return listing.trials
+
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:

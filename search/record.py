@@ -13,8 +13,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ..evaluate.folder import versions, write_csv
 from ..evaluate.reasons import escape_reason
-from .optuna_private import get_enqueued_params, read_trial, set_user_attr, set_user_attrs
-from .remembered import INTERRUPTED
+from .optuna_private import get_enqueued_params, get_storage, get_study_id, read_trial, set_user_attr, set_user_attrs
+from .remembered import INTERRUPTED, view_trials
 
 #: Trial attribute with all that is known of a trial beside its decisions: digest, accuracy, costs, reason, …
 RESULT = "result"
@@ -253,6 +253,7 @@ class Tally:
     def __init__(self, study: Study, distinct: bool) -> None:
         self._study, self._distinct = study, distinct
         self._seen: set[int] = set()
+        self._looked_at, self._unfinished = 0, list[int]()
         self._points: set[frozenset[tuple[str, Any]]] = set()
         #: Closed trials, those that count as finished, and the infeasible ones since the last that was not.
         self.closed = self.counted = self.infeasible = 0
@@ -265,8 +266,10 @@ class Tally:
 
     def update(self) -> list[FrozenTrial]:
         """Count what has been finished since the last time; those trials."""
-        trials = self._study.get_trials(deepcopy=False)
-        new = [trial for trial in trials if trial.state.is_finished() and trial.number not in self._seen]
+        trials = view_trials(get_storage(self._study), get_study_id(self._study))
+        look = (*self._unfinished, *range(self._looked_at, len(trials)))
+        self._looked_at, self._unfinished = len(trials), [n for n in look if not trials[n].state.is_finished()]
+        new = [trials[n] for n in look if n not in self._seen and n not in self._unfinished]
         for trial in new:
             self.add(trial)
         return new

@@ -47,8 +47,10 @@ class Memory:
     def _forget(self) -> None:
         #: Another one for what is read anew.
         self._token = object()
-        self._trials: list[FrozenTrial] = []
+        self._trials: Sequence[FrozenTrial] = []
         self._known = 0
+        #: In the storage, of the trial that was read last.
+        self._last_id: int | None = None
         self._open: list[int] = []
         #: Numbers of the finished trials, sorted, and in the order in which they were read.
         self._numbers: list[int] = []
@@ -59,13 +61,10 @@ class Memory:
         self._collected: dict[Hashable, tuple[int, set[Hashable]]] = {}
         self._selected: tuple[int, list[int]] = (-1, [])
 
-    def update(self, trials: list[FrozenTrial]) -> None:
+    def update(self, trials: Sequence[FrozenTrial]) -> None:
         """Read what has been finished since the last time. ``trials``: all of the study, by their numbers."""
         with self._lock:
-            last = self._order[-1] if self._order else None
-            if len(trials) < self._known or (
-                last is not None and get_trial_id(trials[last]) != get_trial_id(self._trials[last])
-            ):
+            if len(trials) < self._known or (self._order and get_trial_id(trials[self._order[-1]]) != self._last_id):
                 self._forget()  # another study has got the number of one that was deleted
             look = (*self._open, *range(self._known, len(trials)))
             self._trials, self._known = trials, len(trials)
@@ -78,6 +77,7 @@ class Memory:
     def _add(self, trial: FrozenTrial) -> None:
         insort(self._numbers, trial.number)
         self._order.append(trial.number)
+        self._last_id = get_trial_id(trial)
         violation = sum(value for value in trial.constraints.values() if value > 0)
         complete = trial.state == TrialState.COMPLETE
         if complete and len(self._signs) > 1 and violation <= 0:
@@ -213,5 +213,11 @@ def remember(study: Study) -> Memory:
     memories = _MEMORIES.setdefault(storage, {})
     if study_id not in memories:
         memories[study_id] = Memory(study.directions)
-    memories[study_id].update(storage.get_all_trials(study_id, deepcopy=False))
+    memories[study_id].update(view_trials(storage, study_id))
     return memories[study_id]
+
+
+def view_trials(storage: BaseStorage, study_id: int) -> Sequence[FrozenTrial]:
+    """All trials of a study, by their numbers; ours give a list that must not be changed, and need not copy it."""
+    view: Callable[[int], Sequence[FrozenTrial]] | None = getattr(storage, "view_trials", None)
+    return storage.get_all_trials(study_id, deepcopy=False) if view is None else view(study_id)

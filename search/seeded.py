@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ..space.errors import UserError, check_int
 from .algorithms.study_view import StudyPart, StudyView
 from .optuna_private import get_storage, get_study_id, get_trial_id, read_trial, set_system_attr
-from .remembered import INTERRUPTED, MOST, remember
+from .remembered import INTERRUPTED, MOST, remember, view_trials
 
 #: System attribute: the place of a trial in the search (:func:`trial_rank`).
 RANK = "effnas:rank"
@@ -64,7 +64,7 @@ class _Ranks:
     def find_free(self, number: int, storage: BaseStorage, study_id: int) -> int:
         """What :func:`trial_rank` is, for a trial that has none."""
         with self._lock:
-            trials = storage.get_all_trials(study_id, deepcopy=False)
+            trials = view_trials(storage, study_id)
             if len(trials) < self._known or (number < self._known and number not in self._unfinished):
                 self._forget()  # another study has got the number of one that was deleted
             look = (*self._unfinished, *range(self._known, len(trials)))
