@@ -4,14 +4,15 @@ Claims checked, for every algorithm, with one objective and with two: a trial co
 what it costs at 1,000, in processor time and in memory; a study of 20,000 trials is resumed within 20 s of processor
 time and reported within 20 s. The evaluator returns at once a made-up accuracy, in the space ``accel_nasbench`` (28
 decisions), so that all the time is the search's: its loop, its journal and the algorithm. With ``--pruner`` it reports
-nine epochs, and the pruner stops two of three candidates and promotes some; a call of the evaluator is then a trial.
+nine epochs, and the pruner stops two of three candidates and promotes some: a promotion is a trial, too.
 
 One search at random makes the study and keeps its journal at each size. Each algorithm then resumes each of these in a
 process of its own, one thread, makes ``WARM`` trials that do not count (a model is learned) and ``WINDOW`` that do
 (fewer of ``gp``). ``reinforce`` is resumed a second time, as it goes on from what it has recorded itself. Milliseconds
 are processor time a trial, the mean of the window (some trials learn a kernel) with its median in brackets. kB a trial
-are what the process is larger by than with the next smaller study, at its first own trial, by the number of trials
-between. Each measurement is appended to ``results/many-trials.csv`` when it ends and not made again.
+are what the process is larger by than with the next smaller study, after its first own trial, by the number of trials
+between. Networks that are proposed again, and not evaluated, are trials as well. Each measurement is appended to
+``results/many-trials.csv`` when it ends and not made again.
 
     python benchmarks/many_trials.py [--algorithms predictor …] [--objectives reward front] [--sizes 1000 …]
         [--pruner mo_asha] [--folder outputs/many_trials] [--redo] [--report]
@@ -29,6 +30,7 @@ import statistics
 import subprocess
 import sys
 import time
+import unittest.mock
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,26 +59,30 @@ def read_megabytes() -> float:
 
 @dataclass
 class Log:
-    """What the evaluator has seen.
+    """What a search has done.
 
     Args:
         folder: of the search.
-        keep: numbers of trials after which the journal is kept.
-        times: of the processor, at each call.
-        megabytes: of the process, at the first call.
-        candidates: that were seen.
+        keep: numbers of candidates after which the journal is kept.
+        asked: when trials were asked for, by the processor's clock; the first is the rehearsal's, in memory.
+        megabytes: of the process, after its first own trial.
+        candidates: that were evaluated.
     """
 
     folder: Path
     keep: tuple[int, ...]
-    times: list[float] = field(default_factory=list)
+    asked: list[float] = field(default_factory=list)
     megabytes: float = 0.0
     candidates: int = 0
 
+    def ask(self) -> None:
+        """One more trial."""
+        self.asked.append(time.process_time())
+        if len(self.asked) == 3:
+            self.megabytes = read_megabytes()
+
     def add(self, new: bool = True) -> None:
-        """One more call; ``new``: of a candidate that was not evaluated before."""
-        self.times.append(time.process_time())
-        self.megabytes = self.megabytes or read_megabytes()
+        """One more evaluation; ``new``: of a candidate that was not evaluated before."""
         if new and self.candidates in self.keep:
             kept = self.folder.parent / str(self.candidates)
             shutil.rmtree(kept, ignore_errors=True)
@@ -181,11 +187,23 @@ class Case:
 
     def search(self, folder: Path, trials: int, keep: tuple[int, ...] = ()) -> Log:
         """``run_search`` in ``folder``, which may hold a study."""
+        from optuna.study import Study
+
         from effnas.search.job import run_search
         from effnas.search.objective import MnasNetReward, Pareto
 
-        logs.append(Log(folder, keep))
-        with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
+        logs.append(log := Log(folder, keep))
+        ask = Study.ask
+
+        def note(study: Study, *args: Any, **settings: Any) -> Any:
+            log.ask()
+            return ask(study, *args, **settings)
+
+        with (
+            open(os.devnull, "w") as nowhere,
+            contextlib.redirect_stderr(nowhere),
+            unittest.mock.patch.object(Study, "ask", note),
+        ):
             run_search(
                 "accel_nasbench",
                 Free() if self.pruner == "none" else Staged(),
@@ -197,7 +215,7 @@ class Case:
                 keep=0,
                 pruner=None if self.pruner == "none" else make("pruner", self.pruner),
             )
-        return logs[-1]
+        return log
 
     def measure(self, times: int) -> dict[str, Any]:
         """In this process: resume the study of that size for the so manieth time, and go on."""
@@ -210,12 +228,12 @@ class Case:
         begun = time.process_time()
         found = self.search(folder, self.size + times * (warm + window))
         ended = time.process_time()
-        gaps = [1e3 * (b - a) for a, b in zip(found.times, found.times[1:], strict=False)][-window:]
+        gaps = [1e3 * (b - a) for a, b in zip(found.asked[1:], found.asked[2:], strict=False)][-window:]
         return {
             "mean_ms": round(statistics.fmean(gaps), 3),
             "median_ms": round(statistics.median(gaps), 3),
-            "resume_s": round(found.times[0] - begun, 2),
-            "report_s": round(ended - found.times[-1], 2),
+            "resume_s": round(found.asked[2] - begun, 2),
+            "report_s": round(ended - found.asked[-1], 2),
             "megabytes": round(found.megabytes, 1),
         }
 
