@@ -9,6 +9,7 @@ import optuna
 import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.pruners import MedianPruner
+from optuna.samplers import RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 from synthetic import Learner, decisions_and_scores, search
@@ -39,7 +40,7 @@ class Game:
 
     def __init__(self, objective: Objective, measure: str) -> None:
         self.values, self.measure = ValueReader(objective), measure
-        self.study = optuna.create_study(directions=list(objective.directions))
+        self.study = optuna.create_study(directions=list(objective.directions), sampler=RandomSampler(3))
         self.pruner = self.make_pruner()
         self.rng = random.Random(7)
 
