@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 import os.path
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -272,4 +273,6 @@ def parse_network(data: object, source: str = "architecture", network: BuiltNetw
         return parse_timm(data, source)
     if isinstance(data, Mapping) and "effnas_network" in data:
         return BuiltNetwork.from_dict(data, source, network)
+    if not isinstance(data, Mapping) and re.match(r"\W*[a-z]+_r\d", str(data)):
+        raise UserError(f"{source}: not an architecture, but timm's architecture strings: name it {TIMM}{source}")
     return Architecture.from_dict(data, source)

@@ -175,3 +175,14 @@ def test_a_file_that_is_no_architecture(tmp_path):
     path.write_text("hello: world\n")
     with pytest.raises(UserError, match=r"notes\.yaml: not an architecture"):
         load_architecture(path)
+
+
+@pytest.mark.parametrize(
+    "text", ["er_r2_k3_s2_e4_c24\nir_r1_k3_s1_e4_c24\n", "- ds_r1_k3_s1_c16\n", "- [cn_r1_k3_s1_c8]"]
+)
+def test_a_file_of_timms_strings_without_its_prefix(text, tmp_path):
+    file = tmp_path / "strings.txt"
+    file.write_text(text)
+    with pytest.raises(UserError, match=r"not an architecture, but timm's architecture strings: name it timm:.*txt$"):
+        load_architecture(file)
+    assert load_architecture(f"timm:{file}").name == "strings"
