@@ -16,6 +16,7 @@ import yaml
 
 from ..space.errors import UserError, check_number, unknown
 from ..space.files import load_yaml, read_text, write_text
+from ..space.quantity import as_plain
 from ..space.zoo import PUBLISHED, Published
 
 FORMAT = 1
@@ -38,8 +39,9 @@ class Coefficients:
 
     def __post_init__(self) -> None:
         for name in _NAMES:
-            check_number(f"coefficient {name}", getattr(self, name), 1, 10)
-            object.__setattr__(self, name, float(getattr(self, name)))
+            value = as_plain(getattr(self, name))
+            check_number(f"coefficient {name}", value, 1, 10)
+            object.__setattr__(self, name, float(value))
 
     @property
     def macs_ratio(self) -> float:
@@ -98,12 +100,14 @@ class Coefficients:
 PAPER = Coefficients(1.2, 1.1, 1.15)
 
 
-def load_coefficients(value: str | Path | Sequence[float]) -> Coefficients:
-    """Coefficients from "paper", three numbers ("1.2,1.1,1.15" or a list) or a YAML file.
+def load_coefficients(value: Coefficients | str | Path | Sequence[float]) -> Coefficients:
+    """Coefficients as they are, or from "paper", three numbers ("1.2,1.1,1.15" or a list) or a YAML file.
 
     Raises:
         UserError: none of these, or numbers out of range.
     """
+    if isinstance(value, Coefficients):
+        return value
     if not isinstance(value, str | Path):
         if not isinstance(value, Sequence) or len(value) != 3:
             raise UserError(f"coefficients must be three numbers alpha, beta, gamma, got {value!r:.100}")

@@ -6,14 +6,16 @@ Torch-free for Architectures, so that ``effnas scale`` starts at once.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ..space.built import check_network
 from ..space.errors import UserError, check_number
 from ..space.multipliers import DIVISOR, check_divisor, round_filters, round_repeats
-from ..space.network_spec import N, NetworkSpec
+from ..space.network_spec import N, NetworkSpec, require_network
+from ..space.quantity import as_plain
 from ..space.zoo import load_architecture
-from .coefficients import Coefficients
+from .coefficients import Coefficients, load_coefficients
 from .rules import Compound, Multipliers, Rule
 
 __all__ = ["base_network", "round_filters", "round_repeats", "scale", "scale_by"]
@@ -48,18 +50,22 @@ def base_network(
     return found
 
 
-def scale(architecture: N, coefficients: Coefficients, phi: float, *, divisor: int = DIVISOR) -> N:
+def scale(
+    architecture: N, coefficients: Coefficients | str | Path | Sequence[float], phi: float, *, divisor: int = DIVISOR
+) -> N:
     """The network with depth × α^φ, width × β^φ and resolution × γ^φ, rounded as the official code does.
 
     φ is any real number: 0 gives an equal network, negative ones shrink. The dropout rate follows as
     ``dropout · (1 + 1.5·φ/7)``, kept in [0, 0.9); ``drop_path`` stays the rate of the last of the (now more) blocks.
     ``divisor`` is what the widths become multiples of, :data:`~effnas.space.multipliers.TARGET_DIVISORS`.
+    ``coefficients`` may be what :func:`~effnas.scaling.coefficients.load_coefficients` reads, too.
 
     Raises:
-        UserError: φ is not a number in [−100, 100], the resolution would fall below the total stride (no pixel left
-            to see), or the network would grow out of bounds.
+        UserError: it is no network, φ is not a number in [−100, 100], the resolution would fall below the total stride
+            (no pixel left to see), or the network would grow out of bounds.
     """
-    return scale_by(architecture, Compound(coefficients), phi, divisor=divisor)
+    require_network("scale: architecture", architecture)
+    return scale_by(architecture, Compound(load_coefficients(coefficients)), phi, divisor=divisor)
 
 
 def scale_by(architecture: N, rule: Rule, phi: float, *, divisor: int = DIVISOR, depth_rounding: str = "up") -> N:
@@ -70,6 +76,7 @@ def scale_by(architecture: N, rule: Rule, phi: float, *, divisor: int = DIVISOR,
     Raises:
         UserError: as :func:`scale`, or the rule is not defined at this φ.
     """
+    phi = as_plain(phi)
     check_number("phi", phi, -100, 100)
     check_divisor(divisor)
     multipliers = rule(phi)

@@ -22,6 +22,7 @@ from ..evaluate.study_result import StudyResult
 from ..report.job import write_report
 from ..space.errors import UserError, check_int
 from ..space.network_spec import hash_plain
+from ..space.quantity import as_plain
 from ..space.space import SearchSpace, load_space
 from .algorithms.auto import Auto, Choice, choose_algorithm, keep_choice
 from .algorithms.known_network import begin_around
@@ -29,7 +30,7 @@ from .algorithms.member_facts import inform_algorithm
 from .algorithms.predictor import Predictor
 from .feasible import Space, find_feasible_member
 from .objective import MnasNetReward, Objective, Pareto
-from .options import StudyOptions, complete_options
+from .options import StudyOptions, check_parts, complete_options
 from .problem import SpaceProblem
 from .report import write_search
 from .seeded import Seeded
@@ -39,7 +40,7 @@ from .workers.count import count_workers
 
 
 def run_search(
-    space: Space | str,
+    space: Space | str | Path,
     evaluator: Evaluator,
     objective: Objective | None = None,
     algorithm: Callable[..., BaseSampler] = Predictor,
@@ -88,10 +89,13 @@ def run_search(
             produced a network.
         KeyboardInterrupt: after Ctrl-C, when everything is written.
     """
+    trials, confirm, keep, seed = map(as_plain, (trials, confirm, keep, seed))
     check_int("seed", seed, 0, 2**32 - 1)
     output, how = Path(output), complete_options(options)
-    members = load_space(space) if isinstance(space, str) else space
-    objective = name_worth(MnasNetReward() if objective is None else objective, evaluator)
+    members = load_space(space) if isinstance(space, str | Path) else space
+    objective = MnasNetReward() if objective is None else objective
+    check_parts(members, evaluator, objective, algorithm)
+    objective = name_worth(objective, evaluator)
     evaluator = tell_latency(evaluator, latency)
     known = find_latency(evaluator, members.name)
     find_feasible_member(members, objective, np.random.default_rng(seed), known)  # limits out of reach are told now

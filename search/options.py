@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypedDict
 
 from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
 
 from ..evaluate.tracking.tracker import Tracker
-from ..space.errors import check_int, check_number
+from ..space.errors import UserError, check_int, check_number, show
+from ..space.quantity import as_plain
 from .workers.executor import Executor
 
 
@@ -71,17 +75,60 @@ DEFAULTS: StudyOptions = {
 }
 
 
+@dataclass(frozen=True)
+class _Shape:
+    """What an option must be: in words, and as a question to its value."""
+
+    what: str
+    fits: Callable[[Any], bool]
+
+
+_SHAPES = {
+    "storage": _Shape("a URL such as sqlite:///study.db", lambda value: isinstance(value, str)),
+    "study": _Shape("a name", lambda value: isinstance(value, str) and value != ""),
+    "pruner": _Shape("one of Optuna's, like MedianPruner()", lambda value: isinstance(value, BasePruner)),
+    "executor": _Shape("an executor, like RayCluster()", lambda value: callable(getattr(value, "hold", None))),
+    "tracker": _Shape("a tracker of effnas.evaluate.tracking", lambda value: callable(getattr(value, "begin", None))),
+}
+
+
+def check_parts(space: object, evaluator: object, objective: object, algorithm: object) -> None:
+    """Raise :class:`UserError` unless these are what a search is made of, and no names or classes of it."""
+    if not hasattr(space, "distributions") or not callable(getattr(space, "build", None)):
+        raise UserError(f"space must be a space, its name or its file, got {show(space)}")
+    check_evaluator(evaluator)
+    if isinstance(objective, type) or not (callable(objective) and hasattr(objective, "directions")):
+        raise UserError(f"objective must be an objective, like MnasNetReward(), got {show(objective)}")
+    if not callable(algorithm):
+        hint = f": give its class, {type(algorithm).__name__}" if isinstance(algorithm, BaseSampler) else ""
+        raise UserError(f"algorithm must be called as algorithm(seed=…), got {show(algorithm)}{hint}")
+
+
+def check_evaluator(evaluator: object) -> None:
+    """Raise :class:`UserError` unless it can be called with a network."""
+    if isinstance(evaluator, type) or not callable(evaluator):
+        hint = f": make one, {evaluator.__name__}(…)" if isinstance(evaluator, type) else ""
+        raise UserError(f"evaluator must be called with a network, got {show(evaluator)}{hint}")
+
+
 def complete_options(given: StudyOptions) -> StudyOptions:
     """The options with :data:`DEFAULTS` for those that are not given.
 
     Raises:
         TypeError: there is no such option.
-        UserError: a limit is not a number above 0.
+        UserError: an option is of the wrong kind, or a limit is not a number above 0.
     """
     for name in given:
         if name not in DEFAULTS:
             raise TypeError(f"a study has no option {name!r}; it takes: {', '.join(DEFAULTS)}")
-    options: StudyOptions = {**DEFAULTS, **given}
+    options: StudyOptions = {**DEFAULTS, **{name: as_plain(value) for name, value in given.items()}}  # type: ignore[typeddict-item]
+    for name, shape in _SHAPES.items():
+        value = options[name]  # type: ignore[literal-required]
+        if isinstance(value, type) or not (value is None or shape.fits(value)):
+            raise UserError(f"{name} must be {shape.what}, got {show(value)}")
+    for name in ("restart", "report", "quiet"):
+        if not isinstance(options[name], bool):  # type: ignore[literal-required]
+            raise UserError(f"{name} must be true or false, got {show(options[name])}")  # type: ignore[literal-required]
     for limit in ("timeout", "trial_timeout"):
         if options[limit] is not None:
             check_number(f"{limit} (seconds)", options[limit], 0, open_low=True)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from optuna._hypervolume import get_non_dominated_box_bounds
 from optuna.distributions import BaseDistribution, check_distribution_compatibility, distribution_to_json
 from optuna.distributions import json_to_distribution as read_distribution
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.pruners import (
     BasePruner,
     HyperbandPruner,
@@ -66,8 +67,8 @@ def set_user_attr(study: Study, trial: Trial | FrozenTrial, key: str, value: Any
 def set_user_attrs(trial: Trial, attributes: Mapping[str, Any]) -> None:
     """Set several user attributes of a trial that is told next: they are written with that."""
     storage = get_storage(trial.study)
-    if isinstance(storage, HoldingStorage):
-        storage.hold_user_attrs(get_trial_id(trial), attributes)
+    if (hold := getattr(storage, "hold_user_attrs", None)) is not None:  # one that writes them in one piece
+        hold(get_trial_id(trial), attributes)
         return
     for key, value in attributes.items():
         storage.set_trial_user_attr(get_trial_id(trial), key, value)
@@ -147,14 +148,6 @@ class ListedAsStudy:
         return self.get_trials(deepcopy, states)
 
 
-class HoldingStorage(BaseStorage):
-    """A storage that writes what is known of a trial at its end in one piece."""
-
-    def hold_user_attrs(self, trial_id: int, attributes: Mapping[str, Any]) -> None:
-        """Hold user attributes of a trial back, whose end is written next."""
-        raise NotImplementedError
-
-
 class _Replay(JournalStorageReplayResult):
     """Optuna's replay of a journal, quicker where many records are read at once.
 
@@ -172,15 +165,21 @@ class _Replay(JournalStorageReplayResult):
         self._ways = {op.value: getattr(self, f"_apply_{op.name.lower()}", None) for op in JournalOperation}
 
     def apply_logs(self, logs: Iterable[dict[str, Any]]) -> None:
+        refused: UpdateFinishedTrialError | None = None
         try:
             for log in logs:
-                if (way := self._ways.get(log["op_code"])) is None:
-                    super().apply_logs([log])
-                else:
-                    self.log_number_read += 1
-                    way(log)
+                try:
+                    if (way := self._ways.get(log["op_code"])) is None:
+                        super().apply_logs([log])
+                    else:
+                        self.log_number_read += 1
+                        way(log)
+                except UpdateFinishedTrialError as error:  # somebody else ended our trial: told once
+                    refused = error
         finally:
             self._own.clear()
+        if refused is not None:
+            raise refused
 
     def _apply_create_trial(self, log: dict[str, Any]) -> None:
         number = len(self._trials)
@@ -240,7 +239,7 @@ class _Replay(JournalStorageReplayResult):
             self._change(log["trial_id"]).system_attrs.update(log["system_attr"])
 
 
-class BufferedJournalStorage(JournalStorage, HoldingStorage):
+class BufferedJournalStorage(JournalStorage):
     """Optuna's journal storage, with all parameters of a trial in one write, and all that is known at its end.
 
     Both are held back until the next record of another kind, or until something is read. What a kill takes with it is

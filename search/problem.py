@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.study import Study
-from optuna.trial import TrialState
+from optuna.trial import Trial, TrialState
 
 from ..evaluate.evaluation import EvaluationError
 from ..evaluate.latency.laws import KnownLatency
@@ -20,7 +20,8 @@ from ..space.formulas import Cost
 from ..space.network_spec import NetworkSpec
 from .feasible import Space, cost_of, find_feasible_member
 from .objective import Objective
-from .optuna_private import get_enqueued_params
+from .optuna_private import get_enqueued_params, set_user_attr
+from .record import RESULT
 from .seeded import derive_seed
 
 #: Seeds that each enqueued candidate may have.
@@ -163,6 +164,32 @@ class Enqueued:
         """The trials that report a candidate: the last seeds there are, which no choice uses."""
         last = self.seed + MAX_SEEDS - 1
         return [{**params, "seed": seed} for seed in range(last, last - count, -1)]
+
+
+def ask_candidate(study: Study, problem: Problem) -> Trial:
+    """``study.ask``; what somebody has enqueued that is no choice is closed as infeasible, with the reason."""
+    while True:
+        try:
+            return study.ask(dict(problem.distributions))
+        except ValueError:
+            if not _close_impossible(study, problem):
+                raise
+
+
+def _close_impossible(study: Study, problem: Problem) -> bool:
+    """Close the trials that run with enqueued values outside the distributions; False: there is none."""
+    found = False
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        for name, value in (get_enqueued_params(trial) or {}).items():
+            choices = getattr(problem.distributions.get(name), "choices", (value,))
+            if value not in choices:
+                legal = ", ".join(map(str, choices))
+                reason = f"infeasible: enqueued with {name}={value!r}, which must be one of {legal}"
+                set_user_attr(study, trial, RESULT, {"infeasible": True, "reason": reason})
+                study.tell(trial.number, state=TrialState.PRUNED)
+                found = True
+                break
+    return found
 
 
 def list_waiting(study: Study, problem: Problem) -> list[str]:

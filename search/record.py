@@ -20,19 +20,6 @@ from .remembered import INTERRUPTED, view_trials
 RESULT = "result"
 #: What a row of ``trials.csv`` says of a network beside its score.
 MEASURES = ("accuracy", "params", "macs", "activations", "peak_memory", "latency", "seconds")
-#: Study attribute, for dashboards: what the values and measures of its trials are, and in which unit.
-UNITS = "units"
-_UNITS = {
-    "accuracy": "share of held-out images, 0 to 1",
-    "merit": "no accuracy: what ranks networks in its place",
-    "params": "parameters",
-    "macs": "multiply-accumulates of one image",
-    "activations": "elements of one image",
-    "peak_memory": "bytes of activations, one image",
-    "latency": "seconds per batch",
-    "seconds": "of the evaluation",
-    "reward": "accuracy × (cost / target)^w",
-}
 #: What else is recorded of a trial under its own name.
 FACTS = ("digest", "feasible", "duplicate_of", "epochs", "reason")
 #: Attribute of a trial that goes on with a candidate that was stopped: ``of``, the number of the candidate's first
@@ -40,15 +27,6 @@ FACTS = ("digest", "feasible", "duplicate_of", "epochs", "reason")
 CONTINUES = "continues"
 #: Study attribute: wall-clock seconds of all runs.
 SECONDS = "seconds"
-
-
-def tell_units(study: Study, names: Sequence[str]) -> None:
-    """Record the names of the objectives, and of these and all measures the units, where they are not recorded yet."""
-    if study.metric_names != list(names):
-        study.set_metric_names(list(names))
-    units = {name: _UNITS[name] for name in dict.fromkeys((*names, *MEASURES)) if name in _UNITS}
-    if study.user_attrs.get(UNITS) != units:
-        study.set_user_attr(UNITS, units)
 
 
 def result_of(trial: FrozenTrial | Trial) -> dict[str, Any]:
@@ -96,10 +74,10 @@ def trace_first(trial: FrozenTrial | Trial) -> int:
 def is_counted(trial: FrozenTrial) -> bool:
     """Whether the trial is one of the finished ones that were asked for.
 
-    Not interrupted, not infeasible, no continuation of another one: a candidate counts once.
+    Ours, not interrupted, not infeasible, no continuation of another one: a candidate counts once.
     """
     aside = trial.user_attrs.get(INTERRUPTED) or result_of(trial).get("infeasible") or CONTINUES in trial.user_attrs
-    return trial.state.is_finished() and not aside
+    return trial.state.is_finished() and is_ours(trial) and not aside
 
 
 def state_name(trial: FrozenTrial) -> str:
@@ -107,6 +85,13 @@ def state_name(trial: FrozenTrial) -> str:
     if result_of(trial).get("infeasible"):
         return "infeasible"
     return {TrialState.COMPLETE: "complete", TrialState.FAIL: "failed"}.get(trial.state, trial.state.name.lower())
+
+
+def is_ours(trial: FrozenTrial) -> bool:
+    """Whether the trial has a record of ours: not one that somebody else has added, or told while we evaluated it."""
+    result = result_of(trial)
+    told = trial.state == TrialState.COMPLETE and "owner" in result and worth_of(result) is None
+    return bool(result) and not told
 
 
 def trial_row(trial: FrozenTrial, names: Sequence[str]) -> dict[str, Any]:
@@ -133,7 +118,7 @@ def shown_trials(study: Study) -> list[FrozenTrial]:
     """
     last: dict[int, FrozenTrial] = {}
     for trial in study.get_trials(deepcopy=False):
-        if trial.state.is_finished() and not trial.user_attrs.get(INTERRUPTED):
+        if trial.state.is_finished() and is_ours(trial) and not trial.user_attrs.get(INTERRUPTED):
             last[trace_first(trial)] = trial
     return list(last.values())
 
@@ -146,7 +131,7 @@ def breaks_limit(trial: FrozenTrial) -> bool:
 def is_usable(trial: FrozenTrial) -> bool:
     """Whether the trial has a score and is within all limits."""
     interrupted = trial.user_attrs.get(INTERRUPTED)
-    return trial.state == TrialState.COMPLETE and not interrupted and not breaks_limit(trial)
+    return trial.state == TrialState.COMPLETE and is_ours(trial) and not interrupted and not breaks_limit(trial)
 
 
 def usable_trials(study: Study) -> list[FrozenTrial]:
@@ -289,7 +274,7 @@ class Tally:
             if self._distinct:
                 self._points.add(point_of(trial))
         if "duplicate_of" not in result and "key" in result:
-            if trial.state == TrialState.COMPLETE:
+            if trial.state == TrialState.COMPLETE and is_ours(trial):
                 self.evaluated[result["key"]] = trial
             elif trial.state == TrialState.PRUNED and not result.get("infeasible"):
                 self._stopped[result["key"]] = trial

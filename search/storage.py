@@ -23,7 +23,7 @@ from ..evaluate.table_files import read_columns
 from ..space.errors import UserError, hide_passwords
 from .journal import Journal, JournalFile, check_journal, is_half_written
 from .optuna_private import get_storage
-from .record import is_counted
+from .record import MEASURES, is_counted
 from .remembered import INTERRUPTED
 from .sharing.outages import Outages, describe_fault, is_restart
 from .sharing.owned_storage import OwnedStorage
@@ -39,6 +39,19 @@ _WAYS = (
 _PAUSES = (1.0, 2.0, 4.0)
 #: Study attribute: what the search is, so that a folder is not continued as another search.
 JOB = "job"
+#: Study attribute, for dashboards: what the values and measures of its trials are, and in which unit.
+UNITS = "units"
+_UNITS = {
+    "accuracy": "share of held-out images, 0 to 1",
+    "merit": "no accuracy: what ranks networks in its place",
+    "params": "parameters",
+    "macs": "multiply-accumulates of one image",
+    "activations": "elements of one image",
+    "peak_memory": "bytes of activations, one image",
+    "latency": "seconds per batch",
+    "seconds": "of the evaluation",
+    "reward": "accuracy × (cost / target)^w",
+}
 
 
 def _connect(url: str, owner: Owner) -> OwnedStorage:
@@ -192,8 +205,29 @@ def _find_study(
         optuna.delete_study(study_name=name, storage=storage)  # it failed before its first result
         study, stored = optuna.create_study(**options, **new), None
     if stored is None:
+        _check_unused(study, new["directions"])
         study.set_user_attr(JOB, job)
     return study
+
+
+def _check_unused(study: Study, directions: Sequence[StudyDirection]) -> None:
+    """Refuse a study of somebody's that was not made for this; one in which trials only wait may be."""
+    begun = [trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.WAITING]
+    theirs, ours = ([direction.name.lower() for direction in one] for one in (study.directions, directions))
+    if begun or theirs != ours:
+        what = f"holds {len(begun):,} trials that are not of effnas"
+        if theirs != ours:
+            what = f"was made to {' and '.join(theirs)}, and this run is to {' and '.join(ours)}"
+        raise UserError(f"study {study.study_name!r} in this storage {what}: choose another name with study=NAME")
+
+
+def tell_units(study: Study, names: Sequence[str]) -> None:
+    """Record the names of the objectives, and of these and all measures the units, where they are not recorded yet."""
+    if study.metric_names != list(names):
+        study.set_metric_names(list(names))
+    units = {name: _UNITS[name] for name in dict.fromkeys((*names, *MEASURES)) if name in _UNITS}
+    if study.user_attrs.get(UNITS) != units:
+        study.set_user_attr(UNITS, units)
 
 
 def set_study_aside(url: str, name: str, folder: Path) -> None:

@@ -24,7 +24,7 @@ from .confirm import REPEAT, enqueue_repeat
 from .feasible import explain_broken
 from .objective import Objective, find_violations, list_known, score_evaluation
 from .optuna_private import read_trial
-from .problem import Candidate, Problem
+from .problem import Candidate, Problem, ask_candidate
 from .progress import TrialWatcher
 from .record import RESULT, Tally, close_interrupted, record_result, result_of
 from .seeded import derive_seed
@@ -153,7 +153,7 @@ class Loop:
             and (params := self._problem.feasible(self._tally.closed + len(self._running))) is not None
         ):
             self._study.enqueue_trial(params)
-        trial = self._study.ask(dict(self._problem.distributions))
+        trial = ask_candidate(self._study, self._problem)
         self._open[trial.number] = trial
         if self._company.refuse(trial, trials):
             del self._open[trial.number]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -21,15 +22,15 @@ from ..evaluate.study_result import StudyResult
 from ..evaluate.tracking.tracking import FILES, Tracking
 from ..space.errors import UserError, advise_without_restart, check_int
 from .objective import Accuracy, Objective
-from .options import StudyOptions
+from .options import StudyOptions, check_evaluator
 from .problem import Enqueued, Problem, list_waiting
 from .progress import Progress
-from .record import is_counted, tell_units
+from .record import is_counted, is_ours
 from .sharing.outages import explained
 from .sharing.ownership import close_orphans, make_owner
 from .stopping.checkpoints import CHECKPOINTS
 from .stopping.referee import Referee
-from .storage import JOURNAL, close_study, open_study, set_study_aside
+from .storage import JOURNAL, close_study, open_study, set_study_aside, tell_units
 from .study import Loop
 from .tracked import Tracked
 from .winner.keeper import Keeper
@@ -114,6 +115,9 @@ def run_trials(
             study = open_study(storage, options["study"] or name, output, objective.directions, identity, **how)
             stack.callback(close_study, study)
             tell_units(study, objective.names)
+            foreign = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished() and not is_ours(t)]
+            if foreign and not options["quiet"]:
+                print(_describe_foreign(len(foreign)), file=sys.stderr)
             close_orphans(study, owner, fresh=True, limit=options["max_interruptions"])
             evaluator = referee.evaluator
             if keeper is not None:
@@ -158,6 +162,11 @@ def run_trials(
             return summary
 
 
+def _describe_foreign(count: int) -> str:
+    what, are = ("1 trial", "is") if count == 1 else (f"{count:,} trials", "are")
+    return f"{what} of the study that effnas has not evaluated {are} left out"
+
+
 def _identify(evaluator: Evaluator, facts: Mapping[str, Any], job: Mapping[str, Any]) -> dict[str, Any]:
     """What makes a study this one: the content of what it is given, where there is one in the configuration's words."""
     found: dict[str, Any] = {"evaluator": describe_content(evaluator), "files": describe_files(evaluator), **facts}
@@ -188,6 +197,7 @@ def run_enqueued(
     Raises:
         UserError: as there, or no trial is complete, which ``lacking`` says.
     """
+    check_evaluator(evaluator)
     require_accuracy(evaluator, name)
     summary = run_trials(
         problem,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -15,6 +15,7 @@ from .files import PlainDumper, load_yaml, make_from_mapping, write_text
 from .formulas import Cost, compute_cost, format_cost
 from .multipliers import DIVISOR, DIVISORS, ROUNDINGS, check_divisor, check_multiplier, round_filters, round_repeats
 from .network_spec import check_shared_fields, copy_with, hash_plain
+from .quantity import keep_plain
 from .stage import ACTIVATIONS, PADDINGS, Stage
 
 if TYPE_CHECKING:
@@ -72,7 +73,10 @@ class Architecture:
     input_axes: ClassVar[Mapping[str, int]] = MappingProxyType({"stem.conv.weight": 1})
 
     def __post_init__(self) -> None:
+        if not isinstance(self.stages, Iterable):
+            raise UserError(f"stages must be Stage objects, got {type(self.stages).__name__}")
         object.__setattr__(self, "stages", tuple(self.stages))
+        keep_plain(self, self.__slots__)
         if not self.stages:
             raise UserError("stages: a network needs at least one stage")
         for stage in self.stages:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .architecture import Architecture
 from .formulas import MBCONV, Cost, encode_stage, walk_costs
-from .network_spec import NetworkSpec
+from .network_spec import NetworkSpec, require_network
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,8 +24,9 @@ def cost(architecture: NetworkSpec) -> Cost:
     A builder's network is built and measured, which needs torch; it has no stages.
 
     Raises:
-        UserError: its builder cannot build it.
+        UserError: its builder cannot build it, or it is no network.
     """
+    require_network("cost: architecture", architecture)
     return architecture.cost
 
 

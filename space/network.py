@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from .blocks import ConvNormAct, init_weights, make_block
 from .builders.features import FeatureNetwork, build_features
-from .errors import UserError
-from .network_spec import NetworkSpec
+from .errors import UserError, check_int
+from .network_spec import NetworkSpec, require_network
 
 if TYPE_CHECKING:
     from .architecture import Architecture
@@ -123,9 +123,12 @@ def build(
         module: of ``features_only``: a module of this network, with weights, whose parts are used; None: a fresh one.
 
     Raises:
-        UserError: a user's builder cannot build it; or, with ``features_only``, its module has no parts ``stem`` and
-            ``stages``, or there is no such map.
+        UserError: it is no network, or a user's builder cannot build it; or, with ``features_only``, its module has no
+            parts ``stem`` and ``stages``, or there is no such map.
     """
+    require_network("build: architecture", architecture)
+    if seed is not None:
+        check_int("build: seed", seed, 0, 2**32 - 1)
     if not features_only:
         if out_indices is not None or module is not None:
             raise UserError(f"{'module' if out_indices is None else 'out_indices'} belongs to features_only=True")

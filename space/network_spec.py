@@ -165,6 +165,14 @@ class NetworkSpec(Protocol):
 N = TypeVar("N", bound=NetworkSpec)
 
 
+def require_network(what: str, value: object) -> None:
+    """Raise :class:`UserError` unless it is a network; the message says how a name or a file becomes one."""
+    if not hasattr(value, "digest") or not hasattr(value, "to_dict"):
+        named = isinstance(value, str | Path)
+        how = f": load_architecture({str(value)!r:.60}) makes one of a name or a file" if named else ""
+        raise UserError(f"{what} must be a network, got {type(value).__name__}{how}")
+
+
 def check_shared_fields(network: NetworkSpec) -> None:
     """Raise :class:`UserError` unless the fields that every network has are in their ranges."""
     check_int("resolution", network.resolution, 1, 100_000)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from .errors import UserError, is_finite, show
@@ -77,3 +77,17 @@ def format_duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def as_plain(value: Any) -> Any:
+    """A number of NumPy's as Python's own; anything else as it is."""
+    single = type(value).__module__ == "numpy" and getattr(value, "ndim", 1) == 0
+    return value.item() if single else value
+
+
+def keep_plain(owner: Any, names: Iterable[str]) -> None:
+    """Make the fields of a frozen dataclass plain, as :func:`as_plain`."""
+    for name in names:
+        value = getattr(owner, name)
+        if type(value).__module__ == "numpy":
+            object.__setattr__(owner, name, as_plain(value))

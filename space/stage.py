@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .errors import UserError, check_choice, check_int, check_number
+from .quantity import keep_plain
 
 #: New ones are added at the end: models of latency are kept by these names, and batches by these places.
 BLOCKS = ("conv", "ds", "mbconv", "fused_mbconv")
@@ -63,6 +64,7 @@ class Stage:
     skip: str = "identity"
 
     def __post_init__(self) -> None:
+        keep_plain(self, self.__slots__)
         check_choice("block", self.block, BLOCKS)
         check_choice("skip", self.skip, SKIPS)
         check_int("channels", self.channels, 1, 1_000_000)

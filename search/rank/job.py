@@ -27,10 +27,11 @@ from ...evaluate.study_result import StudyResult
 from ...report.job import write_report
 from ...space.errors import UserError, advise_without_restart, check_int
 from ...space.network_spec import NetworkSpec
+from ...space.quantity import as_plain
 from ...space.space import load_space
 from ..feasible import Space
 from ..objective import Accuracy
-from ..options import StudyOptions, complete_options
+from ..options import StudyOptions, check_evaluator, complete_options
 from ..problem import MAX_SEEDS, Enqueued, check_seeds
 from ..record import enqueue_missing, job_facts, result_of, shown_trials, trial_row, write_rows
 from ..trials import make_no_result_error, run_trials
@@ -45,7 +46,7 @@ SHORTCUTS = "shortcuts"
 
 
 def run_rank(
-    space: Space | str,
+    space: Space | str | Path,
     evaluator: Evaluator,
     *,
     shortcuts: Sequence[Any] | Mapping[str, Any] | Evaluator | str = ("synflow", "naswot", "epochs_1", "epochs_2"),
@@ -81,6 +82,7 @@ def run_rank(
         UserError: a setting is wrong, other members or shortcuts are in the folder, or too few members have a result.
         KeyboardInterrupt: after Ctrl-C; the same again goes on.
     """
+    members, seeds, seed = map(as_plain, (members, seeds, seed))
     check_int("members", members, 10, 1_000_000)
     check_seeds(seed, seeds)
     check_int("seeds (two or more, of which the ceiling is made)", seeds, 2, MAX_SEEDS - 1)
@@ -89,7 +91,8 @@ def run_rank(
         raise UserError(
             f"pruner must be none: what is compared is trained to its end, got {type(how['pruner']).__name__}"
         )
-    known = load_space(space) if isinstance(space, str) else space
+    known = load_space(space) if isinstance(space, str | Path) else space
+    check_evaluator(evaluator)
     require_accuracy(evaluator, "rank")
     asked = read_shortcuts(shortcuts, known, evaluator)
     drawn = draw_members(known, members, seed)

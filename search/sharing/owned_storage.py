@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 
 from optuna.distributions import BaseDistribution, check_distribution_compatibility
 from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from ..optuna_private import HoldingStorage, get_trial_id
+from ..optuna_private import get_trial_id
 from .listing import Listing, Mine, copy_trial, make_trial
 from .outages import Outages
 from .tables_private import OWNER, End, Held, OwnedTables
@@ -21,7 +22,7 @@ from .tables_private import OWNER, End, Held, OwnedTables
 T = TypeVar("T")
 
 
-class OwnedStorage(HoldingStorage):
+class OwnedStorage(BaseStorage):
     """A storage of a URL, which knows of every running trial who runs it.
 
     A trial that is asked for here is written in three transactions: its start, with its owner; its parameters, when
