@@ -15,6 +15,7 @@ from ..evaluate.folder import versions, write_csv
 from ..evaluate.reasons import escape_reason
 from .optuna_private import get_enqueued_params, get_storage, get_study_id, read_trial, set_user_attr, set_user_attrs
 from .remembered import INTERRUPTED, view_trials
+from .sharing.tables_private import OWNER
 
 #: Trial attribute with all that is known of a trial beside its decisions: digest, accuracy, costs, reason, …
 RESULT = "result"
@@ -88,10 +89,10 @@ def state_name(trial: FrozenTrial) -> str:
 
 
 def is_ours(trial: FrozenTrial) -> bool:
-    """Whether the trial has a record of ours: not one that somebody else has added, or told while we evaluated it."""
+    """Whether a process of ours began the trial and ended it: nobody else has added it, or told it meanwhile."""
     result = result_of(trial)
     told = trial.state == TrialState.COMPLETE and "owner" in result and worth_of(result) is None
-    return bool(result) and not told
+    return (bool(result) or OWNER in trial.system_attrs) and not told
 
 
 def trial_row(trial: FrozenTrial, names: Sequence[str]) -> dict[str, Any]:
@@ -131,7 +132,8 @@ def breaks_limit(trial: FrozenTrial) -> bool:
 def is_usable(trial: FrozenTrial) -> bool:
     """Whether the trial has a score and is within all limits."""
     interrupted = trial.user_attrs.get(INTERRUPTED)
-    return trial.state == TrialState.COMPLETE and is_ours(trial) and not interrupted and not breaks_limit(trial)
+    known = trial.state == TrialState.COMPLETE and bool(result_of(trial)) and is_ours(trial)
+    return known and not interrupted and not breaks_limit(trial)
 
 
 def usable_trials(study: Study) -> list[FrozenTrial]:
