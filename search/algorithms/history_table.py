@@ -76,7 +76,8 @@ class HistoryTable:
     def __init__(self, space: Mapping[str, BaseDistribution], directions: Sequence[StudyDirection]) -> None:
         self.encoding = Encoding(space)
         self._signs = loss_signs(directions)
-        #: The trials of the last call, and the place of each by its number.
+        #: The trials of the last call, kept so that no other has their identities, and the place of each by its own: of
+        #: a long study's trials, which lie far apart in memory, none is looked at again.
         self._trials: list[FrozenTrial] = []
         self._places: dict[int, int] = {}
         self._columns = self._read([])
@@ -85,11 +86,10 @@ class HistoryTable:
     def read(self, trials: list[FrozenTrial]) -> HistoryColumns:
         """The trials as arrays; those of the last call that were finished then are not read again."""
         with self._lock:
-            known, columns = self._trials, self._columns
+            columns = self._columns
             # Storages do not change finished trials: the same object is the same trial, wherever it stands in the list.
-            places = np.array([self._places.get(trial.number, -1) for trial in trials], np.int64)
-            same = [place >= 0 and known[place] is trial for place, trial in zip(places, trials, strict=True)]
-            old = np.array(same, np.bool_)
+            places = np.array([self._places.get(id(trial), -1) for trial in trials], np.int64)
+            old = places >= 0
             old[old] = columns.finished[places[old]]
             new = self._read([trials[i] for i in np.flatnonzero(~old)])
             arrays = []
@@ -100,7 +100,7 @@ class HistoryTable:
                 array[~old] = some
                 arrays.append(array)
             self._trials, self._columns = trials, HistoryColumns(*arrays)
-            self._places = {trial.number: place for place, trial in enumerate(trials)}
+            self._places = {id(trial): place for place, trial in enumerate(trials)}
             return self._columns
 
     def _read(self, trials: list[FrozenTrial]) -> HistoryColumns:
