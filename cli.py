@@ -9,26 +9,23 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import threading
-import time
 import traceback
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
+
+from .commandline.process import Unheard, end_in_time, open_streams, say
 
 #: The commands are imported where they are used, inside ``main``: Ctrl-C during imports ends as at any other time.
 _COMPLETION = ("-sc", "--shell-completion")
-#: Seconds that what is left running at the end of the program has to end by itself.
-PATIENCE = 5.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return the exit status; without ``argv`` the program's, which then ends in any case."""
     if argv is not None:
         return _answer(list(argv))
-    _open_streams()
-    sys.stderr = _Unheard(sys.stderr)
+    open_streams()
+    sys.stderr = Unheard(sys.stderr)
     status = _answer(sys.argv[1:])
-    _end_in_time(status)
+    end_in_time(status)
     return status
 
 
@@ -41,7 +38,7 @@ def _answer(words: list[str]) -> int:
         return _report(words)
     except KeyboardInterrupt as interrupt:
         advice = str(interrupt) or "run the same command again"
-        _say(f"interrupted; {advice} to continue\n")
+        say(f"interrupted; {advice} to continue\n")
         return 130
     except BrokenPipeError:  # the reader has gone (`| head`): nothing more to say, not at interpreter exit either
         with contextlib.suppress(OSError, ValueError):
@@ -52,91 +49,8 @@ def _answer(words: list[str]) -> int:
     except Exception:
         from .space.errors import hide_passwords
 
-        _say(hide_passwords(traceback.format_exc(), *words))
+        say(hide_passwords(traceback.format_exc(), *words))
         return 1
-
-
-class _Unheard:
-    """Standard error, but for what it refuses, on a full disk or a closed terminal: the work goes on without.
-
-    A reader that has gone (``2>&1 | head``) still ends the program.
-    """
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def write(self, text: str) -> int:
-        """The characters of the text, whatever became of them."""
-        with _refusals():
-            self._stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        """Write what is held back, as far as it can be."""
-        with _refusals():
-            self._stream.flush()
-
-
-@contextlib.contextmanager
-def _refusals() -> Iterator[None]:
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError:
-        pass
-
-
-def _say(text: str) -> None:
-    """On standard error, if there is still somebody who listens."""
-    with contextlib.suppress(OSError, ValueError):
-        print(text, end="", file=sys.stderr, flush=True)
-
-
-def _open_streams() -> None:
-    """Where this process was started with a stream closed, nothing takes its number: a study's file, say."""
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        try:
-            os.fstat(number)
-        except OSError:
-            opened = os.open(os.devnull, os.O_RDWR)
-            if opened != number:
-                os.dup2(opened, number)
-                os.close(opened)
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
-
-
-def _end_in_time(status: int) -> None:
-    """See to it that the process ends, whatever an evaluator or a library has left running.
-
-    Python waits at its end for threads that are no daemons and for processes that ``multiprocessing`` has started. They
-    have :data:`PATIENCE` seconds; then those processes are ended, and this one without what is left to do at exit.
-    """
-
-    def end() -> None:
-        time.sleep(PATIENCE)
-        left = _list_left()
-        _say(f"not waited for any longer: {', '.join(one.name for one in left)}\n")
-        for one in left:
-            if not isinstance(one, threading.Thread):
-                one.kill()
-        with contextlib.suppress(OSError, ValueError):
-            sys.stdout.flush()
-        os._exit(status)
-
-    if _list_left():
-        threading.Thread(target=end, daemon=True, name="effnas-end").start()
-
-
-def _list_left() -> list[Any]:
-    """The threads and processes that Python waits for at its end."""
-    threads = [one for one in threading.enumerate() if not one.daemon and one is not threading.main_thread()]
-    children = sys.modules["multiprocessing"].active_children() if "multiprocessing" in sys.modules else []
-    return [*threads, *(child for child in children if not child.daemon)]
 
 
 def _report(words: list[str]) -> int:
@@ -153,7 +67,7 @@ def _report(words: list[str]) -> int:
     except (UserError, OSError) as error:
         text = explain_os_error(error) if isinstance(error, OSError) else str(error)
         name = f" {words[0]}" if words and words[0] in COMMANDS else ""
-        _say(f"effnas{name}: error: {hide_passwords(text, *words)}\n")
+        say(f"effnas{name}: error: {hide_passwords(text, *words)}\n")
         return 2
 
 

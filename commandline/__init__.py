@@ -1,1 +1,1 @@
-"""How the command line is read, explained and completed; ``cli`` puts it together."""
+"""How the command line is read, explained and completed, and the program's process; ``cli`` puts it together."""

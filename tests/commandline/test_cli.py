@@ -16,13 +16,14 @@ from typing import Any
 import pytest
 
 from effnas import __version__
-from effnas.cli import _Unheard, main
+from effnas.cli import main
 from effnas.commandline.annotations import is_text, number_kind, read_annotations
 from effnas.commandline.arguments import HYDRA_FLAGS, REFUSED_FLAGS, parse_words, scan_words
 from effnas.commandline.commands import COMMANDS
 from effnas.commandline.hydra_words import write_hydra_words
 from effnas.commandline.job import MAX_NAME, name_folder
 from effnas.commandline.options import CONF, read_options
+from effnas.commandline.process import Unheard
 from effnas.commandline.schema import read_parameters
 from effnas.scaling.scale.job import run_scale
 
@@ -641,7 +642,8 @@ def run_program(code: str, *typed: str, **how: Any) -> subprocess.CompletedProce
     ],
 )
 def test_the_program_ends_whatever_is_left_running(left: str, status: int) -> None:
-    code = f"import multiprocessing, threading, time\ncli.PATIENCE = 0.1\n{left}"
+    impatient = "from effnas.commandline import process\nprocess.PATIENCE = 0.1"
+    code = f"import multiprocessing, threading, time\n{impatient}\n{left}"
     done = run_program(code, "--version" if status == 0 else "--nonsense")
     assert done.returncode == status
     assert done.stdout == (f"effnas {__version__}\n" if status == 0 else "")
@@ -663,7 +665,7 @@ def test_no_file_takes_the_number_of_a_stream_that_is_closed() -> None:
     code = (
         "import os\nfor number in (0, 1, 2): os.close(number)\n"
         "sys.stdin = sys.stdout = sys.stderr = None\n"
-        "cli._end_in_time = lambda status: os._exit(10 + status + os.open(os.devnull, os.O_RDONLY))"
+        "cli.end_in_time = lambda status: os._exit(10 + status + os.open(os.devnull, os.O_RDONLY))"
     )
     assert run_program(code, "--version").returncode == 13
 
@@ -684,7 +686,7 @@ def test_what_cannot_be_written_to_standard_error_stops_nothing() -> None:
 def test_standard_error_of_a_reader_that_leaves_is_one() -> None:
     ours, theirs = os.pipe()
     os.close(ours)
-    stream = _Unheard(open(theirs, "w"))  # noqa: SIM115
+    stream = Unheard(open(theirs, "w"))  # noqa: SIM115
     assert stream.write("x") == 1
     with pytest.raises(BrokenPipeError, match="Broken pipe"):
         stream.flush()
