@@ -13,6 +13,8 @@ A table a task has the noise-free reward of the best network, or the hypervolume
 of all runs, at some numbers of finished trials, by trials at once: medians (lowest and highest seed). Each run is
 appended to ``results/parallel-quality.csv`` when it ends and not made again; ``--report`` only prints.
 
+``"predictor, all seen"`` is shown all trials of a long study; see docs/search.md, twenty thousand trials.
+
     python benchmarks/parallel_quality.py [--tasks reward front tabular tabular_front] [--methods …] [--running 1 8 …]
         [--seeds 5] [--budget 1000] [--minutes 45] [--report]
 """
@@ -20,6 +22,7 @@ appended to ``results/parallel-quality.csv`` when it ends and not made again; ``
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import functools
 import heapq
@@ -29,8 +32,9 @@ import os
 import statistics
 import sys
 import time
+import unittest.mock
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +43,7 @@ import optuna
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from record import find_commit
 
+from effnas.search import remembered, seeded
 from effnas.search.algorithms.evolution import Evolution
 from effnas.search.algorithms.infeasible import GP
 from effnas.search.algorithms.local import LocalSearch
@@ -49,21 +54,33 @@ from search import DATA, ROOT, Task, hypervolume, machine, task_of
 
 FILE = ROOT / "benchmarks" / "results" / "parallel-quality.csv"
 COLUMNS = ("task", "method", "running", "budget", "seed", "finished", "value", "hours", "cpu_seconds", "commit")
-CHECKPOINTS = (50, 100, 200, 400, 700, 1000)
+CHECKPOINTS = (50, 100, 200, 400, 700, 1000, 1500, 2000)
 RUNNING = (1, 8, 32, 128, 1000)
 #: Seconds of a training: of a network of the median MACs, the exponent of MACs, the spread of the logarithm.
 MEDIAN, EXPONENT, SPREAD = 40.3, 0.54, 0.32
+#: A method that sees all trials of a long study: up to 1,000 it is ``predictor``.
+ALL_SEEN = "predictor, all seen"
 #: Evaluations after which a method is not run on: a proposal takes too long.
 LIMITS = {"gp": 200}
 
 METHODS: dict[str, Callable[[Task], Callable[..., BaseSampler]]] = {
     "predictor": lambda task: functools.partial(Predictor, known=SpaceKnown(task.space, task.objective)),
+    ALL_SEEN: lambda task: functools.partial(Predictor, known=SpaceKnown(task.space, task.objective)),
     "tpe": lambda task: functools.partial(TPESampler, multivariate=True, constant_liar=True),
     "gp": lambda task: functools.partial(GP, deterministic_objective=False, warn_independent_sampling=False),
     "evolution": lambda task: Evolution,
     "local": lambda task: LocalSearch,
     "random": lambda task: RandomSampler,
 }
+
+
+@contextlib.contextmanager
+def see_all() -> Iterator[None]:
+    """No sampler is shown a part of a study."""
+    with contextlib.ExitStack() as stack:
+        for module in (remembered, seeded):
+            stack.enter_context(unittest.mock.patch.object(module, "MOST", 10**9))
+        yield
 
 
 def simulate(task: Task, method: str, running: int, seed: int, budget: int) -> list[dict[str, Any]]:
@@ -142,7 +159,7 @@ def report(records: list[dict[str, Any]]) -> None:
             leads = {}
             for n in places:
                 middle = {m: statistics.median(values[m, n].values()) for m in METHODS if (m, n) in values}
-                others = {m: v for m, v in middle.items() if m != "predictor"}
+                others = {m: v for m, v in middle.items() if m not in ("predictor", ALL_SEEN)}
                 if "predictor" in middle and others:
                     rival = max(others, key=others.__getitem__)
                     leads[n] = (middle["predictor"] - others[rival], rival)
@@ -156,7 +173,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     tasks = ("reward", "front", "tabular", "tabular_front")
     parser.add_argument("--tasks", nargs="+", choices=tasks, default=["reward", "front"])
-    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    usual = [method for method in METHODS if method != ALL_SEEN]
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=usual)
     parser.add_argument("--running", nargs="+", type=int, default=list(RUNNING))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--budget", type=int, default=1000)
@@ -177,7 +195,8 @@ def main() -> None:
             continue
         task = task_of(name, str(options.archive), options.folder)
         stamp = {"task": name, "method": method, "running": running, "budget": budget, "seed": seed, "commit": sha}
-        records = simulate(task, method, running, seed, budget)
+        with see_all() if method == ALL_SEEN else contextlib.nullcontext():
+            records = simulate(task, method, running, seed, budget)
         new = not FILE.exists()
         with FILE.open("a", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
