@@ -422,9 +422,10 @@ def test_damaged_files_are_refused(learnt: Supernet, tmp_path: Path) -> None:
         save_file(found, file, facts or None)
         with pytest.raises(UserError, match=text):
             replace(learnt, path=str(file)).prepare()
-    file.write_bytes(b"no safetensors")
-    with pytest.raises(UserError, match=r"^evaluator.path: .* is not a whole safetensors file"):
-        replace(learnt, path=str(file)).prepare()
+    for content, rule in ((b"\x00 no safetensors", "not a whole safetensors file"), (b"no weights", "a file of text")):
+        file.write_bytes(content)
+        with pytest.raises(UserError, match=rf"^evaluator.path: .* is {rule}"):
+            replace(learnt, path=str(file)).prepare()
     (tmp_path / "other").write_bytes(b"")
     with pytest.raises(UserError, match=r"^evaluator.path: .* cannot be read"):
         replace(learnt, path=str(tmp_path / "other")).prepare()
