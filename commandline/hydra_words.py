@@ -94,7 +94,8 @@ def _read(key: str, value: str, options: Options, kinds: Kinds, multirun: bool, 
     group = next((group for group in options.groups if group.name == bare), None)
     text = is_text(kinds)
     written, parsed = _parse(key, value, text)
-    default = options.by_name()[key].default if key in options.by_name() else None
+    option = options.by_name().get(key)
+    default = None if option is None else option.default
     if isinstance(default, list) and isinstance(parsed.value(), dict):  # one where there may be several
         return _parse(key, f"[{value}]", False)
     if parsed.value_type is ValueType.SIMPLE_CHOICE_SWEEP and not multirun:

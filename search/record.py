@@ -254,9 +254,10 @@ class Tally:
     def update(self) -> list[FrozenTrial]:
         """Count what has been finished since the last time; those trials."""
         trials = view_trials(get_storage(self._study), get_study_id(self._study))
-        look = (*self._unfinished, *range(self._looked_at, len(trials)))
-        self._looked_at, self._unfinished = len(trials), [n for n in look if not trials[n].state.is_finished()]
-        new = [trials[n] for n in look if n not in self._seen and n not in self._unfinished]
+        look = [trials[n] for n in (*self._unfinished, *range(self._looked_at, len(trials)))]
+        self._looked_at = len(trials)
+        self._unfinished = [trial.number for trial in look if not trial.state.is_finished()]
+        new = [trial for trial in look if trial.state.is_finished() and trial.number not in self._seen]
         for trial in new:
             self.add(trial)
         return new

@@ -89,5 +89,5 @@ def keep_plain(owner: Any, names: Iterable[str]) -> None:
     """Make the fields of a frozen dataclass plain, as :func:`as_plain`."""
     for name in names:
         value = getattr(owner, name)
-        if type(value).__module__ == "numpy":
-            object.__setattr__(owner, name, as_plain(value))
+        if (plain := as_plain(value)) is not value:
+            object.__setattr__(owner, name, plain)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +15,6 @@ from optuna.trial import FrozenTrial, TrialState
 from ..encoding import Encoding, Rows
 from ..optuna_private import SPREAD
 from .history import find_row, loss_signs, sum_violations
-
-_START = datetime(1970, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -32,7 +29,6 @@ class HistoryColumns:
         violations: of constraints, summed, shape (n,).
         states: of the trials, as Optuna numbers them, shape (n,).
         spreads: standard deviation of the accuracy behind the values where that is an estimate, else 0, shape (n,).
-        ended: seconds, by the clock of the machine that told the trial, shape (n,); infinite where none has.
     """
 
     rows: Rows
@@ -42,7 +38,6 @@ class HistoryColumns:
     violations: NDArray[np.float64]
     states: NDArray[np.int64]
     spreads: NDArray[np.float64]
-    ended: NDArray[np.float64]
 
     @property
     def legal(self) -> NDArray[np.bool_]:
@@ -116,6 +111,4 @@ class HistoryTable:
         violations = np.array([sum_violations(trial) for trial in trials], np.float64)
         states = np.array([trial.state.value for trial in trials], np.int64)
         spreads = np.array([trial.system_attrs.get(SPREAD, 0.0) for trial in trials], np.float64)
-        times = [trial.datetime_complete for trial in trials]
-        ended = np.array([np.inf if time is None else (time - _START).total_seconds() for time in times])
-        return HistoryColumns(rows, losses, numbers, constraints, violations, states, spreads, ended)
+        return HistoryColumns(rows, losses, numbers, constraints, violations, states, spreads)
