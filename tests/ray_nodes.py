@@ -49,6 +49,9 @@ class Nodes:
 
     address: str
 
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
     def __enter__(self) -> Nodes:
         pipe = subprocess.PIPE
         self._process = subprocess.Popen([sys.executable, __file__], stdin=pipe, stdout=pipe, text=True)
@@ -57,11 +60,13 @@ class Nodes:
 
     def add(self, **resources: Any) -> str:
         """Add a node of ``num_cpus``, ``num_gpus``; returns its name."""
-        return self._ask("add", **resources)
+        self.names.append(name := self._ask("add", **resources))
+        return name
 
     def kill(self, name: str) -> None:
         """Kill all processes of a node."""
         self._ask("kill", name=name)
+        self.names.remove(name)
 
     def _ask(self, what: str, **words: Any) -> str:
         assert self._process.stdin is not None

@@ -101,8 +101,9 @@ class RayWorkers(Workers):
             "imports": [folder for folder in sys.path if not folder.startswith((sys.prefix, sys.base_prefix))],
         }
         self._evaluate = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(evaluate_remotely)
+        # Where it is lost, the search ends. Ray puts an actor that takes no CPU anywhere where its wish is only soft.
         beside = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
-            ray.get_runtime_context().get_node_id(), soft=True
+            ray.get_runtime_context().get_node_id(), soft=False
         )
         self._mailbox = ray.remote(num_cpus=0)(Mailbox).options(scheduling_strategy=beside).remote()
         self._letters = self._mailbox.take.remote()

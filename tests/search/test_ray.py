@@ -262,18 +262,22 @@ def test_a_connection_that_the_program_has_is_left_to_it(tmp_path: Path, cluster
         ray.shutdown()
 
 
-# -- last: for some seconds Ray takes the node for a living one -----------------------------------------------
+# -- last: the nodes are gone, and for some seconds Ray takes them for living ones ---------------------------
 
 
-def test_a_node_that_is_killed_in_mid_trial(tmp_path: Path, cluster: Nodes, caplog: pytest.LogCaptureFixture) -> None:
-    """It is the only one with four CPUs, until another one joins."""
-    victim, log = cluster.add(num_cpus=4), tmp_path / "log"
-    executor = RayCluster(cluster.address, cpus=4)
+def test_every_node_but_the_searchs_is_killed_in_mid_trial(
+    tmp_path: Path, cluster: Nodes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A trial has room on one alone, until another one joins; nothing that the search needs may be on the others."""
+    cluster.add(num_cpus=4)
+    executor, log = RayCluster(cluster.address, cpus=4), tmp_path / "log"
 
     def kill() -> None:
         wait_for(lambda: calls(log))
+        victims = list(cluster.names)
         cluster.add(num_cpus=4)
-        cluster.kill(victim)
+        for victim in victims:
+            cluster.kill(victim)
 
     killer = threading.Thread(target=kill)
     killer.start()
