@@ -9,6 +9,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from ..optuna_private import get_trial_id
+from .rows_private import Mark
 from .tables_private import OWNER, Held
 
 
@@ -19,17 +20,23 @@ class Listing:
         self.trials: list[FrozenTrial] = []
         #: Numbers of unfinished trials, by their ids.
         self.open: dict[int, int] = {}
+        #: Of running ones, as they were read.
+        self.marks: dict[int, Mark] = {}
         self.last = -1  # the highest id: they grow in the order of the commits
         self.kinds: dict[str, BaseDistribution] = {}
 
-    def put(self, trial: FrozenTrial) -> None:
-        """Take the trial as it is now."""
-        number = trial.number
+    def put(self, trial: FrozenTrial, mark: Mark | None = None) -> None:
+        """Take the trial as it is now; ``mark``: of one that was read."""
+        number, trial_id = trial.number, get_trial_id(trial)
         self.trials[number : number + 1] = [trial]  # or at the end
         if trial.state.is_finished():
-            self.open.pop(get_trial_id(trial), None)
+            self.open.pop(trial_id, None)
         else:
-            self.open[get_trial_id(trial)] = number
+            self.open[trial_id] = number
+        if trial.state == TrialState.RUNNING and mark is not None:
+            self.marks[trial_id] = mark
+        else:
+            self.marks.pop(trial_id, None)
 
 
 class Mine:

@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ..optuna_private import get_trial_id
 from .listing import Listing, Mine, copy_trial, make_trial
 from .outages import Outages
+from .rows_private import Mark
 from .tables_private import OWNER, End, Held, OwnedTables
 
 T = TypeVar("T")
@@ -204,11 +205,14 @@ class OwnedStorage(BaseStorage):
         return copy.deepcopy(trials) if deepcopy else trials
 
     def _update(self, study_id: int, listing: Listing) -> None:
-        known = {trial_id: mine.trial for trial_id, mine in self._mine.items() if mine.study_id == study_id}
+        known: dict[int, tuple[FrozenTrial, Mark | None]] = {
+            trial_id: (listing.trials[listing.open[trial_id]], mark) for trial_id, mark in listing.marks.items()
+        }
+        known |= {trial_id: (mine.trial, None) for trial_id, mine in self._mine.items() if mine.study_id == study_id}
         after, among = listing.last, [trial_id for trial_id in listing.open if trial_id <= listing.last]
-        for trial in self._ask(self._tables.list_trials, study_id, after, among, known):
+        for trial, mark in self._ask(self._tables.list_trials, study_id, after, among, known):
             trial_id = get_trial_id(trial)
-            listing.put(trial)
+            listing.put(trial, mark)
             self._places[trial_id] = study_id, trial.number
             listing.last = max(listing.last, trial_id)
             if trial.state.is_finished():

@@ -20,7 +20,7 @@ from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from .rows_private import read_trials, to_local
+from .rows_private import Mark, read_trials, to_local
 
 #: System attribute of a trial: who runs it (:mod:`effnas.search.sharing.ownership`).
 OWNER = "effnas:owner"
@@ -240,11 +240,11 @@ class OwnedTables(RDBStorage):
     # -- what is read ------------------------------------------------------------------------------------
 
     def list_trials(
-        self, study_id: int, after: int, among: Collection[int], known: Mapping[int, FrozenTrial]
-    ) -> list[FrozenTrial]:
+        self, study_id: int, after: int, among: Collection[int], known: Mapping[int, tuple[FrozenTrial, Mark | None]]
+    ) -> list[tuple[FrozenTrial, Mark]]:
         """Trials of the study, oldest first: those with an id above ``after``, and those ``among`` the lower ones.
 
-        ``known``: running trials that are as given, as long as they are running.
+        ``known``: as :func:`.read_trials` has it.
         """
         from optuna.storages._rdb.models import TrialModel
 
@@ -264,9 +264,11 @@ class OwnedTables(RDBStorage):
         found = self._read((TrialModel.trial_id == trial_id,), {})
         if not found:
             raise KeyError(f"no trial {trial_id}")
-        return found[0]
+        return found[0][0]
 
-    def _read(self, which: tuple[Any, ...], known: Mapping[int, FrozenTrial]) -> list[FrozenTrial]:
+    def _read(
+        self, which: tuple[Any, ...], known: Mapping[int, tuple[FrozenTrial, Mark | None]]
+    ) -> list[tuple[FrozenTrial, Mark]]:
         # Nothing to lock, and no snapshot is needed: who is finished when listed has all its parts.
         with self._connected("AUTOCOMMIT") as connection:
             return read_trials(connection, which, known)

@@ -59,6 +59,21 @@ def plain(url: str) -> Iterator[Study]:
     storage.engine.dispose()
 
 
+@contextlib.contextmanager
+def statements() -> Iterator[list[str]]:
+    """The first words of the statements that data bases get."""
+    seen: list[str] = []
+
+    def note(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        seen.append(statement.split()[0])
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield seen
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+
+
 def alike(study: Study, url: str) -> bool:
     """Whether Optuna's storage has the same trials; ours as listed, and as a new process lists them."""
     other = open_study(url, "search", Path(url.removeprefix("sqlite:///")).parent, ["maximize", "minimize"], {})
@@ -70,7 +85,7 @@ def alike(study: Study, url: str) -> bool:
                     left, right = getattr(one, part), getattr(two, part)
                     if isinstance(right, dict) and "attrs" in part:  # their order is nobody's
                         assert left == right, part
-                    elif part == "_datetime_start" or (part == "datetime_complete" and right is not None):
+                    elif part in ("_datetime_start", "datetime_complete") and right is not None:
                         assert abs(left - right).total_seconds() < 1
                     else:
                         assert repr(left) == repr(right), part  # NaN is not NaN
@@ -116,6 +131,37 @@ def test_what_optuna_writes_is_read(study: Study, url: str) -> None:
     assert study.trials[0].user_attrs == {"of": [3], "more": {"is": "known"}}
 
 
+def test_what_another_process_runs_is_read_as_it_grows(study: Study, url: str) -> None:
+    with plain(url) as theirs:
+        assert alike(study, url)
+        theirs.enqueue_trial({"depth": 5})
+        assert alike(study, url)
+        trial = theirs.ask()  # it is waiting no more, and has no other rows
+        steps: list[Callable[[], object]] = [
+            lambda: None,
+            lambda: trial.suggest_int("depth", 1, 9, step=2),
+            lambda: trial.suggest_categorical("kernel", SPACE["kernel"].choices),
+            lambda: trial.set_user_attr("of", 3),
+            lambda: set_system_attr(theirs, trial, "rung", 0.5),
+            lambda: report_value(theirs, trial, 1, 0.25),
+            lambda: report_value(theirs, trial, 2, 0.5),
+            lambda: theirs.tell(trial, (1.0, 2.0)),
+        ]
+        for step in steps:
+            step()
+            assert alike(study, url)
+
+
+def test_what_another_process_runs_is_read_once(study: Study, url: str) -> None:
+    with plain(url) as theirs:
+        for _ in range(3):
+            theirs.ask(dict(SPACE)).set_user_attr("of", 3)
+        assert alike(study, url)
+        with statements() as seen:
+            assert [trial.params.keys() for trial in study.get_trials(deepcopy=False)] == [SPACE.keys()] * 3
+        assert seen == ["SELECT"]
+
+
 def test_a_waiting_trial_is_begun_as_it_was_enqueued(study: Study, url: str) -> None:
     study.enqueue_trial({"depth": 5, "kernel": None}, user_attrs={"of": 3})
     trial = study.ask(dict(SPACE))
@@ -158,18 +204,10 @@ def test_times_are_those_of_the_clock_on_the_wall(
 
 
 def test_a_trial_takes_three_transactions(tmp_path: Path, url: str) -> None:
-    seen: list[str] = []
-
-    def note(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
-        seen.append(statement.split()[0])
-
-    event.listen(Engine, "before_cursor_execute", note)
-    try:
+    with statements() as few:
         search(tmp_path / "few", storage=url, study="few", trials=4)
-        few, seen[:] = list(seen), []
+    with statements() as seen:
         search(tmp_path / "many", storage=url, study="many", trials=14)
-    finally:
-        event.remove(Engine, "before_cursor_execute", note)
     writes = (len(seen) - seen.count("SELECT")) - (len(few) - few.count("SELECT"))
     assert (len(seen) - len(few)) / 10 < 22
     assert writes / 10 < 13  # of rows: an insertion of many is one
