@@ -24,11 +24,12 @@ if "EFFNAS_CACHE" not in os.environ:
 import pytest
 from matplotlib.figure import Figure
 
-# A shell starts what runs in the background with Ctrl-C ignored, and processes hand that on: the tests that send it to
-# commands they start would wait for nothing.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+# A shell starts what runs in the background with Ctrl-C ignored, nohup with SIGHUP ignored, and processes hand that on:
+# the tests that send these would wait for nothing.
+for number, usual in ((signal.SIGINT, signal.default_int_handler), (getattr(signal, "SIGHUP", None), signal.SIG_DFL)):
     with contextlib.suppress(ValueError):  # not the main thread
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
 
 ROOT = Path(__file__).resolve().parents[1]
 

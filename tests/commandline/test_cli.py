@@ -490,6 +490,7 @@ def test_what_is_only_printed_needs_no_folder(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_quiet_reaches_every_command_that_shows_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     words = {"train": ["architecture=efficientnet_b0"], "ablate": [], "evaluate": []}

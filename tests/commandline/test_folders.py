@@ -168,7 +168,7 @@ def interrupting(at: int) -> Callable[..., Any]:
     return called
 
 
-@pytest.mark.parametrize("name", ["train", "transfer"])
+@pytest.mark.parametrize("name", ["train", pytest.param("transfer", marks=pytest.mark.slow)])
 def test_restart_keeps_the_old_files_and_after_ctrl_c_the_flag_is_left_out(
     name: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

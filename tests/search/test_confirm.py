@@ -263,6 +263,7 @@ def test_the_expected_optimism_is_that_of_simulated_choices() -> None:
     assert expect_optimism([0.5, 0.6, 0.9], [0.0, 0.0, 0.0]) == 0
 
 
+@pytest.mark.slow
 def test_confirming_finds_better_ones_than_luck(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("effnas.search.report.search_figure", lambda *_: None)
 

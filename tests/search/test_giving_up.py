@@ -114,6 +114,7 @@ def run(folder: Path, evaluator: str, options: str = "") -> Any:
     return python([str(script)], folder)
 
 
+@pytest.mark.slow
 def test_kills_from_outside_blame_no_candidate(tmp_path: Path) -> None:
     for kill in range(4):
         process = run(tmp_path, "Synthetic('calls', delay=0.4 if len(open('started').read()) < 5 else 0)")

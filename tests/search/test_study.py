@@ -377,6 +377,7 @@ class Counting:
         return "Counting()"
 
 
+@pytest.mark.slow
 def test_a_trial_does_not_cost_more_the_more_there_were(tmp_path: Path) -> None:
     evaluator = Counting(range(20, 40), range(360, 380))
     try:

@@ -103,6 +103,7 @@ def test_what_nobody_reads_is_cut_without_a_change() -> None:
         torch.testing.assert_close(cut_network(network, narrower)(images), network(images))
 
 
+@pytest.mark.slow
 def test_a_network_is_pruned_and_trained_on(trained: str, tmp_path: Path) -> None:
     found = compress(trained, tmp_path)
     left = load_architecture(str(tmp_path / "architecture.yaml"))

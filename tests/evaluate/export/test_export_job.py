@@ -381,7 +381,7 @@ def run_card(folder: Path, photo: Path, skip: tuple[str, ...] = ()) -> dict[str,
     return found
 
 
-@pytest.mark.parametrize("inside", [None, "preprocess_inside", "resize_inside"])
+@pytest.mark.parametrize("inside", [None, pytest.param("preprocess_inside", marks=pytest.mark.slow), "resize_inside"])
 def test_the_code_of_the_card_runs(inside: str | None, tmp_path: Path, photos: ImageData) -> None:
     file = weights(tmp_path, SMALL.with_(num_classes=2), classes=("class0", "class1"))
     options: dict[str, Any] = {"to": ["python", "torchscript", "torch_export"], "data": photos}
@@ -494,7 +494,9 @@ def spoil(name: str, layer: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(formats.FORMATS, name, replace(row, write=write))
 
 
-@pytest.mark.parametrize("name", ["torchscript", "torch_export", "safetensors", "timm"])
+@pytest.mark.parametrize(
+    "name", ["torchscript", pytest.param("torch_export", marks=pytest.mark.slow), "safetensors", "timm"]
+)
 def test_the_first_layer_that_differs_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spoil(name, "stages.1.1.depthwise.conv", monkeypatch)
     rule = (

@@ -87,6 +87,7 @@ def test_a_clear_truth_is_decided_before_the_budget_is_spent(choose: str, tmp_pa
     assert json.loads((tmp_path / "a" / "summary.json").read_text())["until"] == until
 
 
+@pytest.mark.slow
 def test_what_cannot_be_told_apart_ends_with_the_budget(tmp_path: Path) -> None:
     log = tmp_path / "log"
     summary = decide(tmp_path / "a", Noisy(0.0, 0.02, str(log)))

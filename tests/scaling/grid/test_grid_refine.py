@@ -80,6 +80,7 @@ def test_rounds_are_finer_and_near_the_best(tmp_path: Path, capsys: pytest.Captu
     assert f"{sum(summary['rounds'])} points ({coarse} + 8 + 8 in 2 finer rounds)" in summary_text(summary)
 
 
+@pytest.mark.slow
 def test_stopped_and_resumed_rounds_are_those_never_stopped(tmp_path: Path) -> None:
     whole = grid(tmp_path / "whole", refine=2)
     coarse = summary_networks(whole, 0)

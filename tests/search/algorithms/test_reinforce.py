@@ -315,6 +315,7 @@ def test_a_policy_that_is_sure_of_itself_leaves_what_a_long_study_has(monkeypatc
     assert len({tuple(params.values()) for params in asked(study)[41:]}) == 29
 
 
+@pytest.mark.slow
 def test_beats_random_search():
     learned = [best_after(Seeded(Reinforce, seed), seed, 120) for seed in range(3)]
     random = [best_after(Seeded(RandomSampler, seed), seed, 120) for seed in range(3)]

@@ -91,6 +91,7 @@ def test_who_is_promoted_is_among_the_best_of_the_rung(measure: str, tmp_path: P
     assert summary["epochs"] < 0.5 * 9 * len(rows)
 
 
+@pytest.mark.slow
 def test_a_search_that_was_stopped_is_the_search_that_was_not(tmp_path: Path) -> None:
     options: dict[str, Any] = {"algorithm": Predictor, "pruner": halving(measure="curve")}
     stopped_search(tmp_path / "once", trials=30, **options)
@@ -294,6 +295,7 @@ def test_summary_says_how_many_epochs(tmp_path: Path) -> None:
 # -- several processes, real trainings -------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_machines_share_a_study_and_promote_their_own(tmp_path: Path) -> None:
     storage = f"sqlite:///{tmp_path}/study.db"
     for name, trials in (("a", 12), ("b", 24), ("a", 30)):
