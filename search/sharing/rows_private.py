@@ -36,11 +36,16 @@ def read_trials(
     trials: Any = models.TrialModel.__table__
     table = trials.c
     columns = (table.trial_id, table.number, table.state, table.datetime_start, table.datetime_complete)
-    grow = (p.param_id, u.trial_user_attribute_id, s.trial_system_attribute_id, i.trial_intermediate_value_id)
+    grow: list[tuple[Any, Any]] = [
+        (p.param_id, p.trial_id),
+        (u.trial_user_attribute_id, u.trial_id),
+        (s.trial_system_attribute_id, s.trial_id),
+        (i.trial_intermediate_value_id, i.trial_id),
+    ]
     runs = table.state == TrialState.RUNNING
     marks = [
-        case((runs, select(func.max(number)).where(kind.trial_id == table.trial_id).scalar_subquery()))
-        for number, kind in zip(grow, (p, u, s, i), strict=True)
+        case((runs, select(func.max(number)).where(trial_id == table.trial_id).scalar_subquery()))
+        for number, trial_id in grow
     ]
     heads = [
         (*row[: len(columns)], tuple(row[len(columns) :]))
