@@ -1,4 +1,4 @@
-"""Many processes on one study in a real PostgreSQL: whoever is killed, and while the server is away."""
+"""Many processes on one study in a real server: whoever is killed, and while the server is away."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
-from postgresql import PASSWORD, Server, find_obstacle
+from servers import PASSWORD, SERVERS, Server, serve
 from synthetic import Synthetic, read_csv, search, wait_for
 
 from effnas import Architecture
@@ -26,12 +26,9 @@ FORK = multiprocessing.get_context("fork")
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    if (obstacle := find_obstacle()) is not None:
-        pytest.skip(obstacle)
-    with Server() as started:
-        yield started
+@pytest.fixture(scope="module", params=SERVERS, ids=lambda kind: kind.kind)
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    yield from serve(request.param)
 
 
 def stored(url: str, name: str) -> list[FrozenTrial]:
@@ -157,18 +154,15 @@ def test_other_commands_join_one_storage(tmp_path: Path, server: Server, command
 # -- addresses -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "reason"),
-    [
-        (PASSWORD, "wr0ng", 'password authentication failed for user "effnas"'),
-        ("effnas:", "nobody:", 'password authentication failed for user "nobody"'),
-        ("/postgres", "/nothing", 'database "nothing" does not exist'),
-    ],
-)
-def test_a_server_that_refuses(tmp_path: Path, server: Server, old: str, new: str, reason: str) -> None:
-    url = server.url.replace(old, new) if old != "/postgres" else server.url.removesuffix(old) + new
+@pytest.mark.parametrize("wrong", ["wrong_password", "unknown_user", "unknown_data_base"])
+def test_a_server_that_refuses(tmp_path: Path, server: Server, wrong: str) -> None:
+    old, new = {"wrong_password": (PASSWORD, "wr0ng"), "unknown_user": ("effnas:", "nobody:")}.get(
+        wrong, (f"/{server.name}", "/nothing")
+    )
+    head, _, tail = server.url.rpartition(old)
+    reason = getattr(server, wrong)
     with pytest.raises(UserError, match=rf"storage \S+: cannot be opened as an Optuna storage: .*{reason}") as caught:
-        search(tmp_path, storage=url)
+        search(tmp_path, storage=f"{head}{new}{tail}")
     assert "wr0ng" not in str(caught.value)
     assert PASSWORD not in str(caught.value)
 

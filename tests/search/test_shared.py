@@ -17,7 +17,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
-from postgresql import Server, find_obstacle
+from servers import SERVERS, serve
 from synthetic import Synthetic, read_csv, search
 
 from effnas import Architecture, run_grid_search
@@ -361,46 +361,44 @@ def test_progress_counts_the_trials_of_all(tmp_path: Path, sqlite: str, capfd: p
     assert all("best 9.0000 (trial" in line for line in lines)
 
 
-# -- PostgreSQL --------------------------------------------------------------------------------------------
+# -- servers -----------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def postgresql() -> Iterator[str]:
+@pytest.fixture(scope="module", params=SERVERS, ids=lambda kind: kind.kind)
+def served(request: pytest.FixtureRequest) -> Iterator[str]:
     """The address of a server of this test's own."""
-    if (obstacle := find_obstacle()) is not None:
-        pytest.skip(obstacle)
-    with Server() as server:
+    for server in serve(request.param):
         yield server.url
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("where", ["started", "asked"])
 @pytest.mark.parametrize("folder", ["same", "other"])
-def test_a_grid_on_postgresql_has_all_its_points(tmp_path: Path, postgresql: str, where: str, folder: str) -> None:
+def test_a_grid_on_a_server_has_all_its_points(tmp_path: Path, served: str, where: str, folder: str) -> None:
     name = f"{where} {folder}"
     for call in (1, 2, 1):
-        killed_in(where, call, lambda: grid(tmp_path / "same", postgresql, study=name))
-    assert [t.state for t in stored(postgresql, name)].count(TrialState.RUNNING) == 1
-    summary = grid(tmp_path / folder, postgresql, study=name)
+        killed_in(where, call, lambda: grid(tmp_path / "same", served, study=name))
+    assert [t.state for t in stored(served, name)].count(TrialState.RUNNING) == 1
+    summary = grid(tmp_path / folder, served, study=name)
     assert summary["complete"] == summary["trials"] == 6
-    assert {t.state for t in stored(postgresql, name)} == {TrialState.COMPLETE, TrialState.FAIL}
+    assert {t.state for t in stored(served, name)} == {TrialState.COMPLETE, TrialState.FAIL}
 
 
 @pytest.mark.slow
-def test_a_machine_that_died_is_replaced_on_postgresql(
-    tmp_path: Path, postgresql: str, monkeypatch: pytest.MonkeyPatch
+def test_a_machine_that_died_is_replaced_on_a_server(
+    tmp_path: Path, served: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    killed_in("asked", 1, lambda: grid(tmp_path / "begun", postgresql))
-    start_elsewhere(monkeypatch, postgresql, tmp_path / "elsewhere")
+    killed_in("asked", 1, lambda: grid(tmp_path / "begun", served))
+    start_elsewhere(monkeypatch, served, tmp_path / "elsewhere")
     monkeypatch.setattr("effnas.search.storage.GRACE", 2)
     monkeypatch.setattr("effnas.search.study.LOOK", 0.1)
-    assert grid(tmp_path / "here", postgresql)["complete"] == 6
-    assert TrialState.RUNNING not in {t.state for t in stored(postgresql)}
+    assert grid(tmp_path / "here", served)["complete"] == 6
+    assert TrialState.RUNNING not in {t.state for t in stored(served)}
 
 
 @pytest.mark.slow
-def test_two_studies_on_postgresql(tmp_path: Path, postgresql: str) -> None:
-    killed_in("asked", 3, lambda: search(tmp_path / "a", storage=postgresql))
-    assert search(tmp_path / "b", storage=postgresql)["complete"] == 8
+def test_two_studies_on_a_server(tmp_path: Path, served: str) -> None:
+    killed_in("asked", 3, lambda: search(tmp_path / "a", storage=served))
+    assert search(tmp_path / "b", storage=served)["complete"] == 8
     with pytest.raises(UserError, match=r"holds another search \(seed: 0 → 1\)"):
-        search(tmp_path / "c", storage=postgresql, seed=1)
+        search(tmp_path / "c", storage=served, seed=1)
