@@ -1,7 +1,7 @@
 """What the search loop adds to an evaluation, by where the trials are kept, and whether that grows with their number.
 
 Claims checked: the loop adds at most 5 ms a trial with the journal, at 1,000 trials as at 3,000, and at most 25 ms with
-a PostgreSQL on the same machine. Ours is run_search with its progress lines, limits checked and everything recorded;
+a PostgreSQL or a MariaDB on the same machine. Ours is run_search with its progress lines, limits checked and everything recorded;
 the evaluator returns at once. Inside each evaluation one trial of plain Optuna is made, so that both see the same
 moments of the machine: ask, build the network, set the same user attribute, tell, with Optuna's own storage of the same
 kind: a journal on the same disk, a file of SQLite, or another study on the same server. Optuna's journal locks the file
@@ -11,10 +11,11 @@ calls of the sampler; "processor" is the time of this process alone, which a bus
 what it waits for (the disk, the server). Medians over the trials of a window, with the lowest and highest seed in
 brackets; milliseconds.
 
-    python benchmarks/overhead.py [--storages journal sqlite postgresql] [--trials 3000] [--shared-trials 300]
-        [--seeds 3] [--space accel_nasbench] [--folder DIR] [--csv FILE]
+    python benchmarks/overhead.py [--storages journal sqlite postgresql mariadb] [--trials 3000]
+        [--shared-trials 300] [--seeds 3] [--space accel_nasbench] [--folder DIR] [--csv FILE]
 
-The server of PostgreSQL is that of the system's package (Debian's postgresql); where there is none, it is left out.
+The servers are those of the system's packages (Debian's postgresql and mariadb-server); where there is none, it is left
+out.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ from effnas.space.cost import cost
 from effnas.space.space import SearchSpace, load_space
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from postgresql import Server, find_obstacle
+from servers import MariaDB, PostgreSQL, Server
 
 ALGORITHMS: dict[str, Callable[..., BaseSampler]] = {"RandomSampler": RandomSampler, "Evolution": Evolution}
 #: Of a row of :class:`Free`: ours, our sampler, plain Optuna, its sampler; the processor's for ours and for Optuna.
@@ -61,6 +62,7 @@ COLUMNS: dict[str, Callable[..., float]] = {
     "plain Optuna, less the sampler": lambda ours, sampler, plain, its, cpu, theirs: plain - its,
     "plain Optuna, processor": lambda ours, sampler, plain, its, cpu, theirs: theirs,
 }
+SERVERS: dict[str, type[Server]] = {"postgresql": PostgreSQL, "mariadb": MariaDB}
 #: Trials in a window.
 WINDOW = 100
 
@@ -214,7 +216,7 @@ def table(title: str, head: Sequence[str], rows: list[list[str]]) -> None:
 def main() -> None:
     """Measure, print Markdown and, if asked, write CSV."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    kinds = ["journal", "sqlite", "postgresql"]
+    kinds = ["journal", "sqlite", *SERVERS]
     parser.add_argument("--storages", nargs="+", choices=kinds, default=kinds)
     parser.add_argument("--trials", type=int, default=3000, help="with the journal")
     parser.add_argument("--shared-trials", type=int, default=300, help="with a data base")
@@ -231,11 +233,11 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         for kind in options.storages:
             address = None
-            if kind == "postgresql":
-                if (obstacle := find_obstacle()) is not None:
-                    print(f"\npostgresql is left out: {obstacle}")
+            if (server := SERVERS.get(kind)) is not None:
+                if (obstacle := server.find_obstacle()) is not None:
+                    print(f"\n{kind} is left out: {obstacle}")
                     continue
-                address = stack.enter_context(Server(durable=True)).url
+                address = stack.enter_context(server(durable=True)).url
             trials = options.trials if kind == "journal" else options.shared_trials
             ends = [WINDOW, *range(1000, trials + 1, 1000)] if kind == "journal" else sorted({WINDOW, trials})
             names = ALGORITHMS if kind == "journal" else {"RandomSampler": RandomSampler}

@@ -151,7 +151,7 @@ def main() -> None:
     from record import find_commit
 
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-    from postgresql import Server, find_obstacle
+    from servers import PostgreSQL
 
     machine = f"{os.cpu_count()}-core {platform.machine()}"
     known = list(csv.DictReader(options.csv.open(encoding="utf-8"))) if options.csv.exists() else []
@@ -160,8 +160,8 @@ def main() -> None:
     with ExitStack() as stack:
         url = ""
         if "postgresql" in options.ways:
-            if (obstacle := find_obstacle()) is None:
-                url = stack.enter_context(Server(durable=True)).url
+            if (obstacle := PostgreSQL.find_obstacle()) is None:
+                url = stack.enter_context(PostgreSQL(durable=True)).url
             else:
                 print(f"postgresql is left out: {obstacle}", file=sys.stderr)
         for way, workers, repeat in wanted:

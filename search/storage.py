@@ -200,6 +200,11 @@ def _find_study(
     else:
         check(0)
         study = optuna.create_study(**options, **new)
+        if study.study_name != name:
+            raise UserError(
+                f"study {name!r}: this data base takes the name for that of {study.study_name!r}, which is there: "
+                "choose another one with study=NAME"
+            )
     stored = study.user_attrs.get(JOB)
     if stored not in (None, job) and _is_without_result(study, owner):
         optuna.delete_study(study_name=name, storage=storage)  # it failed before its first result

@@ -189,7 +189,7 @@ class MariaDB(Server):
         (self._folder / "first.sql").write_text(
             f"CREATE DATABASE IF NOT EXISTS {self.name};\n"
             f"CREATE USER IF NOT EXISTS effnas@localhost IDENTIFIED BY '{PASSWORD}';\n"
-            "GRANT ALL ON *.* TO effnas@localhost;\n"
+            "GRANT ALL ON *.* TO effnas@localhost WITH GRANT OPTION;\n"
         )
         (self._folder / "first.sql").chmod(0o644)
 

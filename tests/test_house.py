@@ -61,6 +61,7 @@ FENCES = {
     "optuna": "search/optuna_private.py",
     "optuna's tables": "search/sharing/tables_private.py",
     "their rows": "search/sharing/rows_private.py",
+    "its tables in MySQL": "search/sharing/mysql_private.py",
     "torch": "space/torch_private.py",
     "nni": "search/algorithms/nni_library.py",
     "datasets": "evaluate/data/hugging_face.py",

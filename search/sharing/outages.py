@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from optuna.exceptions import StorageInternalError
 
@@ -18,8 +19,21 @@ T = TypeVar("T")
 PATIENCE = 600.0
 #: Seconds between two attempts: the first, and the longest.
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 10.0
-#: What servers say of a transaction that may succeed when it is made again: it was cut off, or stood in another's way.
+#: What servers say of a transaction that may succeed when made again: it was cut off, or stood in another's way.
 _AGAIN = ("57P01", "57P02", "57P03", "40001", "40P01", "08")
+#: The same in the numbers of MySQL and MariaDB: a row has changed meanwhile, too many connections, shutdown, a lock
+#: that was not to be had in time, a deadlock, and connections that were lost.
+_AGAIN_NUMBERS = {1020, 1040, 1053, 1077, 1152, 1158, 1159, 1160, 1161, 1184, 1205, 1213, 1927, 2006, 2013, 2055, 4031}
+#: Of these, and of a statement that is too long: what it may come of if a statement is long.
+_CUT_OFF, _LONG = {1153, 2006, 2013}, 2**20
+#: What else they refuse in tables that Optuna has made there.
+_OPTUNAS = {
+    1062: "takes A for a: give effnas an empty data base",
+    1366: "lacks letters: give effnas an empty data base",
+    1406: "holds 65,535 bytes: ALTER TABLE {table} MODIFY value_json LONGTEXT",
+}
+#: How addresses begin whose drivers come with an extra, by their data bases; the extra has the name of the first part.
+_DRIVERS = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql", "mariadb": "mysql+pymysql"}
 #: What is said of a connection that a server which stops or starts has refused. Drivers give no code there, and a wrong
 #: password is refused in the same way.
 _RESTARTING = ("connection refused", "starting up", "shutting down", "closed the connection")
@@ -79,8 +93,45 @@ class Outages:
 def describe_fault(error: BaseException, address: str) -> str:
     """What a data base has refused, in one line: without statements, their values and passwords."""
     cause = error.__cause__ if isinstance(error, StorageInternalError) else error
-    text = str(getattr(cause, "orig", None) or cause or error)
-    return hide_passwords(" ".join(text.split()), address)[:200] or type(error).__name__
+    if isinstance(cause, ImportError):
+        return _describe_driver(cause, address)
+    text = hide_passwords(" ".join(str(getattr(cause, "orig", None) or cause or error).split()), address)[:200]
+    return f"{text or type(error).__name__}{_explain_number(cause)}"
+
+
+def _explain_number(error: Any) -> str:
+    """What MySQL does not say of its limits."""
+    number = _number_of(error)
+    if (length := _length_of(error)) is not None:
+        return f"; {length:,} characters are to be written, and the server's max_allowed_packet may be less"
+    table = re.search(r"(?:INTO|UPDATE) (\w+)", str(getattr(error, "statement", "")))
+    if number not in _OPTUNAS or table is None or (number == 1406 and "value_json" not in str(error.orig)):
+        return ""
+    return f"; where Optuna has made this table it {_OPTUNAS[number].format(table=table[1])}"
+
+
+def _length_of(error: BaseException | None) -> int | None:
+    """Of the values of a statement that was refused, if it may have been for that; the error may be the next one."""
+    while error is not None:
+        length = len(repr(getattr(error, "params", None))) if _number_of(error) in _CUT_OFF else 0
+        if length > _LONG:
+            return length
+        error = error.__context__
+    return None
+
+
+def _describe_driver(error: ImportError, address: str) -> str:
+    missing = getattr(error.__cause__, "name", None) or error.name
+    says = f"its driver {missing} is not installed" if missing else str(error)
+    begins = _DRIVERS.get(re.split(r"[+:]", address)[0].lower(), "")
+    extra = begins.split("+")[0]
+    return f'{says}: pip install "effnas[{extra}]", and let it begin with {begins}://' if begins else says
+
+
+def _number_of(error: object) -> int | None:
+    """What the drivers of MySQL give in place of a code."""
+    words = getattr(getattr(error, "orig", None), "args", None)
+    return words[0] if words and isinstance(words[0], int) else None
 
 
 def is_outage(error: StorageInternalError) -> bool:
@@ -91,9 +142,11 @@ def is_outage(error: StorageInternalError) -> bool:
     cause = error.__cause__
     if isinstance(cause, PoolTimeout):
         return True
-    if not isinstance(cause, DBAPIError):
+    if not isinstance(cause, DBAPIError) or _length_of(cause) is not None:
         return False
-    if cause.connection_invalidated or str(getattr(cause.orig, "sqlstate", None) or "").startswith(_AGAIN):
+    if cause.connection_invalidated or _number_of(cause) in _AGAIN_NUMBERS:
+        return True
+    if str(getattr(cause.orig, "sqlstate", None) or "").startswith(_AGAIN):
         return True
     text = str(cause.orig)
     if "sqlite" in type(cause.orig).__module__:
@@ -104,7 +157,8 @@ def is_outage(error: StorageInternalError) -> bool:
 
 def is_restart(error: Exception) -> bool:
     """Whether the server that was asked for a first connection may only be starting again."""
-    return any(word in str(error).lower() for word in _RESTARTING)
+    cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+    return _number_of(cause) in _AGAIN_NUMBERS or any(word in str(error).lower() for word in _RESTARTING)
 
 
 @contextmanager

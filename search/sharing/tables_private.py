@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from .mysql_private import ENGINE, SESSION, is_mysql, name_mysql, tables_made
 from .rows_private import Mark, read_trials, to_local
 
 #: System attribute of a trial: who runs it (:mod:`effnas.search.sharing.ownership`).
@@ -56,32 +57,35 @@ class OwnedTables(RDBStorage):
     """
 
     def __init__(self, url: str, owner: Mapping[str, Any], beat: int, grace: int, **engine: Any) -> None:
-        self.owner = dict(owner)
+        self.owner, self._mysql = dict(owner), is_mysql(url)
+        if self._mysql:
+            url, engine = name_mysql(url), {**ENGINE, **engine}
         try:
-            super().__init__(url, engine, heartbeat_interval=beat, grace_period=grace)
+            with tables_made(url, engine) if self._mysql else nullcontext():
+                super().__init__(url, engine, heartbeat_interval=beat, grace_period=grace)
         except BaseException:
             if hasattr(self, "engine"):
                 self.engine.dispose()
             raise
-        self._count_in_utc()
+        self._prepare_connections()
         file = self.engine.url.database if self.engine.name == "sqlite" else None
         self._file = None if file in (None, "", ":memory:") else str(file)
         self._inode = self._stat()
 
-    def _count_in_utc(self) -> None:
+    def _prepare_connections(self) -> None:
         """Have heartbeats compared in one time zone, whatever the clients' machines say."""
         from sqlalchemy import event
 
-        says = {"postgresql": "SET TIME ZONE 'UTC'", "mysql": "SET time_zone = '+00:00'"}.get(self.engine.name)
+        says = {"postgresql": "SET TIME ZONE 'UTC'", "mysql": SESSION}.get(self.engine.name)
         if says is None:
             return
 
-        def set_zone(connection: Any, record: Any) -> None:
+        def prepare(connection: Any, record: Any) -> None:
             with connection.cursor() as cursor:
                 cursor.execute(says)
             connection.commit()
 
-        event.listen(self.engine, "connect", set_zone)
+        event.listen(self.engine, "connect", prepare)
         self.engine.dispose()  # connections that were made before
 
     def _stat(self) -> tuple[int, int] | None:
@@ -269,8 +273,9 @@ class OwnedTables(RDBStorage):
     def _read(
         self, which: tuple[Any, ...], known: Mapping[int, tuple[FrozenTrial, Mark | None]]
     ) -> list[tuple[FrozenTrial, Mark]]:
-        # Nothing to lock, and no snapshot is needed: who is finished when listed has all its parts.
-        with self._connected("AUTOCOMMIT") as connection:
+        # Nothing to lock, and no snapshot is needed: who is finished when listed has all its parts. With MySQL there is
+        # none in a transaction, and the other mode would be asked for, and given back, over the network.
+        with self._connected(None if self._mysql else "AUTOCOMMIT") as connection:
             return read_trials(connection, which, known)
 
     def list_stale(self, study_id: int) -> list[int]:

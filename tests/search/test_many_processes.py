@@ -16,6 +16,7 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 from servers import PASSWORD, SERVERS, Server, serve
+from sqlalchemy import NullPool, create_engine, inspect, text
 from synthetic import Synthetic, read_csv, search, wait_for
 
 from effnas import Architecture
@@ -32,6 +33,10 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 
 def stored(url: str, name: str) -> list[FrozenTrial]:
+    """The trials by Optuna's own storage, which is not to make the tables."""
+    engine = create_engine(url, poolclass=NullPool)
+    if not inspect(engine).has_table("alembic_version"):
+        return []
     storage = optuna.storages.RDBStorage(url)
     try:
         return optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
@@ -165,6 +170,18 @@ def test_a_server_that_refuses(tmp_path: Path, server: Server, wrong: str) -> No
         search(tmp_path, storage=f"{head}{new}{tail}")
     assert "wr0ng" not in str(caught.value)
     assert PASSWORD not in str(caught.value)
+
+
+def test_a_data_base_of_another_optuna(tmp_path: Path, server: Server) -> None:
+    engine = create_engine(server.url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    with engine.connect() as connection:
+        connection.execute(text("CREATE DATABASE older"))
+    url = server.url.removesuffix(server.name) + "older"
+    search(tmp_path, storage=url, trials=1)
+    with create_engine(url, poolclass=NullPool).begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = 'v3.0.0.d'"))
+    with pytest.raises(UserError, match=r"cannot be opened as an Optuna storage: .*no longer compatible.*upgrade"):
+        search(tmp_path, storage=url, trials=2)
 
 
 def test_clients_in_other_time_zones(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

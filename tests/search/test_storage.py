@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from synthetic import Synthetic, calls, decisions_and_scores, search
 
+from effnas.search import storage as storages
 from effnas.search.objective import Accuracy, Pareto
 from effnas.search.storage import open_study
 from effnas.space.errors import UserError
@@ -148,6 +150,39 @@ def test_a_folder_is_held_by_one_process(tmp_path: Path) -> None:
 def test_addresses_that_cannot_be_opened(tmp_path: Path, url: str) -> None:
     with pytest.raises(UserError, match=rf"storage {url}: cannot be opened as an Optuna storage: .+"):
         search(tmp_path, storage=url)
+
+
+@pytest.mark.parametrize(
+    ("url", "missing", "begins"),
+    [
+        ("postgresql+psycopg://bob:s3cret@host/data", "psycopg", "postgresql+psycopg"),
+        ("postgresql+psycopg2://bob:s3cret@host/data", "psycopg2", "postgresql+psycopg"),
+        ("mysql+pymysql://bob:s3cret@host/data", "pymysql", "mysql+pymysql"),
+        ("mysql://bob:s3cret@host/data", "MySQLdb", "mysql+pymysql"),
+        ("mariadb+pymysql://bob:s3cret@host/data", "pymysql", "mysql+pymysql"),
+        ("mssql+pymssql://bob:s3cret@host/data", "pymssql", None),
+    ],
+)
+def test_a_driver_that_is_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, missing: str, begins: str | None
+) -> None:
+    monkeypatch.setattr(storages, "_PAUSES", (0.0, 0.0))
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(UserError, match=f": its driver {missing} is not installed") as caught:
+        search(tmp_path, storage=url)
+    advice = begins and f': pip install "effnas[{begins.split("+")[0]}]", and let it begin with {begins}://'
+    assert str(caught.value).endswith(advice or "not installed")
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("driver", ["postgresql+psycopg", "mysql+pymysql"])
+def test_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, driver: str) -> None:
+    pytest.importorskip(driver.split("+")[1])
+    pauses: list[float] = []
+    monkeypatch.setattr(storages.time, "sleep", pauses.append)
+    with pytest.raises(UserError, match=r"://bob:\*\*\*@127.0.0.1:1/data: cannot be opened .*(?i:connection refused)"):
+        search(tmp_path, storage=f"{driver}://bob:s3cret@127.0.0.1:1/data")
+    assert len(pauses) == 3  # it might have been starting again
 
 
 @pytest.mark.parametrize("url", ["grpc://host:13000", "GRPC://bob:s3cret@host:13000"])
