@@ -144,7 +144,7 @@ def test_limits_of_tables_that_optuna_has_made(tmp_path: Path, url: str) -> None
     assert optuna.get_all_study_names(url) == ["mine", "long"]
     with opened(url, "short", tmp_path) as study:
         trial = study.ask({**SPACE, "K": CategoricalDistribution([3, 4])})
-        with pytest.raises(StorageInternalError) as caught:
+        with pytest.raises(StorageInternalError, match="a transaction has failed") as caught:
             study.tell(trial, 0.5)
     assert "it takes A for a: give effnas an empty data base" in describe_fault(caught.value, url)
     assert search(tmp_path / "search", storage=url, trials=3)["complete"] == 3
@@ -216,8 +216,10 @@ def test_a_packet_that_is_too_large(tmp_path: Path, url: str, monkeypatch: pytes
         raise AssertionError("it is tried again")
 
     monkeypatch.setattr(outages.time, "sleep", pause)
-    with opened(url, "large", tmp_path) as study, pytest.raises(StorageInternalError) as caught:
-        study.ask(SPACE).set_user_attr("result", "x" * 2**24)
+    with opened(url, "large", tmp_path) as study:
+        trial = study.ask(SPACE)
+        with pytest.raises(StorageInternalError, match="a transaction has failed") as caught:
+            trial.set_user_attr("result", "x" * 2**24)
     assert "characters are to be written, and the server's max_allowed_packet" in describe_fault(caught.value, url)
 
 
