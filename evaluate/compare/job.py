@@ -16,6 +16,7 @@ from ...space.network_spec import NetworkSpec
 from ...space.paths import is_file, is_folder
 from ..arguments import as_list, check_threads, describe_device
 from ..folder import check_owner
+from ..machine.cores import fit_threads
 from ..machine.device import find_device
 from ..machine.paired_latency import paired_latency
 from ..progress_bar import progress_bar
@@ -80,6 +81,7 @@ def run_compare(
         raise UserError(f"x: no axis given; choose one or more of: {', '.join(AXES)}")
     check_choice("scale", scale, SCALES)
     check_threads(threads)
+    threads = fit_threads(threads) if latency else threads
     check_owner(Path(output), "compare")
     network = check_network(network)
     found = _families(_names(members), families or {})

@@ -19,6 +19,7 @@ from ...space.network_spec import NetworkSpec
 from ..arguments import as_list, check_threads
 from ..data.labelled_images import LabelledImages
 from ..folder import check_owner, folder_lock, list_visible, set_aside
+from ..machine.cores import fit_threads
 from ..machine.device import explain_out_of_memory
 from ..pretrained import read_pretrained
 from ..progress_bar import progress_bar
@@ -106,6 +107,7 @@ def run_export(
     check_int("calibration", calibration, 10, 100_000)
     check_number("int8_max_drop", int8_max_drop, 0, 1)
     check_threads(threads)
+    threads = fit_threads(threads)
     output, file = Path(output), find_weights(_one(weights))
     inside = RESIZE if resize_inside else preprocess_inside
     rows = find_formats(to, any_size=resize_inside)

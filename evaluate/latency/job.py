@@ -14,6 +14,7 @@ from ...space.paths import is_file
 from ...space.space import SearchSpace, load_space
 from ..arguments import as_list, check_threads, describe_device
 from ..folder import folder_lock
+from ..machine.cores import fit_threads
 from ..progress_bar import progress_bar
 from .measurements import read_measurements
 from .model import MOST, fit_latency
@@ -87,6 +88,7 @@ def run_latency(
     check_int("rounds", rounds, 2, 1000)
     check_int("batch_size", batch_size, 1, 1_000_000)
     check_threads(threads)
+    threads = fit_threads(threads)
     precision = ALIASES.get(precision, precision)
     check_choice("precision", precision, (*ALIASES.values(), *ALIASES))
     how = {"batch_size": batch_size, "threads": threads, "device": device, "precision": precision}

@@ -16,6 +16,7 @@ import torch
 from ...space.errors import UserError, unknown
 from ..evaluation import EvaluationError
 from .assignment import assigned_gpu
+from .cores import fit_threads
 
 T = TypeVar("T")
 
@@ -129,10 +130,10 @@ def finish_work(device: torch.device) -> None:
 
 @contextlib.contextmanager
 def torch_threads(number: int | None) -> Iterator[None]:
-    """PyTorch's CPU threads inside, and those there were again outside; None changes nothing."""
+    """PyTorch's CPU threads inside, as many as fit, and those there were again outside; None changes nothing."""
     before = torch.get_num_threads()
-    if number is not None:
-        torch.set_num_threads(number)
+    if (fitting := fit_threads(number)) is not None:
+        torch.set_num_threads(fitting)
     try:
         yield
     finally:

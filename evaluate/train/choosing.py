@@ -20,6 +20,7 @@ from torch import nn
 from ...space.files import write_text
 from ...space.paths import cache_folder
 from ...space.torch_private import cpu_computes_bf16
+from ..machine.cores import fit_threads
 from ..machine.device import finish_work, fork_random_state, free_memory, is_out_of_memory, torch_threads
 from ..machine.fast_layers import fast_layers
 from ..machine.settings import MEMORY_FORMATS, PRECISIONS, Settings
@@ -75,6 +76,7 @@ def choose_settings(
     Returns:
         The settings, and a line for people.
     """
+    threads = fit_threads(threads) if device.type == "cpu" else threads
     start = Settings(
         memory_format="channels_last" if training.memory_format == "auto" else training.memory_format,
         precision="fp32" if training.precision == "auto" else training.precision,

@@ -15,8 +15,10 @@ from typing import Any, Unpack
 
 from optuna.study import Study
 
+from ...evaluate.arguments import check_threads
 from ...evaluate.evaluation import Evaluator
 from ...evaluate.interrupt import Interrupts
+from ...evaluate.machine.cores import fit_threads
 from ...evaluate.machine.paired_latency import paired_latency
 from ...evaluate.study_result import StudyResult
 from ...report.job import write_report
@@ -111,6 +113,8 @@ def run_ablation(
     if latency:
         check_int("latency_rounds", latency_rounds, 2, 1000)
         check_int("latency_batch", latency_batch, 1, 1_000_000)
+        check_threads(latency_threads, "latency_threads")
+        latency_threads = fit_threads(latency_threads, "latency_threads")
     output, how = Path(output), complete_options(options)
     base = base_network(baseline, network, SEARCHED, in_channels)
     members = make_members(base, names, budgets, coefficients, load_shares(shares), tolerance, depth_rounding)

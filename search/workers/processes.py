@@ -19,11 +19,11 @@ from typing import Any
 from ...evaluate.evaluation import Evaluator, Stopped
 from ...evaluate.interrupt import ASKING, Interrupts
 from ...evaluate.machine.assignment import assign_gpu
+from ...evaluate.machine.cores import count_cores
 from ...evaluate.machine.start import main_module, threads_in_environment, without_ctrl_c
 from ...evaluate.reasons import describe_exception
 from ...space.errors import UserError
 from .base import NotPortable, OnReport, Outcome, Task, Workers, answer_task, check_report, explain_late
-from .count import count_cores
 from .inline import Inline
 
 #: Seconds after which a wait for processes is begun again: more would not fit what the system counts with.

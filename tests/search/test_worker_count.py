@@ -17,6 +17,7 @@ from effnas.cli import main
 from effnas.evaluate.accel_nasbench import AccelNASBench
 from effnas.evaluate.data import ImageData
 from effnas.evaluate.interrupt import Interrupts
+from effnas.evaluate.machine import cores as machine_cores
 from effnas.evaluate.machine.assignment import assign_gpu
 from effnas.evaluate.machine.device import find_device
 from effnas.evaluate.proxy import Proxy
@@ -35,6 +36,8 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
     def make(gpus: int = 0, cores: int = 4, memory: int | None = 64 * 2**30) -> None:
         monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
         monkeypatch.setattr(count, "count_cores", lambda: cores)
+        monkeypatch.setattr(machine_cores, "count_cores", lambda: cores)
+        machine_cores._tell.cache_clear()
         monkeypatch.setattr(count, "find_memory", lambda: memory)
 
     return make
@@ -106,6 +109,32 @@ def test_memory_is_the_machines_or_the_containers(monkeypatch: pytest.MonkeyPatc
 def test_a_number_is_taken_as_it_is(machine: Any) -> None:
     machine(2)
     assert count_workers(3, 1, OnGpus()) == (3, "")
+
+
+def test_no_more_processes_than_the_memory_holds(machine: Any) -> None:
+    machine(0, 2, 8 * 2**30)
+    assert count_workers(204, 1, Synthetic()) == (204, "")
+    assert count_workers(32, 1, OnGpus()) == (32, "")
+    rule = r"^workers must be at most {} on this machine, which has 8\.0 GiB of memory \(a process takes {} MiB at "
+    with pytest.raises(UserError, match=rule.format(204, 40) + r"least\), got 205; workers=auto chooses$"):
+        count_workers(205, 1, Synthetic())
+    with pytest.raises(UserError, match=rule.format(32, 256)):
+        count_workers(4096, 1, OnGpus())
+    machine(0, 1, 2**20)
+    assert count_workers(1, 1, OnGpus()) == (1, "")
+
+
+def test_threads_of_all_workers_together(machine: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    machine(0, 2)
+    proxy = Proxy(ImageData(source="digits"), Training(), device="cpu", threads=2)
+    assert count_workers(4, 1, proxy) == (4, "")
+    slow = r"workers={} and evaluator.threads={} are {} threads on 2 cores, which is slow; without "
+    slow += "evaluator.threads each worker takes its share"
+    assert count_workers(5, 1, proxy)[1] == slow.format(5, 2, 10)
+    object.__setattr__(proxy, "threads", 64)
+    assert count_workers(1, 1, proxy) == (1, "")
+    assert count_workers("auto", 1, proxy)[1] == "workers=auto: 2 processes on 2 cores; " + slow.format(2, 8, 16)
+    assert capsys.readouterr().err == "evaluator.threads=64: this process may use 2 cores; 8 threads are used\n"
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from synthetic import Parent, Synthetic, TorchThreads, calls, four_networks, gon
 
 from effnas.evaluate.evaluation import Evaluation
 from effnas.evaluate.interrupt import Interrupts
+from effnas.evaluate.machine.cores import count_cores
 from effnas.search.workers.base import Outcome, Task
-from effnas.search.workers.count import count_cores
 from effnas.search.workers.processes import Processes, make_workers
 from effnas.space.cost import cost
 from effnas.space.errors import UserError
