@@ -11,7 +11,7 @@ from hydra.core.override_parser.types import QuotedString
 from ..space.errors import UserError, unknown
 from .annotations import Kinds, number_kind
 from .near import unknown_option
-from .options import Group, Options, has_choice, list_choices
+from .options import Group, Options, has_choice, list_choices, list_owners
 
 _KEY = re.compile(r"[+~]{0,2}[A-Za-z_][\w$-]*(?:[./][\w$-]+)*(?:@[\w$-]*(?:[.:][\w$-]+)*)?")
 _RULES = {"bool": "true or false", "int": "a whole number", "float": "a number"}
@@ -59,6 +59,18 @@ def check_key(key: str, options: Options, known: Collection[str], *, whole: bool
         return
     parents = [name[: dot.start()] for dot in re.finditer(r"\.", name)]
     open_groups = {group.name for group in options.groups if not group.whole}
+    chosen = next((group for group in options.groups if group.name == top and group.whole), None)
+    if chosen is not None and not (owners := list_owners(name, options.folders)):
+        own = [option.name for option in chosen.options]
+        if not own:
+            raise UserError(
+                f"option: unknown {key!r}: {top}={chosen.choice} has no options, and no other {top} has this one"
+            )
+    elif chosen is not None:
+        have = "has" if len(owners) == 1 else "have"
+        raise UserError(
+            f"option: unknown {key!r}: {top}={chosen.choice} has no such option; {', '.join(owners)} {have} it"
+        )
     leaves = {option.name for option in options.by_name().values()}
     if any(parent in open_groups or parent in leaves or parent in known for parent in parents):
         return

@@ -68,6 +68,8 @@ def _missing_config(error: MissingConfigException) -> str:
     group, _, name = (error.missing_cfg_file or "").rpartition("/")
     if error.options is not None and group:
         return str(unknown(group, name, error.options))
+    if name := re.search(r"Could not load '(\w+)_job'", str(error)):
+        return f"--config-name: this configuration is of another command, effnas {name[1]}, or extends that of one"
     return _one_line(str(error))
 
 
@@ -75,8 +77,12 @@ def _omegaconf(error: OmegaConfBaseException, in_job: bool) -> str | None:
     key = error.full_key or error.key
     text = _one_line(error.msg or str(error))
     if isinstance(error, ConfigAttributeError | ConfigKeyError):
-        hint = "; predictor, evolution and local take a prior" if key == "algorithm.prior" else ""
-        return None if in_job else str(unknown("option", key, _siblings(error.parent_node, key))) + hint
+        if not in_job and not (siblings := _siblings(error.parent_node, key)):
+            group, there = str(key).rpartition(".")[0], ""
+            if group in ("hydra.launcher", "hydra.sweeper"):
+                there = f"; choose another one with {group.replace('.', '/')}=NAME"
+            return f"option: unknown {str(key)!r}: {group} as it is chosen has no options{there}"
+        return None if in_job else str(unknown("option", key, siblings))
     if isinstance(error, MissingMandatoryValue):
         return f"{key} is missing: give it with {key}=VALUE"
     if isinstance(error, InterpolationResolutionError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,6 +25,7 @@ from ..space.errors import UserError
 from .annotations import Kinds, is_text, number_kind
 from .arguments import Arguments
 from .check import check_key, check_number_option, choose_member
+from .hydra_settings import check_folders, check_setting
 from .options import MAX_NESTED, Options, list_choices
 
 #: Jobs of one sweep: more would take days, and Hydra makes a list of them first.
@@ -64,6 +66,8 @@ def write_hydra_words(arguments: Arguments, options: Options, kinds: Mapping[str
             overrides.append(key)
             continue
         text, parsed = _read(key, value, options, kinds.get(key.lstrip("+"), frozenset()), multirun, whole)
+        if parsed.is_hydra_override():
+            check_setting(key, parsed.value())
         overrides.append(text)
         if multirun and parsed.is_sweep_override():
             jobs *= _count(key, parsed, options)
@@ -82,10 +86,16 @@ def write_hydra_words(arguments: Arguments, options: Options, kinds: Mapping[str
         raise UserError("the sweep has no jobs: a range is empty, or a pattern fits no choice")
     if jobs > MAX_JOBS:
         raise UserError(f"the sweep has {jobs:,} jobs; at most {MAX_JOBS:,} are run at once: sweep over fewer values")
+    check_folders(arguments, jobs)
     if multirun and fixed:  # a job's folder is named by what differs between the jobs
         overrides.append(f"hydra.job.config.override_dirname.exclude_keys=[{','.join(fixed)}]")
-    flags = [flag if value is None else f"{flag}={value}" for flag, value in arguments.hydra.items()]
+    flags = [flag if value is None else f"{flag}={_place(flag, value)}" for flag, value in arguments.hydra.items()]
     return [*flags, *overrides]
+
+
+def _place(flag: str, value: str) -> str:
+    """A folder of configurations in full: Hydra would look for ``--config-path`` inside this package."""
+    return os.path.abspath(value) if flag in ("--config-dir", "--config-path") else value
 
 
 def _read(key: str, value: str, options: Options, kinds: Kinds, multirun: bool, whole: bool) -> tuple[str, Override]:

@@ -56,7 +56,8 @@ OmegaConf.register_new_resolver("effnas_folder", _folder, replace=True)
 
 def name_job() -> str:
     """What differs between the jobs of a sweep, of the one that runs, as far as a line holds it."""
-    return f"{HydraConfig.get().job.override_dirname:.200}"
+    job = HydraConfig.get().job
+    return f"{job.override_dirname:.200}" or f"job {job.num}"
 
 
 def begin_job(sweep: Sweep, config: DictConfig, error: str = "") -> None:
@@ -98,7 +99,8 @@ def run_job(
     if output.is_relative_to(Path.cwd()):  # messages and tables name it as the user would
         output = output.relative_to(Path.cwd())
     if sweep is not None and not config.quiet:
-        print(f"job {settings.job.num}: {name_job()} -> {output}", file=sys.stderr)
+        name = settings.job.override_dirname and f": {name_job()}"
+        print(f"job {settings.job.num}{name} -> {output}", file=sys.stderr)
     with _standard_output_as_error():
         given = read_arguments(run, config, output=output, command=typed, quiet=config.quiet)
         result = run(**given)

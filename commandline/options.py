@@ -5,6 +5,7 @@ A trailing comment says what a key is; the comment that opens a file says what t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -132,6 +133,17 @@ def read_options(
 def list_choices(group: str, folders: Sequence[Path]) -> tuple[str, ...]:
     """What ``group=`` accepts: the YAML files of that name's folders."""
     return tuple(sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")}))
+
+
+def list_owners(name: str, folders: Sequence[Path]) -> list[str]:
+    """The choices, as ``group=choice``, that have an option ``group.key``, in their own files."""
+    group, _, _ = name.partition(".")
+    found = []
+    for choice in list_choices(group, folders):
+        with contextlib.suppress(UserError):  # a file that is no configuration
+            if any(name == option.name for option in _group(group, choice, "", folders, {}).options):
+                found.append(f"{group}={choice}")
+    return found
 
 
 def has_choice(group: str, choice: str, folders: Sequence[Path]) -> bool:

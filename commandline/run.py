@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 import os
 import shlex
 import sys
@@ -18,6 +19,7 @@ from .annotations import read_kinds
 from .arguments import ADDRESSES, Arguments, hide_addresses, parse_words, scan_words
 from .commands import COMMANDS, Command
 from .config_record import LEFT_OUT, record_configuration
+from .hydra_settings import list_unheeded, take_mode
 from .options import CONF, Options, read_options
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ def run_command(name: str, words: Sequence[str], options: Options) -> None:
     """
     command, typed = COMMANDS[name], hide_passwords(shlex.join(["effnas", name, *words]), *words)
     arguments = parse_words(words, options)
+    take_mode(arguments)
     addresses = hide_addresses(arguments)
     file = _take_file(command, arguments)
     multirun = "--multirun" in arguments.hydra
@@ -74,9 +77,12 @@ def run_command(name: str, words: Sequence[str], options: Options) -> None:
                 _print_traceback(error)
             begin_job(sweep, config, text)  # and the other jobs still run
 
-    composed = write_hydra_words(arguments, options, read_kinds(command.run, options))
+    kinds = read_kinds(command.run, options)
+    composed = write_hydra_words(arguments, options, kinds)
     if command.endings or os.environ.get("RANK", "0") != "0":  # torchrun's: the folder is the first process's
         composed.append(LEFT_OUT)
+    for line in list_unheeded(arguments, options, kinds):
+        print(f"note: {line}", file=sys.stderr)
     given = dict(arguments.overrides)
     if given.get(command.only_prints or "") == "true" and given.keys() <= {command.only_prints, "json", "quiet"}:
         composed += [] if arguments.output or multirun else ["hydra.run.dir=.", LEFT_OUT]
@@ -130,6 +136,8 @@ def call_hydra(
         if end.code and isinstance(shown, io.StringIO):
             raise UserError(shown.getvalue().strip()) from None
         raise
+    except BrokenPipeError:  # of a reader that has gone: `--hydra-help | head`
+        raise
     except (_JobFailed, Exception) as error:
         cause = error.__cause__ if isinstance(error, _JobFailed) else error
         assert cause is not None
@@ -139,7 +147,9 @@ def call_hydra(
             raise cause from cause.__cause__
         if text is None:  # settings that Hydra itself stumbles over
             told = next(iter(str(cause).splitlines()), "")
-            text = f"the configuration cannot be composed: {type(cause).__name__}: {told:.200}"
+            begun = sweep is not None and sweep.folder
+            what = "the sweep cannot be launched" if begun else "the configuration cannot be composed"
+            text = f"{what}: {type(cause).__name__}: {told:.200}"
         if traceback_wanted:
             _print_traceback(cause)
         raise UserError(text) from None
@@ -178,13 +188,14 @@ def _store(command: Command, *, complete: bool) -> None:
 @contextlib.contextmanager
 def _as_program(words: Sequence[str]) -> Iterator[None]:
     """Hydra reads its words from ``sys.argv``, and hands over its exceptions where this variable says so."""
-    argv = sys.argv
+    argv, told = sys.argv, logging.raiseExceptions
     sys.argv = ["effnas", *words]
+    logging.raiseExceptions &= not any(word.startswith("--info") for word in words)  # logged, to `| head`
     try:
         with _environment("HYDRA_FULL_ERROR", "1"):
             yield
     finally:
-        sys.argv = argv
+        sys.argv, logging.raiseExceptions = argv, told
 
 
 @contextlib.contextmanager

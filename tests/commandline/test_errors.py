@@ -85,6 +85,48 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("scale --phi 1 -o", ["-o needs a folder: -o DIR"]),
     ("scale --phi 1 --output=", ["--output needs a folder: --output=DIR"]),
     ("scale --phi 1 -o a hydra.run.dir=b", ["-o and hydra.run.dir are the same: give one of them"]),
+    # -- an option of a choice that is not made -----------------------------------------------------------
+    ("search executor.cpus=2", ["unknown 'executor.cpus': executor=local has no such option; executor=ray has it"]),
+    (f"{GRID} --executor.gpus 1", ["unknown 'executor.gpus': executor=local has no such option; executor=ray has it"]),
+    (
+        "rank executor=local executor.address=auto",
+        ["unknown 'executor.address': executor=local has no such option; executor=ray"],
+    ),
+    (
+        "search algorithm=random algorithm.population=4",
+        ["algorithm=random has no such option; algorithm=evolution has"],
+    ),
+    (
+        "search algorithm=random algorithm.kappa=4",
+        ["algorithm=random has no options, and no other choice of algorithm"],
+    ),
+    ("search pruner.n_min_trials=1", ["pruner=none has no such option; pruner=median has it"]),
+    (
+        "search tracker.project=x",
+        ["tracker=none has no such option; tracker=mlflow, tracker=trackio, tracker=wandb have"],
+    ),
+    ("search evaluator.repeats=x", ["evaluator=proxy has no such option; evaluator=tabular has it"]),
+    ("search objective=accuracy objective.w=-1", ["objective=accuracy has no such option; objective=reward has it"]),
+    (
+        "search -m executor=local,ray executor.cpus=2",
+        ["unknown 'executor.cpus': executor as it is chosen has no"],
+    ),
+    # -- Hydra's own settings ----------------------------------------------------------------------------
+    ("scale hydra/nope=x", ["Hydra's groups: unknown 'hydra/nope'", "hydra/launcher, hydra/sweeper"]),
+    (
+        "scale hydra.launcher=joblib",
+        ["hydra.launcher is chosen as a group: hydra/launcher=NAME; its settings are hydra"],
+    ),
+    ("scale hydra.sweep=x", ["hydra.sweep is set entry by entry, like hydra.sweep.dir=VALUE, got 'x'"]),
+    ("scale -m hydra.sweeper.params.phi=1 phi=1", ["hydra.sweeper.params is read from configuration files"]),
+    (
+        "scale -m hydra.sweeper.max_batch_size=0 phi=1",
+        ["max_batch_size (jobs at a time; null: all) must be at least 1"],
+    ),
+    ("scale -m hydra.launcher.n_jobs=2 phi=1", ["hydra.launcher as it is chosen has no options; choose another one"]),
+    ("scale -m hydra.sweep.subdir=x phi=1,2", ["all 2 jobs would have the same folder", "'${hydra.job.num}'"]),
+    ("scale -m hydra.mode=RUN phi=1", ["only one of --run, --multirun at a time"]),
+    ("scale --config-name grid --phi 1", ["this configuration is of another command, effnas grid"]),
     # -- sweeps ----------------------------------------------------------------------------------------
     ("scale -m phi=range(0,1e9)", ["the sweep has 1,000,000,000 jobs; at most 10,000 are run at once"]),
     ("scale -m phi=range(0,9) depth_rounding=glob(*)", ["the sweep has no jobs"]),
@@ -136,7 +178,7 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("search algorithm=evolution algorithm.tournament=50", ["tournament must be between 1 and 20, got 50"]),
     (
         "search algorithm=random algorithm.prior=efficientnet_b0",
-        ["unknown 'algorithm.prior'", "predictor, evolution and"],
+        ["unknown 'algorithm.prior': algorithm=random has no such option", "algorithm=predictor have it"],
     ),
     (
         "search algorithm.prior=efficientnet_b0",
