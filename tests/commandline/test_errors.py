@@ -98,7 +98,7 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ),
     (
         "search algorithm=random algorithm.kappa=4",
-        ["algorithm=random has no options, and no other choice of algorithm"],
+        ["algorithm=random has no options, and no other algorithm has"],
     ),
     ("search pruner.n_min_trials=1", ["pruner=none has no such option; pruner=median has it"]),
     (
