@@ -61,8 +61,7 @@ def check_key(key: str, options: Options, known: Collection[str], *, whole: bool
     open_groups = {group.name for group in options.groups if not group.whole}
     chosen = next((group for group in options.groups if group.name == top and group.whole), None)
     if chosen is not None and not (owners := list_owners(name, options.folders)):
-        own = [option.name for option in chosen.options]
-        if not own:
+        if not chosen.options:
             raise UserError(
                 f"option: unknown {key!r}: {top}={chosen.choice} has no options, and no other {top} has this one"
             )

@@ -68,8 +68,8 @@ def _missing_config(error: MissingConfigException) -> str:
     group, _, name = (error.missing_cfg_file or "").rpartition("/")
     if error.options is not None and group:
         return str(unknown(group, name, error.options))
-    if name := re.search(r"Could not load '(\w+)_job'", str(error)):
-        return f"--config-name: this configuration is of another command, effnas {name[1]}, or extends that of one"
+    if extended := re.search(r"Could not load '(\w+)_job'", str(error)):
+        return f"--config-name: this configuration is of another command, effnas {extended[1]}, or extends that of one"
     return _one_line(str(error))
 
 
@@ -78,9 +78,9 @@ def _omegaconf(error: OmegaConfBaseException, in_job: bool) -> str | None:
     text = _one_line(error.msg or str(error))
     if isinstance(error, ConfigAttributeError | ConfigKeyError):
         if not in_job and not (siblings := _siblings(error.parent_node, key)):
-            group, there = str(key).rpartition(".")[0], ""
-            if group in ("hydra.launcher", "hydra.sweeper"):
-                there = f"; choose another one with {group.replace('.', '/')}=NAME"
+            group = str(key).rpartition(".")[0]
+            chosen = group in ("hydra.launcher", "hydra.sweeper")
+            there = f"; choose another one with {group.replace('.', '/')}=NAME" if chosen else ""
             return f"option: unknown {str(key)!r}: {group} as it is chosen has no options{there}"
         return None if in_job else str(unknown("option", key, siblings))
     if isinstance(error, MissingMandatoryValue):

@@ -78,11 +78,11 @@ def list_unheeded(arguments: Arguments, options: Options, parameters: Collection
         options: of the command.
         parameters: of its function, by name.
     """
-    written = [option.written for option in options.by_name().values()]
+    used = " ".join(option.written for option in options.by_name().values())
     evaluator = next((group for group in options.groups if group.name == "evaluator" and group.whole), None)
-    for name in ("data", "training") if evaluator is not None else ():
+    for name in ("data", "training"):
         typed = [key for key, _ in arguments.overrides if key.lstrip("+").partition(".")[0] == name]
-        if typed and name not in parameters and not any(f"${{{name}" in text for text in written):
+        if evaluator is not None and typed and name not in parameters and f"${{{name}" not in used:
             yield f"{typed[0]} has no effect: evaluator={evaluator.choice} does not use {name}"
     multirun = "--multirun" in arguments.hydra
     if not multirun and not {"--cfg", "--info"} & arguments.hydra.keys():

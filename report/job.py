@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..space.errors import UserError, explain_os_error, show
 from ..space.files import write_text
-from ..space.paths import as_text, is_file, is_folder
+from ..space.paths import as_path, as_text, is_file, is_folder
 from .folders import find_folders, is_run, read_run, read_runs
 from .page import make_page
 
@@ -41,7 +41,7 @@ def run_report(
     Raises:
         UserError: no such folder, no results in it, or the file cannot be written.
     """
-    file = _choose_file(Path(output))
+    file = _choose_file(as_path("output", output))
     found = read_runs(find_folders(_list_names(runs)))
     page = make_page(found, command)
     try:
@@ -67,7 +67,8 @@ def run_report(
 def _list_names(runs: Any) -> list[str]:
     if isinstance(runs, str | Path | int | float):
         return [str(runs)]
-    if runs is not None and any(isinstance(one, Mapping | list) for one in runs):
+    several = runs is None or isinstance(runs, Iterable)
+    if not several or any(isinstance(one, Mapping | list) for one in runs or ()):
         raise UserError(f"runs: must be folders, one or a list of them, got {show(runs)}")
     return [str(one) for one in runs or ()]
 
@@ -87,7 +88,7 @@ def write_report(folder: Path) -> None:
 
 def tell_report(output: str | Path) -> list[str]:
     """A line for the terminal: where a run's page is; none where there is no page."""
-    file = Path(output) / NAME
+    file = as_path("output", output) / NAME
     return [f"on one page: {as_text(file)}"] if is_file(file) else []
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from ..space.errors import UserError, check_number, unknown
-from ..space.files import load_yaml, read_text, write_text
+from ..space.files import load_yaml, read_text, save_text
 from ..space.quantity import as_plain
 from ..space.zoo import PUBLISHED, Published
 
@@ -90,7 +90,7 @@ class Coefficients:
 
     def save(self, path: str | Path) -> Path:
         """Write the YAML file, whole or not at all."""
-        return write_text(path, self.to_yaml())
+        return save_text(path, self.to_yaml())
 
     def __str__(self) -> str:
         return f"alpha={self.alpha:g} beta={self.beta:g} gamma={self.gamma:g} (MACs ×{self.macs_ratio:.4g} per step)"

@@ -5,6 +5,7 @@ Torch-free for Architectures, so that ``effnas scale`` starts at once.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ _HIGHEST_RESOLUTION = 100_000
 
 
 def base_network(
-    baseline: NetworkSpec | str | None,
+    baseline: NetworkSpec | str | Path | None,
     network: object,
     default: str = BASELINE,
     in_channels: int | None = None,
@@ -43,8 +44,10 @@ def base_network(
             rounds its own widths.
     """
     network, found = check_network(network), baseline
-    if found is None or isinstance(found, str):
-        found = load_architecture(found or (None if network else default), network)
+    if found is None or isinstance(found, str | os.PathLike):
+        place = "" if found is None else str(found)
+        found = load_architecture(place or (None if network else default), network)
+    require_network("baseline", found)
     found = found if in_channels is None else found.with_(in_channels=in_channels)
     found.check_scalable(divisor=divisor)
     return found

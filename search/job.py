@@ -22,6 +22,7 @@ from ..evaluate.study_result import StudyResult
 from ..report.job import write_report
 from ..space.errors import UserError, check_int
 from ..space.network_spec import hash_plain
+from ..space.paths import as_path
 from ..space.quantity import as_plain
 from ..space.space import SearchSpace, load_space
 from .algorithms.auto import Auto, Choice, choose_algorithm, keep_choice
@@ -91,7 +92,7 @@ def run_search(
     """
     trials, confirm, keep, seed = map(as_plain, (trials, confirm, keep, seed))
     check_int("seed", seed, 0, 2**32 - 1)
-    output, how = Path(output), complete_options(options)
+    output, how = as_path("output", output), complete_options(options)
     members = load_space(space) if isinstance(space, str | Path) else space
     objective = MnasNetReward() if objective is None else objective
     check_parts(members, evaluator, objective, algorithm)

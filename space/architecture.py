@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import yaml
 
 from .errors import UserError, check_choice, check_int, check_number
-from .files import PlainDumper, load_yaml, make_from_mapping, write_text
+from .files import PlainDumper, load_yaml, make_from_mapping, save_text
 from .formulas import Cost, compute_cost, format_cost
 from .multipliers import DIVISOR, DIVISORS, ROUNDINGS, check_divisor, check_multiplier, round_filters, round_repeats
 from .network_spec import check_shared_fields, copy_with, hash_plain
@@ -146,7 +146,7 @@ class Architecture:
 
     def save(self, path: str | Path) -> Path:
         """Write the YAML file; a crash leaves the old file or the new one, never half of it."""
-        return write_text(path, self.to_yaml())
+        return save_text(path, self.to_yaml())
 
     # -- identity -----------------------------------------------------------------------------------
 

@@ -131,7 +131,7 @@ def advise_without_restart() -> Iterator[None]:
 
 #: What the machine has run out of, and what stands where a file should be.
 _EXHAUSTED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
-_OBSTRUCTED = {
+OBSTRUCTED = {
     *(errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP, errno.ENAMETOOLONG),
     *(errno.EACCES, errno.EPERM, errno.EROFS),
 }
@@ -146,6 +146,6 @@ def explain_os_error(error: OSError) -> str:
     text = f"{os.fsdecode(path)}: {reason}" if isinstance(path, str | bytes | os.PathLike) else reason
     if number in _EXHAUSTED:
         return f"{text}; make room or raise the limit (ulimit -a), then {AGAIN} to continue"
-    if number in _OBSTRUCTED:
+    if number in OBSTRUCTED:
         return f"{text}; remove it, mend its rights or choose another folder, then {AGAIN}"
     return f"{text}; {AGAIN} to continue"

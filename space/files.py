@@ -12,8 +12,8 @@ from typing import Any, BinaryIO, TypeVar, cast
 
 import yaml
 
-from .errors import UserError, unknown
-from .paths import as_text, is_file
+from .errors import OBSTRUCTED, UserError, explain_os_error, show, unknown
+from .paths import as_path, as_text, is_file, is_folder
 
 T = TypeVar("T")
 
@@ -105,6 +105,24 @@ def read_text(path: str | Path, what: str) -> str:
 def write_text(path: str | Path, text: str) -> Path:
     """Write a file and its folder; a crash leaves the old file or the new one, never half of it."""
     return write_bytes(path, text.encode())
+
+
+def save_text(path: str | Path, text: str) -> Path:
+    """As :func:`write_text`, where a user says.
+
+    Raises:
+        UserError: it is no path, a folder, or one that nothing may be written to.
+        OSError: the disk is full.
+    """
+    place = as_path("path", path)
+    if not place.name or is_folder(place):
+        raise UserError(f"path: {show(str(path))} is a folder; name a file in it, like {place / 'NAME.yaml'}")
+    try:
+        return write_text(place, text)
+    except OSError as error:
+        if error.errno not in OBSTRUCTED:
+            raise
+        raise UserError(explain_os_error(error)) from error
 
 
 def write_bytes(path: str | Path, data: bytes) -> Path:

@@ -7,10 +7,26 @@ import tempfile
 import unicodedata
 from pathlib import Path
 
+from .errors import UserError, show
+
 
 def expand_path(path: str | os.PathLike[str]) -> Path:
     """The path with the user's home for ``~``; that of nobody (``~nobody/x``) stays as it is, and leads nowhere."""
     return Path(os.path.expanduser(path))
+
+
+def as_path(name: str, value: object) -> Path:
+    """What is given as the path ``name``: text, or an object that stands for a path.
+
+    Raises:
+        UserError: it is something else, such as None or bytes, or no file system takes it.
+    """
+    text = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(text, str):
+        raise UserError(f"{name} must be a path, got {show(value)}")
+    if "\0" in text:
+        raise UserError(f"{name} must be a path, and no name of a file has a zero byte, got {show(text)}")
+    return Path(text)
 
 
 def cache_folder() -> Path:

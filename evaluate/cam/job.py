@@ -12,6 +12,7 @@ from torch import Tensor
 from ...space.built import BuiltNetwork
 from ...space.cost import cost
 from ...space.errors import UserError, check_choice
+from ...space.paths import as_path
 from ..data.labelled_images import LabelledImages
 from ..data.normalization import expand_to_channels
 from ..folder import folder_lock
@@ -78,7 +79,7 @@ def run_cam(
         raise UserError(f"layer={layer} belongs to method=grad_cam: CAM always reads the last feature map")
     if target is not None and (isinstance(target, bool) or not isinstance(target, int | str)):
         raise UserError(f"target must be null, the number of a class or its name, got {target!r}")
-    place, output = find_device(device), Path(output)
+    place, output = find_device(device), as_path("output", output)
     members = load_networks(
         weights,
         architecture,

@@ -13,7 +13,7 @@ from typing import Any
 from ...space.built import BuiltNetwork, check_network
 from ...space.errors import UserError, check_choice
 from ...space.network_spec import NetworkSpec
-from ...space.paths import is_file, is_folder
+from ...space.paths import as_path, is_file, is_folder
 from ..arguments import as_list, check_threads, describe_device
 from ..folder import check_owner
 from ..machine.cores import fit_threads
@@ -82,7 +82,7 @@ def run_compare(
     check_choice("scale", scale, SCALES)
     check_threads(threads)
     threads = fit_threads(threads) if latency else threads
-    check_owner(Path(output), "compare")
+    check_owner(as_path("output", output), "compare")
     network = check_network(network)
     found = _families(_names(members), families or {})
     points = [point for entry in _names(references) for point in _reference_points(entry)]
@@ -106,7 +106,7 @@ def run_compare(
         speed_ups=speed_ups(found, points, rounds),
         rounds=rounds,
         notes=notes,
-        output=Path(output),
+        output=as_path("output", output),
         command=command,
     )
 

@@ -15,6 +15,7 @@ from ...space.cost import cost
 from ...space.errors import UserError, advise_without_restart, check_int, check_number
 from ...space.multipliers import DIVISOR, check_divisor
 from ...space.network import Network
+from ...space.paths import as_path
 from ...space.quantity import parse_quantity
 from ...space.weights.grow import check_growable
 from ...space.weights.weights import save_weights
@@ -96,7 +97,7 @@ def run_compress(
         amount = parse_quantity("target_macs", target_macs)
     except UserError as error:
         raise UserError(f"{error}; at most 1 is a share of the network's own: 0.5 is half") from None
-    place, folder = find_device(device), Path(output)
+    place, folder = find_device(device), as_path("output", output)
     start = find_starting_point(None, data, weights)
     architecture = check_growable(
         start.architecture, f"compress: {weights} is of a builder's network, whose layers are not known"

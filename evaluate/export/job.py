@@ -16,6 +16,7 @@ from torch import Tensor
 from ...space.built import BuiltNetwork
 from ...space.errors import UserError, check_int, check_number
 from ...space.network_spec import NetworkSpec
+from ...space.paths import as_path
 from ..arguments import as_list, check_threads
 from ..data.labelled_images import LabelledImages
 from ..folder import check_owner, folder_lock, list_visible, set_aside
@@ -108,7 +109,7 @@ def run_export(
     check_number("int8_max_drop", int8_max_drop, 0, 1)
     check_threads(threads)
     threads = fit_threads(threads)
-    output, file = Path(output), find_weights(_one(weights))
+    output, file = as_path("output", output), find_weights(_one(weights))
     inside = RESIZE if resize_inside else preprocess_inside
     rows = find_formats(to, any_size=resize_inside)
     if not restart:

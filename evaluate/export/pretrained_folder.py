@@ -14,7 +14,7 @@ from torch import nn
 from ...space.built import BuiltNetwork
 from ...space.errors import UserError
 from ...space.files import write_text
-from ...space.paths import is_file, is_folder
+from ...space.paths import as_path, is_file, is_folder
 from ...space.weights.weights import load_into, read_weights, save_weights
 from ...space.zoo import parse_network
 from .preprocessing import Preprocessing
@@ -60,7 +60,7 @@ def load_pretrained(folder: str | Path, network: BuiltNetwork | None = None) -> 
     Raises:
         UserError: no such folder, not an export, one of another version, or damaged.
     """
-    folder = Path(folder)
+    folder = as_path("folder", folder)
     document = _read_config(folder)
     source = str(folder / CONFIG)
     architecture = parse_network(document.get("architecture"), source, network)

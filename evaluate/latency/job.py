@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...space.errors import UserError, check_choice, check_int, unknown
-from ...space.paths import is_file
+from ...space.paths import as_path, is_file
 from ...space.space import SearchSpace, load_space
 from ..arguments import as_list, check_threads, describe_device
 from ..folder import folder_lock
@@ -78,10 +78,10 @@ def run_latency(
             kept = sorted(np.random.default_rng(seed).permutation(len(networks))[:MOST].tolist())
         else:
             kept = list(range(len(networks)))
-        with folder_lock(Path(output), "latency"):
+        with folder_lock(as_path("output", output), "latency"):
             model, said = fit_latency([networks[i] for i in kept], [seconds[i] for i in kept], known.name)
             facts = {"file": words[1], "networks": len(networks), "rows": len(kept), "command": command}
-            return write_fit(model, said, [seconds[i] for i in kept], facts, Path(output))
+            return write_fit(model, said, [seconds[i] for i in kept], facts, as_path("output", output))
     if len(words) > 1:
         raise UserError(f"latency measure takes no file, got {' '.join(words[1:])}")
     check_int("members", members, 1, 100_000)
@@ -92,7 +92,7 @@ def run_latency(
     precision = ALIASES.get(precision, precision)
     check_choice("precision", precision, (*ALIASES.values(), *ALIASES))
     how = {"batch_size": batch_size, "threads": threads, "device": device, "precision": precision}
-    return _measure(known, members, rounds, seed, how, Path(output), command, quiet)
+    return _measure(known, members, rounds, seed, how, as_path("output", output), command, quiet)
 
 
 def _measure(

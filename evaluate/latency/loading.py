@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...space.paths import is_file
+from ...space.paths import as_path, is_file
 from .laws import KnownLatency, read_laws
 
 
@@ -16,7 +16,7 @@ def load_latency(name_or_file: str | Path) -> KnownLatency:
     Raises:
         UserError: no such law or file, or the file holds no such model.
     """
-    laws = read_laws()
+    name_or_file, laws = as_path("name_or_file", name_or_file), read_laws()
     if str(name_or_file) in laws and not is_file(name_or_file):
         return laws[str(name_or_file)]
     from .model import read_model  # tables and statistics, which a law does not need

@@ -14,6 +14,7 @@ from ...space.built import BuiltNetwork
 from ...space.cost import cost
 from ...space.errors import UserError, check_choice, check_int
 from ...space.network_spec import NetworkSpec
+from ...space.paths import as_path
 from ..arguments import check_threads
 from ..data.labelled_images import LabelledImages
 from ..evaluation import EvaluationError
@@ -84,7 +85,7 @@ def run_evaluate(
     check_threads(threads)
     if latency_batch is not None:
         check_int("latency_batch", latency_batch, 1, 1_000_000)
-    place, output = find_device(device), Path(output)
+    place, output = find_device(device), as_path("output", output)
     start = read_pretrained(
         architecture,
         weights,

@@ -14,6 +14,7 @@ from ...space.cost import cost
 from ...space.errors import UserError, check_choice, check_int
 from ...space.network import build
 from ...space.network_spec import NetworkSpec
+from ...space.paths import as_path
 from ...space.zoo import ZOO, load_architecture
 from ..arguments import as_list, check_threads
 from ..evaluation import EvaluationError
@@ -87,7 +88,7 @@ def run_profile(
     changes = {"resolution": resolution, "in_channels": in_channels}
     found = _load(networks, network, {name: value for name, value in changes.items() if value is not None})
     how = {"batch_size": batch_size, "threads": threads, "device": device, "precision": precision}
-    output = Path(output)
+    output = as_path("output", output)
     rows = []
     with folder_lock(output, "profile"), progress_bar("profile", len(found), quiet=quiet) as seen:
         for number, one in enumerate(found, 1):

@@ -16,6 +16,7 @@ from ...report.job import write_report
 from ...space.built import BuiltNetwork
 from ...space.errors import UserError, advise_without_restart, check_int, check_number
 from ...space.network_spec import NetworkSpec
+from ...space.paths import as_path
 from ...space.weights.contents import Weights
 from ..arguments import check_threads
 from ..data.labelled_images import LabelledImages
@@ -112,7 +113,7 @@ def run_train(
     check_int("seed", seed, 0, 2**32 - 1)
     check_number("checkpoint_every (epochs)", checkpoint_every, 0, open_low=True)
     check_threads(threads)
-    output = Path(output)
+    output = as_path("output", output)
     with ExitStack() as stack:
         group = stack.enter_context(torchrun_group())
         place = find_device(device if group.size == 1 or not torch.cuda.is_available() else f"cuda:{group.local_rank}")

@@ -16,6 +16,7 @@ from ...space.built import BuiltNetwork, check_network
 from ...space.errors import UserError, advise_without_restart, check_int
 from ...space.files import write_text
 from ...space.network_spec import NetworkSpec
+from ...space.paths import as_path
 from ...space.weights.contents import Weights
 from ..arguments import as_list
 from ..data.labelled_images import LabelledImages
@@ -98,7 +99,7 @@ def run_transfer(
         raise UserError("effnas transfer runs in one process; with torchrun use effnas train, one network at a time")
     if not isinstance(datasets, Mapping):
         datasets = make_named_data([str(name) for name in as_list(datasets)], data or {})
-    starts, output = _starts(architecture, weights, network), Path(output)
+    starts, output = _starts(architecture, weights, network), as_path("output", output)
     asked = {"resolution": resolution, "in_channels": in_channels}
     changes = {name: value for name, value in asked.items() if value is not None}
     starts = [replace(start, network=start.network.with_(**changes)) for start in starts]

@@ -30,6 +30,7 @@ from ...search.winner.keeper import Keeper, rank_by_mean
 from ...space.built import BuiltNetwork
 from ...space.errors import advise_without_restart, check_choice, check_int, check_number
 from ...space.network_spec import NetworkSpec
+from ...space.paths import as_path
 from ..compound import SEARCHED, base_network
 from ..rules import load_shares
 from .report import find_finalists, member_rows, write_ablation
@@ -115,7 +116,7 @@ def run_ablation(
         check_int("latency_batch", latency_batch, 1, 1_000_000)
         check_threads(latency_threads, "latency_threads")
         latency_threads = fit_threads(latency_threads, "latency_threads")
-    output, how = Path(output), complete_options(options)
+    output, how = as_path("output", output), complete_options(options)
     base = base_network(baseline, network, SEARCHED, in_channels)
     members = make_members(base, names, budgets, coefficients, load_shares(shares), tolerance, depth_rounding)
     problem = make_ablation_problem(members, seed, seeds)

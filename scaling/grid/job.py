@@ -25,6 +25,7 @@ from ...space.built import BuiltNetwork
 from ...space.errors import UserError, advise_without_restart, check_choice, check_int
 from ...space.multipliers import DIVISOR
 from ...space.network_spec import NetworkSpec
+from ...space.paths import as_path
 from ..coefficients import Coefficients
 from ..compound import SEARCHED, base_network
 from .choosing import CHOICES, posterior_of
@@ -121,7 +122,7 @@ def run_grid_search(
     check_int("refine", refine, 0, 10)
     check_seeds(seed, seeds, confirm)
     spending = make_spending(until, max_trainings, seed, confirm)
-    output, how = Path(output), complete_options(options)
+    output, how = as_path("output", output), complete_options(options)
     architecture = base_network(baseline, network, SEARCHED, in_channels, divisor)
     scaled = Scaled(architecture, divisor)
     grid = Grid(alpha, beta, gamma, step, ratio, solve, tolerance)

@@ -13,6 +13,7 @@ from ...space.built import BuiltNetwork
 from ...space.errors import UserError, check_choice, check_number
 from ...space.multipliers import DIVISOR
 from ...space.network_spec import NetworkSpec
+from ...space.paths import as_path
 from ...space.quantity import parse_cost
 from ..scale.job import read_family
 from .checks import Backtest, OffLaw, falls, find_off_law, fit_members, run_backtests
@@ -141,7 +142,7 @@ def run_predict(
             "noise": noise or None,
             "notes": _notes(law, axis, members, kept, off, backtests, asked),
         },
-        Path(output),
+        as_path("output", output),
         command,
     )
 

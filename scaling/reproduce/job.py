@@ -15,6 +15,7 @@ from typing import Any
 from ...space.cost import cost
 from ...space.errors import UserError, check_choice
 from ...space.network_spec import NetworkSpec
+from ...space.paths import as_path
 from ...space.zoo import PUBLISHED, load_architecture
 from .report import UNITS, write_reproduction
 from .tables import TABLES, PaperRow
@@ -32,7 +33,7 @@ def run_reproduce(table: str | None = None, *, output: str | Path = "outputs/rep
     if table is None:
         raise UserError(f"name a table of the EfficientNet paper: {', '.join(TABLES)}, as in effnas reproduce table3")
     rows = reproduce(table)
-    write_reproduction(rows, Path(output))
+    write_reproduction(rows, as_path("output", output))
     return rows
 
 

@@ -18,6 +18,7 @@ from ...space.cost import cost
 from ...space.errors import UserError, check_choice, check_number, unknown
 from ...space.multipliers import DIVISOR, check_divisor
 from ...space.network_spec import NetworkSpec
+from ...space.paths import as_path
 from ...space.quantity import parse_cost
 from ..coefficients import PAPER, PRESETS, load_coefficients
 from ..compound import BASELINE, base_network, name_divisor, scale_by
@@ -119,7 +120,7 @@ def run_scale(
     }
     asked = _asked({"phi": phi, "preset": preset, "family": family}, targets, explain=explain, json=json)
     if not asked:
-        return write_scale([], explain_rows(), Path(output), several=True)
+        return write_scale([], explain_rows(), as_path("output", output), several=True)
     if preset is not None:
         if preset not in PRESETS:
             raise unknown("preset", preset, PRESETS)
@@ -130,7 +131,7 @@ def run_scale(
                 "coefficients out, or use phi"
             )
         made, row = _preset(preset, in_channels, divisor)
-        return write_scale([made], [row], Path(output))
+        return write_scale([made], [row], as_path("output", output))
     if rule == STAGEWISE and not folders:
         raise UserError(f"rule={STAGEWISE} needs the trainings of a search: --from RUN")
     if folders and baseline is None:
@@ -165,7 +166,7 @@ def run_scale(
         rows = [{**row, "latency": measure(made)} for row, made in zip(rows, networks, strict=True)]
     if folders:
         rows = [{**row, "stagewise_gain": by.gain} for row in rows]  # type: ignore[attr-defined]  # it is that rule
-    return write_scale(networks, rows, Path(output), several=family is not None)
+    return write_scale(networks, rows, as_path("output", output), several=family is not None)
 
 
 def _asked(ways: Mapping[str, object], targets: Mapping[str, object], *, explain: bool, json: bool) -> list[str]:

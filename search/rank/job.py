@@ -27,6 +27,7 @@ from ...evaluate.study_result import StudyResult
 from ...report.job import write_report
 from ...space.errors import UserError, advise_without_restart, check_int
 from ...space.network_spec import NetworkSpec
+from ...space.paths import as_path
 from ...space.quantity import as_plain
 from ...space.space import load_space
 from ..feasible import Space
@@ -86,7 +87,7 @@ def run_rank(
     check_int("members", members, 10, 1_000_000)
     check_seeds(seed, seeds)
     check_int("seeds (two or more, of which the ceiling is made)", seeds, 2, MAX_SEEDS - 1)
-    output, how = Path(output), complete_options(options)
+    output, how = as_path("output", output), complete_options(options)
     if not isinstance(how["pruner"], NopPruner | None):
         raise UserError(
             f"pruner must be none: what is compared is trained to its end, got {type(how['pruner']).__name__}"
