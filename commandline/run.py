@@ -171,6 +171,8 @@ def _store(command: Command, *, complete: bool) -> None:
     from .schema import make_schema
 
     store = ConfigStore.instance()
+    for other in COMMANDS.values():  # a line that ran in this process before: what its schema has is no option here
+        store.repo.pop(f"{other.config}_job.yaml", None)
     store.store(name=f"{command.config}_job", node=make_schema(command.load_run()) if complete else {})
     folder = f"outputs/{command.config}"
     settings = HydraConf(
