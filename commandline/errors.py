@@ -26,7 +26,7 @@ from omegaconf.errors import (
 
 from ..evaluate.identity.moved import find_moved
 from ..space.errors import UserError, explain_os_error, unknown
-from .options import describe_yaml_problem
+from .options import CONF, describe_yaml_problem
 
 _KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false", "String": "a string"}
 _CONVERT = re.compile(r"Value '(?P<value>.*)' of type '\w+' could not be converted to (?P<kind>\w+)", re.DOTALL)
@@ -79,7 +79,7 @@ def _omegaconf(error: OmegaConfBaseException, in_job: bool) -> str | None:
     if isinstance(error, ConfigAttributeError | ConfigKeyError):
         if not in_job and not (siblings := _siblings(error.parent_node, key)):
             group = str(key).rpartition(".")[0]
-            chosen = group in ("hydra.launcher", "hydra.sweeper")
+            chosen = group in ("hydra.launcher", "hydra.sweeper") or (CONF / group).is_dir()
             there = f"; choose another one with {group.replace('.', '/')}=NAME" if chosen else ""
             return f"option: unknown {str(key)!r}: {group} as it is chosen has no options{there}"
         return None if in_job else str(unknown("option", key, siblings))

@@ -94,8 +94,8 @@ def write_hydra_words(arguments: Arguments, options: Options, kinds: Mapping[str
 
 
 def _place(flag: str, value: str) -> str:
-    """A folder of configurations in full: Hydra would look for ``--config-path`` inside this package."""
-    return os.path.abspath(value) if flag in ("--config-dir", "--config-path") else value
+    """What a flag is given; a folder of ``--config-path`` in full, which Hydra would look for inside this package."""
+    return os.path.abspath(value) if flag == "--config-path" and value else value
 
 
 def _read(key: str, value: str, options: Options, kinds: Kinds, multirun: bool, whole: bool) -> tuple[str, Override]:

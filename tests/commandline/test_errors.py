@@ -109,7 +109,7 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ("search objective=accuracy objective.w=-1", ["objective=accuracy has no such option; objective=reward has it"]),
     (
         "search -m executor=local,ray executor.cpus=2",
-        ["unknown 'executor.cpus': executor as it is chosen has no"],
+        ["executor as it is chosen has no options; choose another one with executor=NAME"],
     ),
     # -- Hydra's own settings ----------------------------------------------------------------------------
     ("scale hydra/nope=x", ["Hydra's groups: unknown 'hydra/nope'", "hydra/launcher, hydra/sweeper"]),
