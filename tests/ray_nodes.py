@@ -68,6 +68,11 @@ class Nodes:
         self._ask("kill", name=name)
         self.names.remove(name)
 
+    def stop(self, name: str) -> None:
+        """Stop all processes of a node in mid-step: none of its connections ends, as where its network is cut off."""
+        self._ask("stop", name=name)
+        self.names.remove(name)
+
     def _ask(self, what: str, **words: Any) -> str:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -89,6 +94,8 @@ class Nodes:
 
 def serve() -> None:
     """Do what the lines of standard input say, until it ends."""
+    import psutil
+    import ray  # noqa: F401, for the psutil that it brings
     from ray.cluster_utils import Cluster
 
     quick = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 1000, "health_check_failure_threshold": 3}
@@ -103,6 +110,12 @@ def serve() -> None:
             elif what == "add":
                 node = cluster.add_node(**words)
                 nodes[answer := node.node_id] = node
+            elif what == "stop":
+                answer = words["name"]
+                for process in nodes[answer].all_processes["raylet"]:
+                    raylet = psutil.Process(process.process.pid)
+                    for one in (*raylet.children(recursive=True), raylet):
+                        one.suspend()
             else:
                 answer = words["name"]
                 cluster.remove_node(nodes.pop(answer), allow_graceful=False)

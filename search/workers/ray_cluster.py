@@ -189,9 +189,9 @@ def connect(ray: Any, address: str) -> Iterator[None]:
             warnings.simplefilter("ignore")
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except ConnectionError as error:
-        raise UserError(_explain_no_cluster(address, error)) from error
-    except (RuntimeError, ValueError, OSError, TimeoutError, ImportError) as error:  # versions that differ, and others
-        reason = " ".join(str(error).split())
+        raise UserError(_explain_no_cluster(address, error, listens=True)) from error
+    except (RuntimeError, ValueError, OSError, TimeoutError, ImportError, ray.exceptions.RayError) as error:
+        reason = " ".join(str(error).split())  # versions that differ, no token, and others
         raise UserError(f"executor.address={address}: no connection to this Ray cluster ({reason:.300})") from error
     try:
         yield
@@ -200,17 +200,21 @@ def connect(ray: Any, address: str) -> Iterator[None]:
             ray.shutdown()
 
 
-def _explain_no_cluster(address: str, error: Exception) -> str:
-    if address == "auto":
+def _explain_no_cluster(address: str, error: Exception, *, listens: bool = False) -> str:
+    if address == "auto" and "Could not find any running Ray" in str(error):
         return (
             "executor.address=auto: this machine belongs to no Ray cluster. Start one with `ray start --head`, or give "
             "executor.address=local, HOST:PORT or ray://HOST:PORT"
         )
     reason = " ".join(str(error).split())
-    return (
-        f"executor.address={address}: no Ray cluster answers there ({reason:.200}). The address is HOST:PORT of the "
-        "head node (6379 is usual), or ray://HOST:PORT of its client server (10001)"
+    text = (
+        f"executor.address={address}: no Ray cluster answers there ({reason:.200}). On a machine of the cluster the "
+        "address is auto or HOST:PORT of the head node (6379 is usual), elsewhere ray://HOST:PORT of its client server "
+        "(10001)"
     )
+    if listens:  # so it is the wrong kind of address, or this
+        text += ". A cluster that asks for a token needs RAY_AUTH_MODE=token and the head's ~/.ray/auth_token here, too"
+    return text
 
 
 def _check_reachable(address: str) -> None:

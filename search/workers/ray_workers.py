@@ -24,8 +24,9 @@ from .ray_task import Mailbox, Place, Ticket, evaluate_remotely
 
 log = logging.getLogger(__name__)
 
-#: Seconds after which a wait is begun again.
-LONGEST_WAIT = 1e6
+#: Seconds between two looks at the nodes. Where a node is silent, as after a fault of the network, Ray knows in half a
+#: minute that it is dead, and says so of its tasks many minutes later.
+LOOK = 5.0
 _IMPORTABLE = "Define it in a module that every node can import, or use executor=local"
 
 
@@ -107,6 +108,7 @@ class RayWorkers(Workers):
         )
         self._mailbox = ray.remote(num_cpus=0)(Mailbox).options(scheduling_strategy=beside).remote()
         self._letters = self._mailbox.take.remote()
+        self._look = time.monotonic() + LOOK
 
     def submit(self, task: Task) -> None:
         """Hand the task to Ray.
@@ -142,7 +144,7 @@ class RayWorkers(Workers):
         while True:
             numbers = {one.reference: number for number, one in self._running.items()}
             first = min((one.deadline for one in self._running.values()), default=math.inf)
-            left = min(max(first - time.monotonic(), 0), LONGEST_WAIT)
+            left = max(min(first, self._look) - time.monotonic(), 0)
             with self._interrupts.allowed():
                 done, _ = self._ray.wait([self._letters, *numbers], num_returns=1, timeout=left)
             if done and self._ray.wait([self._letters], timeout=0)[0]:  # what a lost task has said comes first
@@ -150,6 +152,8 @@ class RayWorkers(Workers):
             for reference in done:
                 if reference in numbers and (outcome := self._end(numbers[reference])) is not None:
                     return outcome
+            if (outcome := self._lose_silent()) is not None:
+                return outcome
             late = [number for number, one in self._running.items() if one.deadline <= time.monotonic()]
             if not done and late:
                 self._cancel(self._running.pop(late[0]).reference)
@@ -205,6 +209,21 @@ class RayWorkers(Workers):
             return Outcome(one.task.number, reason=f"it was tried twice: {one.loss}; then {reason}")
         log.warning("trial %d: %s; it is tried once more", one.task.number, reason)
         self._begin(one.task, one.packed, 2, avoid=one.node_id, loss=reason, step=one.step)
+        return None
+
+    def _lose_silent(self) -> Outcome | None:
+        """Look now and then for tasks on nodes that are dead; an outcome: of one that was lost twice."""
+        if time.monotonic() < self._look:
+            return None
+        with self._interrupts.allowed():
+            alive = {node["NodeID"] for node in self._ray.nodes() if node["Alive"]}
+        self._look = time.monotonic() + LOOK
+        for number, one in list(self._running.items()):
+            if one.node_id and one.node_id not in alive:
+                del self._running[number]
+                if (outcome := self._lose(one, f"its node {one.node} was lost")) is not None:
+                    self._look = 0.0  # for the others
+                    return outcome
         return None
 
     def _cancel(self, reference: Any) -> None:

@@ -91,7 +91,8 @@ def made_up(monkeypatch: pytest.MonkeyPatch) -> Any:
     nodes = [node("small", CPU=2.0), node("large", CPU=8.0, GPU=1.0), node("dead", False, CPU=64.0, GPU=8.0)]
     import pickle
 
-    library = SimpleNamespace(is_initialized=lambda: True, nodes=lambda: nodes, cloudpickle=pickle)
+    errors = SimpleNamespace(RayError=NoToken)
+    library = SimpleNamespace(is_initialized=lambda: True, nodes=lambda: nodes, cloudpickle=pickle, exceptions=errors)
     monkeypatch.setattr(ray_cluster, "load_ray", lambda: library)
     return library
 
@@ -150,10 +151,14 @@ class Unsendable(Synthetic):
 def test_no_cluster_at_an_address(address: str, made_up: Any) -> None:
     made_up.is_initialized = lambda: False
     with (
-        pytest.raises(UserError, match=rf"^executor\.address={address}: no Ray cluster answers there \(.*\)\. The"),
+        pytest.raises(UserError, match=rf"^executor\.address={address}: no Ray cluster answers there \(.*\)\. On a"),
         connect(made_up, address),
     ):
         pass
+
+
+class NoToken(Exception):
+    """Stands for an error of Ray's own."""
 
 
 @pytest.mark.parametrize(
@@ -166,6 +171,14 @@ def test_no_cluster_at_an_address(address: str, made_up: Any) -> None:
         (
             RuntimeError("Version mismatch: Ray: 2.9.0\nRay: 2.60.0"),
             r"auto: no connection .* \(Version mismatch: R",
+        ),
+        (
+            ConnectionError("Failed to connect to Ray cluster at 10.0.0.1:6379"),
+            r"auto: no Ray cluster answers there \(Failed to c.*elsewhere ray://HOST:PORT.*needs RAY_AUTH_MODE=token",
+        ),
+        (
+            NoToken("Token authentication is enabled but no authentication token was found"),
+            r"auto: no connection .* \(Token authentication is enabled but",
         ),
     ],
 )

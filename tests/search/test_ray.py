@@ -265,6 +265,27 @@ def test_a_connection_that_the_program_has_is_left_to_it(tmp_path: Path, cluster
 # -- last: the nodes are gone, and for some seconds Ray takes them for living ones ---------------------------
 
 
+def test_a_node_falls_silent_in_mid_trial(tmp_path: Path, cluster: Nodes, caplog: pytest.LogCaptureFixture) -> None:
+    """None of its connections ends, and Ray itself would say for many minutes that the trial runs."""
+    silent = cluster.add(num_cpus=3)
+    executor, log = RayCluster(cluster.address, cpus=3), tmp_path / "log"
+
+    def stop() -> None:
+        wait_for(lambda: calls(log))
+        cluster.add(num_cpus=3)
+        cluster.stop(silent)
+
+    stopper = threading.Thread(target=stop)
+    stopper.start()
+    try:
+        found = search(tmp_path / "out", Where(str(log), first=600), trials=2, executor=executor)
+    finally:
+        stopper.join()
+    assert (found["complete"], found["failed"]) == (2, 0)
+    assert len({line.split()[1] for line in calls(log)[:2]}) == 2
+    assert re.search(r"trial 0: its node \S+ was lost; it is tried once more", caplog.text)
+
+
 def test_every_node_but_the_searchs_is_killed_in_mid_trial(
     tmp_path: Path, cluster: Nodes, caplog: pytest.LogCaptureFixture
 ) -> None:
