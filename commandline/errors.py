@@ -25,7 +25,7 @@ from omegaconf.errors import (
 )
 
 from ..evaluate.identity.moved import find_moved
-from ..space.errors import UserError, explain_os_error, unknown
+from ..space.errors import AGAIN, UserError, explain_os_error, unknown
 from .options import CONF, describe_yaml_problem
 
 _KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false", "String": "a string"}
@@ -61,7 +61,20 @@ def explain_error(error: BaseException, *, in_job: bool) -> str | None:
     if isinstance(error, yaml.YAMLError) and not in_job:
         mark = getattr(error, "problem_mark", None)
         return f"{mark.name if mark else 'a config file'}: not valid YAML: {describe_yaml_problem(error)}"
-    return None
+    return _lost_job(error) if type(error).__module__.startswith("submitit.") else None
+
+
+def _lost_job(error: BaseException) -> str:
+    """What submitit says of a job that Slurm has ended: in the job itself, or where the sweep waits for it."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    if lines[0].startswith("Job not requeued because: "):
+        why = lines[0].partition(": ")[2].rstrip(".")
+        return (
+            f"its time is over, and it was not put back into the queue ({why}); {AGAIN} to continue, or let it go on "
+            "by itself: hydra.launcher.max_num_timeout=100"
+        )
+    told = " ".join(lines[:2])
+    return f"a job of the sweep was lost, and the others run on: {told:.300}; {AGAIN} when they have ended"
 
 
 def _missing_config(error: MissingConfigException) -> str:

@@ -11,6 +11,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -179,3 +180,14 @@ class Beginning(Callback):
         """Called by Hydra when the configuration is composed and no job has begun."""
         for sweep in _current:
             sweep.begin(Path(str(config.hydra.sweep.dir)))
+        if ".submitit_launcher." in str(config.hydra.launcher.get("_target_")):
+            _quiet_submitit()
+
+
+def _quiet_submitit() -> None:
+    """It writes its warnings to both streams, and standard output is for results."""
+    import_module("submitit")
+    logger = logging.getLogger("submitit")
+    for handler in list(logger.handlers):
+        if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stdout:
+            logger.removeHandler(handler)

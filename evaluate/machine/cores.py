@@ -18,17 +18,20 @@ _QUOTAS = (
     ("/sys/fs/cgroup/cpu.max",),
     ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
 )
+#: What Slurm says a task has, and a job on this machine: not each Slurm binds its tasks to their cores.
+_GRANTED = ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE")
 
 
 def count_cores() -> int:
-    """Cores this process may use: those of its affinity, or fewer where its container's time is limited."""
+    """Cores this process may use: those of its affinity, or fewer where its container's time or its task is limited."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     for files in _QUOTAS:
         with contextlib.suppress(OSError, ValueError):  # not there, or "max"
             quota, period = (int(word) for word in " ".join(Path(file).read_text() for file in files).split())
             if quota > 0 and period > 0:
                 cores = min(cores, math.ceil(quota / period))
-    return cores
+    granted = next((os.environ[name] for name in _GRANTED if os.environ.get(name)), "")
+    return min(cores, int(granted)) if granted.isdecimal() and int(granted) else cores
 
 
 def fit_threads(threads: int | None, name: str = "threads") -> int | None:

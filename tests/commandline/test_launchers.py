@@ -28,7 +28,7 @@ def test_sweeps(command: str, launcher: str, tmp_path: Path) -> None:
     process = start([*words, f"hydra/launcher={launcher}", "-o", "out", "--quiet", "--json"], tmp_path)
     printed, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
-    documents = json.loads(printed[printed.index("[") :])
+    documents = json.loads(printed[printed.index("[") :] if launcher == "ray" else printed)  # Ray's launcher prints
     assert [document["seed"] for document in documents] == [1, 2]
     with (tmp_path / "out" / "sweep.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from effnas.cli import main
+from effnas.commandline.errors import explain_error
 from effnas.commandline.sweep import FOLDER, TABLE, Outcome, Sweep, list_facts
 from effnas.space.errors import UserError
 
@@ -90,6 +91,26 @@ def test_what_began_is_told_of_a_sweep_that_is_stopped(tmp_path: Path, capsys: p
         elsewhere(sweep).add(Outcome(1, ""), as_json=True)
         raise KeyboardInterrupt
     assert json.loads(capsys.readouterr().out) == [{"a": 1}, None]
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        (
+            "Job not requeued because: timed-out too many times.",
+            "its time is over, and it was not put back into the queue (timed-out too many times); run the same command "
+            "again to continue, or let it go on by itself: hydra.launcher.max_num_timeout=100",
+        ),
+        (
+            "Job 7_0 (task: 0) with path /out/7_0_0_result.pkl\nhas not produced any output (state: CANCELLED)\nmore",
+            "a job of the sweep was lost, and the others run on: Job 7_0 (task: 0) with path /out/7_0_0_result.pkl has "
+            "not produced any output (state: CANCELLED); run the same command again when they have ended",
+        ),
+    ],
+)
+def test_jobs_that_slurm_has_ended(told: str, message: str) -> None:
+    errors = pytest.importorskip("submitit.core.utils")
+    assert explain_error(errors.UncompletedJobError(told), in_job=True) == message
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,27 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.parametrize(
+    ("granted", "cores"),
+    [
+        ({}, 16),
+        ({"SLURM_CPUS_ON_NODE": "8"}, 8),
+        ({"SLURM_CPUS_ON_NODE": "8", "SLURM_CPUS_PER_TASK": "4"}, 4),
+        ({"SLURM_CPUS_ON_NODE": "64"}, 16),
+        ({"SLURM_CPUS_PER_TASK": ""}, 16),
+    ],
+)
+def test_cores_of_a_task_of_slurm(granted: dict[str, str], cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Slurm that binds nobody to his cores says at least how many they are."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)), raising=False)
+    monkeypatch.setattr(machine_cores, "_QUOTAS", ())
+    for name in ("SLURM_CPUS_ON_NODE", "SLURM_CPUS_PER_TASK"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in granted.items():
+        monkeypatch.setenv(name, value)
+    assert machine_cores.count_cores() == cores
+
+
+@pytest.mark.parametrize(
     ("gpus", "device", "per_device", "count", "note"),
     [
         (2, "auto", 1, 2, "workers=auto: 2 processes on 2 GPUs"),
