@@ -10,7 +10,7 @@ test:
 	$(PYTHON) -m pytest
 
 slow:
-	$(PYTHON) -m pip install -q -c constraints.txt -e '.[test,test_slow]'
+	$(PYTHON) -m pip install -q -c constraints.txt -e '.[test,test-slow]'
 	$(PYTHON) -m pytest -m slow
 
 lint:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import re
 import shlex
 from pathlib import Path
@@ -73,3 +74,21 @@ def test_its_files_exist() -> None:
     for text, folder in ((README, ROOT), *((page, ROOT / "docs") for page in PAGES)):
         for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
             assert (folder / target).is_file(), target
+
+
+def test_extras() -> None:
+    """Each that a page, a message or a script names is there; pip before 24 finds none whose name has an underscore."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    extras = set(setup["options.extras_require"])
+    assert not [name for name in extras if not re.fullmatch(r"[a-z0-9-]+", name)]
+    files = [ROOT / ".ci" / "run", *(path for kind in ("md", "py", "cfg", "yaml") for path in ROOT.rglob(f"*.{kind}"))]
+    named = {
+        name.strip()
+        for path in files
+        if not {".venv", "build", "outputs"} & set(path.relative_to(ROOT).parts)
+        for words in re.findall(r"(?:\beffnas|'\.)\[([a-z][a-z0-9_,-]*)\]", path.read_text(encoding="utf-8"))
+        for name in words.split(",")
+    }
+    assert {"ray", "ray-launcher", "test", "test-slow", "postgresql"} <= named
+    assert named <= extras
