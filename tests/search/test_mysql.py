@@ -99,6 +99,16 @@ def stored(url: str, name: str) -> list[FrozenTrial]:
     return trials
 
 
+def write_by_optuna(url: str, name: str) -> None:
+    storage = RDBStorage(url, {"poolclass": NullPool})
+    study = optuna.load_study(study_name=name, storage=storage)
+    trial = study.ask(SPACE)
+    trial.set_user_attr("by", "nobody")
+    trial.set_user_attr("by", "Optuna 🚀")
+    study.tell(trial, 0.25)
+    storage.remove_session()
+
+
 def make_by_optuna(url: str) -> None:
     """Tables in the data base's own letters, which are latin1, with a study ``mine``."""
     storage = RDBStorage(url, {"poolclass": NullPool})
@@ -126,6 +136,9 @@ def test_tables_hold_what_others_hold(tmp_path: Path, url: str) -> None:
     assert found.params["rate"] == trial.params["rate"]
     assert found.datetime_start is not None
     assert found.datetime_start.microsecond
+    write_by_optuna(url, name)
+    with opened(url, name, tmp_path, {"name": name, "long": "🚀" * 20_000}) as study:
+        assert [(t.number, t.value, t.user_attrs.get("by")) for t in study.trials[1:]] == [(1, 0.25, "Optuna 🚀")]
     with pytest.raises(UserError, match=r"study 'mine ': this data base takes the name for that of 'mine', .*study="):
         open_study(url, "mine ", tmp_path, ["maximize"], {})
 

@@ -372,8 +372,7 @@ def served(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("where", ["started", "asked"])
-@pytest.mark.parametrize("folder", ["same", "other"])
+@pytest.mark.parametrize(("where", "folder"), [("started", "same"), ("asked", "other")])
 def test_a_grid_on_a_server_has_all_its_points(tmp_path: Path, served: str, where: str, folder: str) -> None:
     name = f"{where} {folder}"
     for call in (1, 2, 1):
