@@ -130,7 +130,7 @@ def advise_without_restart() -> Iterator[None]:
 
 
 #: What the machine has run out of, and what stands where a file should be.
-_EXHAUSTED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+EXHAUSTED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 OBSTRUCTED = {
     *(errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP, errno.ENAMETOOLONG),
     *(errno.EACCES, errno.EPERM, errno.EROFS),
@@ -144,7 +144,7 @@ def explain_os_error(error: OSError) -> str:
     reason = f"{error.strerror or str(error) or type(error).__name__} ({name})"
     path = error.filename2 or error.filename
     text = f"{os.fsdecode(path)}: {reason}" if isinstance(path, str | bytes | os.PathLike) else reason
-    if number in _EXHAUSTED:
+    if number in EXHAUSTED:
         return f"{text}; make room or raise the limit (ulimit -a), then {AGAIN} to continue"
     if number in OBSTRUCTED:
         return f"{text}; remove it, mend its rights or choose another folder, then {AGAIN}"

@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from ...space.built import find_built
-from ...space.errors import UserError, unknown
+from ...space.errors import EXHAUSTED, UserError, unknown
 from ..arguments import as_list
 from .subject import Subject
 from .writers import (
@@ -150,6 +150,7 @@ def write_format(row: Format, subject: Subject, folder: Path) -> None:
 
     Raises:
         UserError: its exporter cannot; the message names the operator where the exporter does.
+        OSError: the disk is full, which is not the network's fault.
     """
     try:
         row.write(subject, folder / row.file)
@@ -158,6 +159,9 @@ def write_format(row: Format, subject: Subject, folder: Path) -> None:
     except MemoryError:
         raise
     except Exception as error:  # of an exporter, or of the network's own code while it is traced
+        full = [one for one in _causes(error) if isinstance(one, OSError) and one.errno in EXHAUSTED]
+        if full:
+            raise full[0] from None
         what = f"{subject.architecture.name} cannot be exported{_find_operator(error)}"
         raise UserError(f"to={row.name}: {what}: {_first_line(error)}") from error
 

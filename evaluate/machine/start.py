@@ -44,9 +44,13 @@ def threads_in_environment(threads: int | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def main_module(known: bool) -> Iterator[None]:
-    """What a process that starts in here imports as the program; an empty one unless that is ``known``."""
+    """What a process that starts in here imports as the program; an empty one unless that is ``known``.
+
+    Nor where it is no file, as of ``python - < script.py``: what is defined there cannot be imported.
+    """
     before = sys.modules["__main__"]
-    if not known:
+    file = getattr(before, "__file__", None)
+    if not known or (file is not None and not os.path.isfile(file)):
         sys.modules["__main__"] = ModuleType("__main__")
     try:
         yield

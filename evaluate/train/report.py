@@ -110,9 +110,8 @@ def _explained(output: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(
-            f"{output}: the results cannot be written ({error.strerror}); {CHECKPOINT} is kept: {AGAIN}"
-        ) from error
+        kept = f"{CHECKPOINT} is kept" if (output / CHECKPOINT).is_file() else f"there is no {CHECKPOINT} either"
+        raise UserError(f"{output}: the results cannot be written ({error.strerror}); {kept}: {AGAIN}") from error
 
 
 def summary_text(summary: Mapping[str, Any]) -> str:

@@ -96,6 +96,11 @@ class Processes(Workers):
         self._interrupts = interrupts
         self._threads = None if alike else max(1, count_cores() // places)
         self._context = multiprocessing.get_context("spawn")
+        if multiprocessing.current_process().daemon:
+            raise NotPortable(
+                "a process of multiprocessing.Pool may start no others, and several workers are processes; "
+                f"{self._inline}, or begin the search in another process"
+            )
         self._idle: list[_Process] = []
         self._busy: dict[int, _Process] = {}
         try:

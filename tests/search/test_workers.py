@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing.process
 import os
 import signal
 import subprocess
@@ -212,3 +213,41 @@ def test_ctrl_c_of_the_terminal_does_not_reach_the_workers(tmp_path: Path) -> No
 def test_one_worker_is_this_process(tmp_path: Path) -> None:
     summary = search(tmp_path, NotPicklable(), workers=1, trials=2, algorithm=RandomSampler)
     assert summary["complete"] == 2
+
+
+def test_a_program_from_standard_input_has_workers_too(tmp_path: Path) -> None:
+    """``python - < script.py``, and a cell that was sent to such a process: there is no file to import again."""
+    text = """
+        from synthetic import Synthetic, search
+        from pathlib import Path
+        print(search(Path("out"), Synthetic(), trials=2, workers=2)["complete"])
+        class Mine(Synthetic):
+            pass
+        try:
+            search(Path("mine"), Mine(), trials=2, workers=2)
+        except ValueError as error:
+            print(error)
+    """
+    here = Path(__file__).resolve().parents[1]
+    places = os.pathsep.join([str(here), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, "-"],
+        input=textwrap.dedent(text),
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": places},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    count, told = done.stdout.splitlines()
+    assert count == "2"
+    assert told.startswith("evaluator: a worker process cannot load it: AttributeError: Can't get attribute 'Mine'")
+
+
+def test_a_daemon_may_start_no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(multiprocessing.process.current_process(), "_config", {"daemon": True})
+    with pytest.raises(
+        UserError, match=r"^a process of multiprocessing\.Pool may start no others.*; use workers=1, or "
+    ):
+        Processes(Synthetic(), 2, Interrupts())

@@ -494,6 +494,19 @@ def spoil(name: str, layer: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(formats.FORMATS, name, replace(row, write=write))
 
 
+def test_a_full_disk_is_not_the_networks_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(subject: Any, path: Path) -> None:
+        try:
+            raise OSError(28, "No space left on device", str(path))
+        except OSError as error:
+            raise RuntimeError("an exporter's own") from error
+
+    monkeypatch.setitem(formats.FORMATS, "safetensors", replace(FORMATS["safetensors"], write=write))
+    with pytest.raises(OSError, match=r"No space left on device: .*weights\.safetensors"):
+        export(weights(tmp_path), tmp_path / "out", to="safetensors")
+    assert not (tmp_path / "out" / ".staging").exists()
+
+
 @pytest.mark.parametrize(
     "name", ["torchscript", pytest.param("torch_export", marks=pytest.mark.slow), "safetensors", "timm"]
 )

@@ -297,6 +297,11 @@ def test_a_full_disk_at_the_end_keeps_the_checkpoint(tmp_path: Path, monkeypatch
         UserError, match=r"results cannot be written \(No space left on device\); checkpoint.pt is kept"
     ):
         trained(tmp_path)
+    (tmp_path / "checkpoint.pt").rename(tmp_path / "kept.pt")  # as if it had not found room either
+    monkeypatch.setattr("effnas.evaluate.train.checkpoint.Checkpoint.save", lambda *_, **__: None)
+    with pytest.raises(UserError, match=r"No space left on device\); there is no checkpoint.pt either: run the same"):
+        trained(tmp_path)
+    (tmp_path / "kept.pt").rename(tmp_path / "checkpoint.pt")
     monkeypatch.undo()
     assert trained(tmp_path)["steps"] == 10
 
