@@ -75,6 +75,10 @@ DEFAULTS: StudyOptions = {
 }
 
 
+#: Characters of the name of a study: as many as Optuna's tables hold.
+LONGEST_NAME = 512
+
+
 @dataclass(frozen=True)
 class _Shape:
     """What an option must be: in words, and as a question to its value."""
@@ -85,7 +89,7 @@ class _Shape:
 
 _SHAPES = {
     "storage": _Shape("a URL such as sqlite:///study.db", lambda value: isinstance(value, str)),
-    "study": _Shape("a name", lambda value: isinstance(value, str) and value != ""),
+    "study": _Shape("a name", lambda value: isinstance(value, str) and value != "" and "\0" not in value),
     "pruner": _Shape("one of Optuna's, like MedianPruner()", lambda value: isinstance(value, BasePruner)),
     "executor": _Shape("an executor, like RayCluster()", lambda value: callable(getattr(value, "hold", None))),
     "tracker": _Shape("a tracker of effnas.evaluate.tracking", lambda value: callable(getattr(value, "begin", None))),
@@ -126,6 +130,9 @@ def complete_options(given: StudyOptions) -> StudyOptions:
         value = options[name]  # type: ignore[literal-required]
         if isinstance(value, type) or not (value is None or shape.fits(value)):
             raise UserError(f"{name} must be {shape.what}, got {show(value)}")
+    if options["storage"] is not None and len(options["study"] or "") > LONGEST_NAME:
+        length = len(options["study"] or "")
+        raise UserError(f"study must be a name of at most {LONGEST_NAME} characters in a data base, got {length}")
     for name in ("restart", "report", "quiet"):
         if not isinstance(options[name], bool):  # type: ignore[literal-required]
             raise UserError(f"{name} must be true or false, got {show(options[name])}")  # type: ignore[literal-required]

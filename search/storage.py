@@ -25,11 +25,13 @@ from .journal import Journal, JournalFile, check_journal, is_half_written
 from .optuna_private import get_storage
 from .record import MEASURES, is_counted
 from .remembered import INTERRUPTED
-from .sharing.outages import Outages, describe_fault, is_restart
+from .sharing.outages import Outages, describe_fault, explain_address, is_restart
 from .sharing.owned_storage import OwnedStorage
 from .sharing.ownership import BEAT, GRACE, Owner, close_orphans, describe_owners, find_orphans, make_owner
 
 JOURNAL = "study.journal"
+#: Seconds in which a host must answer who connects to it, unless the address has a ``connect_timeout`` of its own.
+CONNECT = 20
 _WAYS = (
     "Restore it, or begin anew with restart=true, which keeps the old files beside the new ones, or choose another "
     "folder with -o DIR"
@@ -62,9 +64,18 @@ def _connect(url: str, owner: Owner) -> OwnedStorage:
             "postgresql+psycopg://USER@HOST/NAME; for many connections PgBouncer can stand before it"
         )
 
+    if url.partition("?")[0] in ("sqlite://", "sqlite:///", "sqlite:///:memory:"):
+        raise UserError(
+            f"storage {url}: is in memory, and gone when this process ends. Leave storage out for a file in the output "
+            "folder, or name a file, like sqlite:///study.db"
+        )
+    # SQLite refuses a writer while another one writes; PostgreSQL's driver waits for minutes for a silent host
+    waits = {"timeout": 60} if url.startswith("sqlite") else {}
+    if url.startswith(("postgresql:", "postgresql+psycopg")) and "connect_timeout" not in url:
+        waits = {"connect_timeout": CONNECT}
+
     def open_tables() -> OwnedStorage:
-        # SQLite refuses a writer while another one writes
-        engine = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
+        engine = {"connect_args": waits} if waits else {}
         return OwnedStorage(url, owner, BEAT, GRACE, Outages(url), **engine)
 
     for pause in _PAUSES:
@@ -177,6 +188,7 @@ def open_study(
         raise
     except Exception as error:  # SQLAlchemy's, Redis', a missing driver: all are the address's fault
         reason = describe_fault(error, storage or "")
+        reason += explain_address(storage or "", reason)
         # without its cause, in which the driver may name the password
         raise UserError(f"storage {place}: cannot be opened as an Optuna storage: {reason}") from None
     stored: dict[str, Any] = study.user_attrs[JOB]

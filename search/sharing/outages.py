@@ -99,6 +99,14 @@ def describe_fault(error: BaseException, address: str) -> str:
     return f"{text or type(error).__name__}{_explain_number(cause)}"
 
 
+def explain_address(address: str, fault: str) -> str:
+    """What to say of an address that was refused for this fault; "": nothing more, it is one."""
+    known = "sqlite:///FILE, postgresql+psycopg://USER@HOST/NAME or mysql+pymysql://USER@HOST/NAME"
+    if "://" not in address:
+        return f"; it is no path but an address, like {known}"
+    return f"; addresses are {known}" if "Can't load plugin" in fault else ""
+
+
 def _explain_number(error: Any) -> str:
     """What MySQL does not say of its limits."""
     number = _number_of(error)

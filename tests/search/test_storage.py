@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 import sqlite3
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +185,43 @@ def test_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, driver: str)
     with pytest.raises(UserError, match=r"://bob:\*\*\*@127.0.0.1:1/data: cannot be opened .*(?i:connection refused)"):
         search(tmp_path, storage=f"{driver}://bob:s3cret@127.0.0.1:1/data")
     assert len(pauses) == 3  # it might have been starting again
+
+
+def test_a_path_and_other_addresses_are_told_what_addresses_are(tmp_path: Path) -> None:
+    for storage, told in (
+        (str(tmp_path), "; it is no path but an address, like sqlite:///FILE, postgresql"),
+        ("study.journal", "; it is no path but an address, like sqlite:///FILE, postgresql"),
+        ("", "; it is no path but an address, like sqlite:///FILE, postgresql"),
+        ("postgres://me@there/data", "dialects:postgres; addresses are sqlite:///FILE, postgresql[+]psycopg:"),
+    ):
+        with pytest.raises(UserError, match=rf"cannot be opened as an Optuna storage: .*{told}"):
+            search(tmp_path / "out", storage=storage)
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite:///?x=1"])
+def test_a_data_base_in_memory_is_refused(tmp_path: Path, url: str) -> None:
+    with pytest.raises(UserError, match=r"is in memory, and gone when this process ends\. Leave storage out for"):
+        search(tmp_path, storage=url)
+
+
+def test_a_name_that_no_data_base_holds(tmp_path: Path) -> None:
+    rule = r"^study must be a name of at most 512 characters in a data base, got 513$"
+    with pytest.raises(UserError, match=rule):
+        search(tmp_path, storage="sqlite:///x.db", study="x" * 513)
+    with pytest.raises(UserError, match=r"^study must be a name, got 'a\\x00b'$"):
+        search(tmp_path, study="a\0b")
+
+
+def test_a_host_that_says_nothing_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("psycopg")
+    monkeypatch.setattr(storages, "CONNECT", 2)  # libpq waits no less
+    monkeypatch.setattr(storages, "_PAUSES", (0.0,))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"postgresql+psycopg://me@127.0.0.1:{silent.getsockname()[1]}/data"
+        start = time.monotonic()
+        with pytest.raises(UserError, match=r"cannot be opened as an Optuna storage: .*time"):
+            search(tmp_path, storage=address)
+    assert time.monotonic() - start < 10
 
 
 @pytest.mark.parametrize("url", ["grpc://host:13000", "GRPC://bob:s3cret@host:13000"])
