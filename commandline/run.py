@@ -189,15 +189,20 @@ def _store(command: Command, *, complete: bool) -> None:
 
 @contextlib.contextmanager
 def _as_program(words: Sequence[str]) -> Iterator[None]:
-    """Hydra reads its words from ``sys.argv``, and hands over its exceptions where this variable says so."""
-    argv, told = sys.argv, logging.raiseExceptions
+    """Hydra reads its words from ``sys.argv``, and hands over its exceptions where this variable says so.
+
+    For ``--info`` it sets up logging, which a process that runs other commands afterwards would have for good.
+    """
+    argv, told, root = sys.argv, logging.raiseExceptions, logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
     sys.argv = ["effnas", *words]
     logging.raiseExceptions &= not any(word.startswith("--info") for word in words)  # logged, to `| head`
     try:
         with _environment("HYDRA_FULL_ERROR", "1"):
             yield
     finally:
-        sys.argv, logging.raiseExceptions = argv, told
+        sys.argv, logging.raiseExceptions, root.handlers[:] = argv, told, handlers
+        root.setLevel(level)
 
 
 @contextlib.contextmanager

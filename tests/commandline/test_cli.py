@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import json
+import logging
 import os
 import pickle
 import re
@@ -524,6 +525,14 @@ def test_arguments_and_environment_are_as_before(tmp_path: Path, monkeypatch: py
     main(["scale", "--phi", "1", f"hydra.run.dir={tmp_path}"])
     assert sys.argv == ["program", "word"]
     assert "HYDRA_FULL_ERROR" not in os.environ
+
+
+def test_logging_is_as_before(capsys: pytest.CaptureFixture[str]) -> None:
+    root = logging.getLogger()
+    before = root.level, list(root.handlers)
+    assert main(["scale", "--info", "plugins"]) == 0
+    assert "Installed Hydra Plugins" in capsys.readouterr().out
+    assert (root.level, root.handlers) == before
 
 
 # -- how it ends -------------------------------------------------------------------------------------
