@@ -23,6 +23,21 @@ def name_checkpoint(digest: str, seed: int | str) -> str:
     return f"{digest}-{seed}.pt"
 
 
+#: Whether this process is on a node of a cluster, which may not share the files of the search.
+_on_a_node = False
+
+
+def serve_a_node() -> None:
+    """Make no folder of a search in this process where the search has not: what is left elsewhere nobody removes."""
+    global _on_a_node
+    _on_a_node = True
+
+
+def is_within_reach(folder: str | Path) -> bool:
+    """Whether files can be left in a search's folder of weights or checkpoints: beside it, or where it is shared."""
+    return not _on_a_node or Path(folder).parent.is_dir()  # the search's own folder is there before its first candidate
+
+
 class KeptWeights:
     """The files of trials, ``trial-N.safetensors``, in the folder ``weights`` of a search's.
 

@@ -29,7 +29,7 @@ from .data.load import find_common_side, load_split
 from .data.sources import check_data
 from .data.split import Split
 from .evaluation import Evaluation, Report
-from .kept_weights import name_checkpoint, name_weights
+from .kept_weights import is_within_reach, name_checkpoint, name_weights
 from .latency.known import KnowsLatency
 from .machine.device import find_device
 from .machine.profile import profile
@@ -142,7 +142,7 @@ class Proxy(KnowsLatency):
         if initial is not None:
             initial.check_classes(split)
         model, result = self._train(architecture, initial, split, device, seed, report)
-        if self._folder is not None:
+        if self._folder is not None and is_within_reach(self._folder):
             self._leave_weights(
                 Path(self._folder) / name_weights(architecture.digest, seed), model, architecture, split
             )
@@ -184,7 +184,7 @@ class Proxy(KnowsLatency):
     ) -> tuple[nn.Module, TrainingResult]:
         """The network and its training, from where that was stopped, or from the beginning."""
         checkpoint = None
-        if self._checkpoints is not None:
+        if self._checkpoints is not None and is_within_reach(self._checkpoints):
             # no more than the folder's own search says: that is refused where its settings have changed
             identity = {"network": architecture.digest, "training": self.training.to_dict(), "seed": seed}
             file = Path(self._checkpoints) / name_checkpoint(architecture.digest, seed)

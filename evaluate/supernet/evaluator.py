@@ -27,7 +27,7 @@ from ..data.load import load_split
 from ..data.sources import check_data
 from ..data.split import Split
 from ..evaluation import Evaluation, EvaluationError, Report
-from ..kept_weights import name_weights
+from ..kept_weights import is_within_reach, name_weights
 from ..latency.known import KnowsLatency
 from ..machine.device import find_device, out_of_memory, torch_threads
 from ..machine.profile import profile
@@ -223,7 +223,7 @@ class Supernet(KnowsLatency):
         network, accuracy, loss, used = self._measure(member, seed)
         if not math.isfinite(loss):
             raise EvaluationError(f"held-out loss is {loss} with the supernet's weights")
-        if self._folder is not None:
+        if self._folder is not None and is_within_reach(self._folder):
             bench.leave_weights(Path(self._folder) / name_weights(member.digest, seed), network, member)
         latency = self.say_latency(member)
         if self.latency_batch is not None:

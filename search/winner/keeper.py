@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ from ..objective import Objective
 from ..problem import CONFIRMS
 from ..progress import Beforehand, TrialWatcher
 from ..record import result_of, usable_trials
+
+log = logging.getLogger(__name__)
 
 #: Networks, best first, by the trials that their places are decided by, best first.
 Ranking = Sequence[Sequence[FrozenTrial]]
@@ -42,7 +45,8 @@ class Keeper:
     ) -> None:
         check_int("keep", count, 0, 1_000_000)
         self._files, self._count, self._rank, self._seeds = KeptWeights(output), count, rank, seeds
-        if getattr(evaluator, "keeping", None) is None and count > 1:
+        self._leaves = getattr(evaluator, "keeping", None) is not None
+        if not self._leaves and count > 1:
             raise UserError(f"keep must be 0 or 1, because {type(evaluator).__name__} trains no network, got {count}")
 
     def equip(self, evaluator: Evaluator) -> Evaluator:
@@ -79,6 +83,13 @@ class Keeper:
             ranking = sorted(ranking, key=lambda group: best.number not in {trial.number for trial in group})
         kept = [trial for group in ranking[: self._count] for trial in self._find_held(group)[:1]]
         self._files.keep_only({trial.number for trial in kept})
+        if self._leaves and ranking[: self._count] and not kept:
+            log.warning(
+                "keep=%d: no weights of the best are in %s: they were trained on a machine that does not share this "
+                "folder, or by a run that kept none",
+                self._count,
+                self._files.folder,
+            )
         return [{"number": t.number, "score": t.values[0], "file": str(self._files.file(t.number))} for t in kept]
 
     def _find_held(self, group: Sequence[FrozenTrial]) -> list[FrozenTrial]:

@@ -13,6 +13,7 @@ import sys
 from typing import Any, TypedDict
 
 from ...evaluate.evaluation import Evaluator, Stopped
+from ...evaluate.kept_weights import serve_a_node
 from ...evaluate.machine.assignment import assign_gpu
 from ...evaluate.reasons import describe_exception
 from .base import Task, answer_task, check_report
@@ -93,6 +94,7 @@ def evaluate_remotely(
 
     threads, node = place["threads"], platform.node()
     os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)))
+    serve_a_node()
     assign_gpu(0)  # Ray shows each task its own GPUs alone
     sys.path += [folder for folder in place["imports"] if folder not in sys.path and os.path.isdir(folder)]
     with contextlib.suppress(OSError):

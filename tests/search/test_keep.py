@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from optuna.samplers import RandomSampler
 from synthetic import Leaving, Synthetic, four_networks, read_csv, search, true_accuracy
 
 from effnas import load_space, run_ablation, run_grid_search
+from effnas.evaluate import kept_weights
 from effnas.evaluate.data import ImageData
 from effnas.evaluate.measure.job import run_evaluate
 from effnas.evaluate.proxy import Proxy
@@ -211,3 +213,28 @@ def test_effnas_evaluate_reads_them(tmp_path: Path) -> None:
         None, one["file"], data, part="heldout", latency_batch=None, device="cpu", output=tmp_path / "out", quiet=True
     )
     assert measured["top1"] == pytest.approx(summary["best"]["accuracy"])
+
+
+def test_a_node_that_does_not_share_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a Ray cluster: it leaves nothing behind, and the search says that nothing was kept."""
+    monkeypatch.setattr(kept_weights, "_on_a_node", False)
+    kept_weights.serve_a_node()
+    proxy = Proxy(ImageData(source="digits"), Training(epochs=1, batch_size=512), device="cpu", threads=1)
+    elsewhere = tmp_path / "not here"
+    result = proxy.keeping(str(elsewhere / "weights")).checkpointing(str(elsewhere / "checkpoints"))(
+        four_networks().build({"block0_kernel_size": 3, "block0_repeats": 1}), seed=0, report=lambda *_: None
+    )
+    assert result.accuracy > 0
+    assert not elsewhere.exists()
+
+    class Elsewhere(Leaving):
+        def keeping(self, folder: str) -> Elsewhere:
+            return self
+
+    assert search(tmp_path / "out", Elsewhere(), trials=2)["weights"] == []
+    assert re.search(r"keep=1: no weights of the best are in \S+out/weights: they were trained on a m", caplog.text)
+    caplog.clear()
+    search(tmp_path / "table", Synthetic(), trials=2)
+    assert "keep" not in caplog.text
