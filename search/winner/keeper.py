@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 
 #: Networks, best first, by the trials that their places are decided by, best first.
 Ranking = Sequence[Sequence[FrozenTrial]]
+#: Weights more than those of the best that may lie there for a while in a study of thousands of trials, where to rank
+#: them all takes a tenth of a second; and the trials of a study for each of them.
+MOST_SPARE, TRIALS_FOR_ONE = 10, 500
 
 
 class Keeper:
@@ -45,6 +48,7 @@ class Keeper:
     ) -> None:
         check_int("keep", count, 0, 1_000_000)
         self._files, self._count, self._rank, self._seeds = KeptWeights(output), count, rank, seeds
+        self._spare = 0
         self._leaves = getattr(evaluator, "keeping", None) is not None
         if not self._leaves and count > 1:
             raise UserError(f"keep must be 0 or 1, because {type(evaluator).__name__} trains no network, got {count}")
@@ -66,7 +70,9 @@ class Keeper:
         """The watcher, called after the weights of a finished trial have found their place."""
 
         def finished(trial: FrozenTrial) -> None:
-            if self._files.take(result_of(trial).get("key", ""), trial.number):
+            self._spare += self._files.take(result_of(trial).get("key", ""), trial.number)
+            if self._spare > min(MOST_SPARE, trial.number // TRIALS_FOR_ONE):
+                self._spare = 0
                 self._remove_others(study)
 
         return Beforehand(watcher, finished)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
+import optuna
 import pytest
 from optuna.samplers import RandomSampler
 from synthetic import Leaving, Synthetic, four_networks, read_csv, search, true_accuracy
@@ -20,6 +22,7 @@ from effnas.scaling.ablate.report import summary_text as ablation_text
 from effnas.scaling.grid.report import summary_text as grid_text
 from effnas.search.objective import Accuracy, Pareto
 from effnas.search.report import summary_text
+from effnas.search.winner.keeper import Keeper
 from effnas.space.architecture import Architecture
 from effnas.space.errors import UserError
 from effnas.space.stage import Stage
@@ -121,6 +124,22 @@ def test_the_winner_of_repeated_evaluations_is_among_them(tmp_path: Path) -> Non
 
 def digest_of(summary: dict[str, Any]) -> str:
     return Architecture.from_dict(summary["best"]["architecture"]).digest
+
+
+def test_of_a_long_study_not_all_trials_are_ranked_at_each(tmp_path: Path) -> None:
+    ranked: list[int] = []
+    study = optuna.create_study()
+    keeper = Keeper(tmp_path, 1, lambda _: ranked.append(1) or [], Leaving())  # type: ignore[func-returns-value]
+    watcher = keeper.watch(Mock(), study)
+    (tmp_path / "weights").mkdir()
+    for number, expected in ((0, 22), (499, 22), (1000, 7), (20_000, 2)):
+        ranked.clear()
+        for _ in range(22):
+            (tmp_path / "weights" / ".abc-0.safetensors").write_text("")
+            trial = optuna.trial.create_trial(value=1.0, user_attrs={"result": {"key": "abc:0"}})
+            trial.number = number
+            watcher.finished(trial)
+        assert len(ranked) == expected
 
 
 def test_of_a_front_those_best_in_the_first_objective(tmp_path: Path) -> None:
