@@ -1,8 +1,8 @@
 """What the search loop adds to an evaluation, by where the trials are kept, and whether that grows with their number.
 
 Claims checked: the loop adds at most 5 ms a trial with the journal, at 1,000 trials as at 3,000, and at most 25 ms with
-a PostgreSQL or a MariaDB on the same machine. Ours is run_search with its progress lines, limits checked and everything
-recorded; the evaluator returns at once. Inside each evaluation one trial of plain Optuna is made, so that both see the
+a PostgreSQL on the same machine; a MariaDB stands beside it. Ours is run_search with its progress lines, limits checked
+and everything recorded; the evaluator returns at once. Inside each evaluation one trial of plain Optuna is made, at the
 same moments of the machine: ask, build the network, set the same user attribute, tell, with Optuna's own storage of the
 same kind: a journal on the same disk, a file of SQLite, or another study on the same server. Optuna's journal locks the
 file and syncs it to the disk for every record, ours when a trial ends and at most once a second. Data bases write each
