@@ -14,8 +14,9 @@ from optuna.trial import FrozenTrial, TrialState
 #: More trials than so many are named by a condition, not by their numbers: data bases limit those.
 MANY = 500
 
-#: What tells that a running trial has more rows than it had: the highest number of each kind. (A value that Optuna's
-#: own storage writes in the place of another is read when the trial has ended.)
+#: What tells that a running trial has other rows than it had: the sum of their numbers, of each kind. (The highest
+#: number would do, but PostgreSQL looks for that from the end of the table. A value that Optuna's own storage writes in
+#: the place of another is read when the trial has ended.)
 Mark = tuple[int | None, ...]
 
 _read_distribution = lru_cache(4096)(json_to_distribution)
@@ -44,7 +45,7 @@ def read_trials(
     ]
     runs = table.state == TrialState.RUNNING
     marks = [
-        case((runs, select(func.max(number)).where(trial_id == table.trial_id).scalar_subquery()))
+        case((runs, select(func.sum(number)).where(trial_id == table.trial_id).scalar_subquery()))
         for number, trial_id in grow
     ]
     heads = [
