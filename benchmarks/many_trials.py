@@ -10,8 +10,10 @@ One search at random makes the study and keeps its journal at each size. Each al
 process of its own, one thread, makes ``WARM`` trials that do not count (a model is learned) and ``WINDOW`` that do
 (fewer of ``gp``). ``reinforce`` is resumed a second time, as it goes on from what it has recorded itself. Milliseconds
 are processor time a trial, the mean of the window (some trials learn a kernel) with its median in brackets. kB a trial
-are what the process is larger by than with the next smaller study, after its first own trial, by the number of trials
-between. Networks that are proposed again, and not evaluated, are trials as well. Each measurement is appended to
+are what the objects and arrays of the process hold more of than with the next smaller study, after its first own trial,
+by the number of trials between: what ``tracemalloc`` counts, in a process of its own, for it slows all down. (The
+process's pages tell less: up to 1,000 trials it fills those that the imports have left.) Networks
+that are proposed again, and not evaluated, are trials as well. Each measurement is appended to
 ``results/many-trials.csv`` when it ends and not made again.
 
     python benchmarks/many_trials.py [--algorithms predictor …] [--objectives reward front] [--sizes 1000 …]
@@ -23,14 +25,18 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
+import gc
 import json
+import math
 import os
 import shutil
 import statistics
 import subprocess
 import sys
 import time
+import tracemalloc
 import unittest.mock
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,7 +44,8 @@ from typing import Any
 from record import find_commit
 
 FILE = Path(__file__).resolve().parent / "results" / "many-trials.csv"
-NUMBERS = ("mean_ms", "median_ms", "resume_s", "report_s", "megabytes")
+TIMES = ("mean_ms", "median_ms", "resume_s", "report_s")
+NUMBERS = (*TIMES, "megabytes")
 COLUMNS = ("objective", "pruner", "algorithm", "size", *NUMBERS, "commit")
 SIZES = (100, 1000, 5000, 10_000, 20_000)
 WARM, WINDOW = 30, 100
@@ -47,14 +54,12 @@ FEWER = {"gp": (2, 10)}
 ALGORITHMS = ("random", "predictor", "local", "evolution", "reinforce", "nsga2", "nsga3", "tpe", "gp", "cmaes")
 NNI = ("nni_evolution", "nni_regularized_evolution", "nni_tpe")
 PRUNERS = ("none", "mo_asha", "curve", "median", "successive_halving", "hyperband")
+#: Learns nothing of a study again that it has learned itself.
+AGAIN = "reinforce"
+#: The part of a measurement that counts bytes; the others are numbered.
+MEMORY = "memory"
 #: Epochs of a candidate that a pruner may stop.
 EPOCHS = 9
-
-
-def read_megabytes() -> float:
-    """What the process holds of the memory now."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 @dataclass
@@ -65,7 +70,7 @@ class Log:
         folder: of the search.
         keep: numbers of candidates after which the journal is kept.
         asked: when trials were asked for, by the processor's clock; the first is the rehearsal's, in memory.
-        megabytes: of the process, after its first own trial.
+        megabytes: that are held after its first own trial, where they are counted.
         candidates: that were evaluated.
     """
 
@@ -78,8 +83,9 @@ class Log:
     def ask(self) -> None:
         """One more trial."""
         self.asked.append(time.process_time())
-        if len(self.asked) == 3:
-            self.megabytes = read_megabytes()
+        if len(self.asked) == 3 and tracemalloc.is_tracing():
+            gc.collect()
+            self.megabytes = tracemalloc.get_traced_memory()[0] / 1e6
 
     def add(self, new: bool = True) -> None:
         """One more evaluation; ``new``: of a candidate that was not evaluated before."""
@@ -217,16 +223,21 @@ class Case:
             )
         return log
 
-    def measure(self, times: int) -> dict[str, Any]:
-        """In this process: resume the study of that size for the so manieth time, and go on."""
-        folder, (warm, window) = self.base / f"{self.algorithm}-{self.size}", FEWER.get(self.algorithm, (WARM, WINDOW))
-        if times == 1:
+    def resume(self, trials: int, *, anew: bool) -> Log:
+        """Go on until there are so many more trials than the study of that size has; ``anew``: from that study."""
+        folder = self.base / f"{self.algorithm}-{self.size}"
+        if anew:
             shutil.rmtree(folder, ignore_errors=True)
             shutil.copytree(self.base / str(self.size), folder)
+        return self.search(folder, self.size + trials)
+
+    def measure_times(self, times: int) -> dict[str, float]:
+        """In this process: resume the study for the so manieth time, and go on."""
+        warm, window = FEWER.get(self.algorithm, (WARM, WINDOW))
         import effnas.search.job  # noqa: F401  # not counted
 
         begun = time.process_time()
-        found = self.search(folder, self.size + times * (warm + window))
+        found = self.resume(times * (warm + window), anew=times == 1)
         ended = time.process_time()
         gaps = [1e3 * (b - a) for a, b in zip(found.asked[1:], found.asked[2:], strict=False)][-window:]
         return {
@@ -234,8 +245,16 @@ class Case:
             "median_ms": round(statistics.median(gaps), 3),
             "resume_s": round(found.asked[2] - begun, 2),
             "report_s": round(ended - found.asked[-1], 2),
-            "megabytes": round(found.megabytes, 1),
         }
+
+    def measure_memory(self) -> dict[str, float]:
+        """In this process: what the study and the algorithm hold when it is resumed once more."""
+        warm, window = FEWER.get(self.algorithm, (WARM, WINDOW))
+        import effnas.search.job  # noqa: F401  # not counted
+
+        tracemalloc.start()
+        anew = self.algorithm != AGAIN
+        return {"megabytes": round(self.resume(3 + (0 if anew else 2 * (warm + window)), anew=anew).megabytes, 2)}
 
 
 def read_records() -> dict[tuple[str, str, str, int], dict[str, Any]]:
@@ -245,7 +264,7 @@ def read_records() -> dict[tuple[str, str, str, int], dict[str, Any]]:
     with FILE.open(newline="") as file:
         rows: list[dict[str, Any]] = list(csv.DictReader(file))
     return {
-        (r["objective"], r["pruner"], r["algorithm"], int(r["size"])): r | {n: float(r[n]) for n in NUMBERS}
+        (r["objective"], r["pruner"], r["algorithm"], int(r["size"])): r | {n: float(r[n]) for n in NUMBERS if r[n]}
         for r in rows
     }
 
@@ -261,28 +280,30 @@ def report(records: dict[tuple[str, str, str, int], dict[str, Any]]) -> None:
         for name in [a for a in (*ALGORITHMS, *NNI) if any(key[:3] == (*task, a) for key in records)]:
             of = {size: records[*task, name, size] for size in sizes if (*task, name, size) in records}
             cells = [f"{of[s]['mean_ms']:.1f} ({of[s]['median_ms']:.1f})" if s in of else "–" for s in shown]
+            held = {size: row["megabytes"] for size, row in of.items() if row["megabytes"] != ""}
             last = max(of)
             cells.append(f"{of[last]['mean_ms'] / of[shown[0]]['mean_ms']:.2f}" if shown[0] in of else "–")
             for size in shown:
-                before = max((s for s in of if s < size), default=None)
-                grown = None if before is None or size not in of else of[size]["megabytes"] - of[before]["megabytes"]
-                cells.append("–" if grown is None or before is None else f"{1e3 * grown / (size - before):.1f}")
+                before = max((s for s in held if s < size), default=size)
+                grown = held.get(size, math.nan) - held.get(before, math.nan)
+                cells.append("–" if math.isnan(grown) or before == size else f"{1e3 * grown / (size - before):.1f}")
             cells += [f"{of[last]['resume_s']:.1f}", f"{of[last]['report_s']:.1f}"]
             print(f"| {name} | {' | '.join(cells)} |")
 
 
-def run_case(case: Case) -> dict[str, Any] | None:
-    """In processes of their own; None: it failed."""
+def run_case(case: Case, parts: Sequence[str]) -> dict[str, Any] | None:
+    """Each part in a process of its own; None: one has failed."""
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     words = [case.objective, case.pruner, case.algorithm, str(case.size)]
-    for times in range(1, 3 if case.algorithm == "reinforce" else 2):
-        line = [sys.executable, __file__, "--folder", str(case.folder), "--one", ":".join([*words, str(times)])]
+    found: dict[str, Any] = {}
+    for part in parts:
+        line = [sys.executable, __file__, "--folder", str(case.folder), "--one", ":".join([*words, part])]
         done = subprocess.run(line, capture_output=True, text=True, env=os.environ | threads)
         if done.returncode:
             print(f"{' '.join(words)}: failed: {done.stderr[-500:]}", file=sys.stderr)
             return None
+        found |= json.loads(done.stdout.splitlines()[-1])
     shutil.rmtree(case.base / f"{case.algorithm}-{case.size}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
@@ -299,8 +320,9 @@ def main() -> None:
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        objective, pruner, algorithm, size, times = options.one.split(":")
-        print(json.dumps(Case(objective, pruner, algorithm, int(size), options.folder).measure(int(times))))
+        objective, pruner, algorithm, size, part = options.one.split(":")
+        case = Case(objective, pruner, algorithm, int(size), options.folder)
+        print(json.dumps(case.measure_memory() if part == MEMORY else case.measure_times(int(part))))
         return
     known = {} if options.redo else read_records()
     for objective in [] if options.report else options.objectives:
@@ -314,9 +336,13 @@ def main() -> None:
             for size in options.sizes:
                 case = Case(objective, options.pruner, algorithm, size, options.folder)
                 key = (objective, options.pruner, algorithm, size)
-                if key in known or (found := run_case(case)) is None:
+                row = {name: value for name, value in known.get(key, {}).items() if value != ""}
+                parts = ["1", "2", MEMORY] if algorithm == AGAIN else ["1", MEMORY]
+                if set(TIMES) <= set(row) and algorithm != AGAIN:
+                    parts.remove("1")
+                if set(NUMBERS) <= set(row) or (found := run_case(case, parts)) is None:
                     continue
-                row = {**dict(zip(COLUMNS, key, strict=False)), **found, "commit": find_commit()}
+                row = {**dict(zip(COLUMNS, key, strict=False)), "commit": find_commit(), **found, **row}
                 new = not FILE.exists()
                 with FILE.open("a", newline="") as file:
                     writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")

@@ -140,7 +140,8 @@ def show(values: Iterable[float], digits: int) -> str:
 
 
 def report(records: list[dict[str, Any]]) -> None:
-    """Print the tables, and what is left of the lead."""
+    """Print the tables, and what is left of the lead; of several runs the shortest that has as many trials counts."""
+    records = sorted(records, key=lambda r: -int(r["budget"]))
     for task in dict.fromkeys(r["task"] for r in records):
         mine = [r for r in records if r["task"] == task]
         front = task.endswith("front")
@@ -186,7 +187,8 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore")
     options.folder.mkdir(parents=True, exist_ok=True)
-    done = {(r["task"], r["method"], r["running"], r["seed"]): r["budget"] for r in read_records()}
+    of_length = sorted(read_records(), key=lambda r: int(r["budget"]))
+    done = {(r["task"], r["method"], r["running"], r["seed"]): r["budget"] for r in of_length}
     begun, sha = time.monotonic(), find_commit()
     jobs = itertools.product(range(options.seeds), options.tasks, options.running, options.methods)
     for seed, name, running, method in [] if options.report else jobs:
