@@ -21,7 +21,7 @@ import effnas
 
 FENCE = "search/optuna_private.py"
 #: That around its tables in a data base.
-TABLES = ("search/sharing/tables_private.py", "search/sharing/rows_private.py")
+TABLES = ("search/sharing/tables_private.py", "search/sharing/rows_private.py", "search/sharing/mysql_private.py")
 #: That of another library.
 NNI = "search/algorithms/nni_library.py"
 SPACE = {"a": CategoricalDistribution([1, 2, 3])}
