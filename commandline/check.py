@@ -60,16 +60,13 @@ def check_key(key: str, options: Options, known: Collection[str], *, whole: bool
     parents = [name[: dot.start()] for dot in re.finditer(r"\.", name)]
     open_groups = {group.name for group in options.groups if not group.whole}
     chosen = next((group for group in options.groups if group.name == top and group.whole), None)
-    if chosen is not None and not (owners := list_owners(name, options.folders)):
+    if chosen is not None:
+        what = f"option: unknown {key!r}: {top}={chosen.choice}"
+        if owners := list_owners(name, options.folders):
+            have = "has" if len(owners) == 1 else "have"
+            raise UserError(f"{what} has no such option; {', '.join(owners)} {have} it")
         if not chosen.options:
-            raise UserError(
-                f"option: unknown {key!r}: {top}={chosen.choice} has no options, and no other {top} has this one"
-            )
-    elif chosen is not None:
-        have = "has" if len(owners) == 1 else "have"
-        raise UserError(
-            f"option: unknown {key!r}: {top}={chosen.choice} has no such option; {', '.join(owners)} {have} it"
-        )
+            raise UserError(f"{what} has no options, and no other {top} has this one")
     leaves = {option.name for option in options.by_name().values()}
     if any(parent in open_groups or parent in leaves or parent in known for parent in parents):
         return

@@ -82,7 +82,8 @@ def run_compare(
     check_choice("scale", scale, SCALES)
     check_threads(threads)
     threads = fit_threads(threads) if latency else threads
-    check_owner(as_path("output", output), "compare")
+    output = as_path("output", output)
+    check_owner(output, "compare")
     network = check_network(network)
     found = _families(_names(members), families or {})
     points = [point for entry in _names(references) for point in _reference_points(entry)]
@@ -106,7 +107,7 @@ def run_compare(
         speed_ups=speed_ups(found, points, rounds),
         rounds=rounds,
         notes=notes,
-        output=as_path("output", output),
+        output=output,
         command=command,
     )
 

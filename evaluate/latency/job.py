@@ -69,7 +69,7 @@ def run_latency(
         raise unknown("latency", words[0] if words else "", TASKS)
     if space is None:
         raise UserError("space: none given; say whose networks they are: --space NAME or a file")
-    known = load_space(space) if isinstance(space, str) else space
+    known, output = load_space(space) if isinstance(space, str) else space, as_path("output", output)
     if words[0] == "fit":
         if len(words) != 2:
             raise UserError(f"latency fit takes one file of measurements, got {' '.join(words[1:]) or 'none'}")
@@ -78,10 +78,10 @@ def run_latency(
             kept = sorted(np.random.default_rng(seed).permutation(len(networks))[:MOST].tolist())
         else:
             kept = list(range(len(networks)))
-        with folder_lock(as_path("output", output), "latency"):
+        with folder_lock(output, "latency"):
             model, said = fit_latency([networks[i] for i in kept], [seconds[i] for i in kept], known.name)
             facts = {"file": words[1], "networks": len(networks), "rows": len(kept), "command": command}
-            return write_fit(model, said, [seconds[i] for i in kept], facts, as_path("output", output))
+            return write_fit(model, said, [seconds[i] for i in kept], facts, output)
     if len(words) > 1:
         raise UserError(f"latency measure takes no file, got {' '.join(words[1:])}")
     check_int("members", members, 1, 100_000)
@@ -92,7 +92,7 @@ def run_latency(
     precision = ALIASES.get(precision, precision)
     check_choice("precision", precision, (*ALIASES.values(), *ALIASES))
     how = {"batch_size": batch_size, "threads": threads, "device": device, "precision": precision}
-    return _measure(known, members, rounds, seed, how, as_path("output", output), command, quiet)
+    return _measure(known, members, rounds, seed, how, output, command, quiet)
 
 
 def _measure(

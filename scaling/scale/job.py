@@ -119,8 +119,9 @@ def run_scale(
         "target_latency": target_latency,
     }
     asked = _asked({"phi": phi, "preset": preset, "family": family}, targets, explain=explain, json=json)
+    output = as_path("output", output)
     if not asked:
-        return write_scale([], explain_rows(), as_path("output", output), several=True)
+        return write_scale([], explain_rows(), output, several=True)
     if preset is not None:
         if preset not in PRESETS:
             raise unknown("preset", preset, PRESETS)
@@ -131,7 +132,7 @@ def run_scale(
                 "coefficients out, or use phi"
             )
         made, row = _preset(preset, in_channels, divisor)
-        return write_scale([made], [row], as_path("output", output))
+        return write_scale([made], [row], output)
     if rule == STAGEWISE and not folders:
         raise UserError(f"rule={STAGEWISE} needs the trainings of a search: --from RUN")
     if folders and baseline is None:
@@ -166,7 +167,7 @@ def run_scale(
         rows = [{**row, "latency": measure(made)} for row, made in zip(rows, networks, strict=True)]
     if folders:
         rows = [{**row, "stagewise_gain": by.gain} for row in rows]  # type: ignore[attr-defined]  # it is that rule
-    return write_scale(networks, rows, as_path("output", output), several=family is not None)
+    return write_scale(networks, rows, output, several=family is not None)
 
 
 def _asked(ways: Mapping[str, object], targets: Mapping[str, object], *, explain: bool, json: bool) -> list[str]:
