@@ -183,21 +183,33 @@ def connect(ray: Any, address: str) -> Iterator[None]:
         yield
         return
     _check_reachable(address)
+    try:
+        _open(ray, address)
+        yield
+    finally:  # also where it is refused: after a failed ray:// address, Ray takes no other one in this process
+        with _signal_handlers():
+            ray.shutdown()
+
+
+def _open(ray: Any, address: str) -> None:
     options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
     try:
         with _signal_handlers(), _without_statistics(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
-    except ConnectionError as error:
-        raise UserError(_explain_no_cluster(address, error, listens=True)) from error
     except (RuntimeError, ValueError, OSError, TimeoutError, ImportError, ray.exceptions.RayError) as error:
-        reason = " ".join(str(error).split())  # versions that differ, no token, and others
-        raise UserError(f"executor.address={address}: no connection to this Ray cluster ({reason:.300})") from error
-    try:
-        yield
-    finally:
-        with _signal_handlers():
-            ray.shutdown()
+        if isinstance(error, ConnectionError) and not isinstance(error, ConnectionAbortedError):
+            raise UserError(_explain_no_cluster(address, error, listens=True)) from error
+        # Versions that differ, no token, a client server that cannot begin, and others.
+        raise UserError(f"executor.address={address}: no connection to this Ray cluster ({_sum_up(error)})") from error
+
+
+def _sum_up(error: Exception) -> str:
+    """In one line; of a traceback that another process sends, what it ends with."""
+    told, *traceback = str(error).split("Traceback (most recent call last):")
+    if traceback:
+        told += re.split(r"\n(?=\S)", traceback[-1].strip("\n"))[-1]
+    return " ".join(told.split())[:300]
 
 
 def _explain_no_cluster(address: str, error: Exception, *, listens: bool = False) -> str:
@@ -206,9 +218,8 @@ def _explain_no_cluster(address: str, error: Exception, *, listens: bool = False
             "executor.address=auto: this machine belongs to no Ray cluster. Start one with `ray start --head`, or give "
             "executor.address=local, HOST:PORT or ray://HOST:PORT"
         )
-    reason = " ".join(str(error).split())
     text = (
-        f"executor.address={address}: no Ray cluster answers there ({reason:.200}). On a machine of the cluster the "
+        f"executor.address={address}: no Ray cluster answers there ({_sum_up(error)}). On a machine of the cluster the "
         "address is auto or HOST:PORT of the head node (6379 is usual), elsewhere ray://HOST:PORT of its client server "
         "(10001)"
     )

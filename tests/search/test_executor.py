@@ -180,15 +180,26 @@ class NoToken(Exception):
             NoToken("Token authentication is enabled but no authentication token was found"),
             r"auto: no connection .* \(Token authentication is enabled but",
         ),
+        (
+            ConnectionAbortedError(
+                "Initialization failure from server:\nTraceback (most recent call last):\n"
+                '  File "/ray/proxier.py", line 772, in Datapath\n    raise RuntimeError(\n'
+                "RuntimeError: Proxy failed to Connect to backend! Check the logs."
+            ),
+            r"auto: no connection to this Ray cluster \(Initialization failure from server: RuntimeError: Proxy .* "
+            r"the logs\.\)$",
+        ),
     ],
 )
 def test_a_cluster_that_refuses(error: Exception, message: str, made_up: Any) -> None:
     def refuse(**options: Any) -> None:
         raise error
 
-    made_up.is_initialized, made_up.init = (lambda: False), refuse
+    shut: list[str] = []
+    made_up.is_initialized, made_up.init, made_up.shutdown = (lambda: False), refuse, lambda: shut.append("again")
     with pytest.raises(UserError, match=rf"^executor\.address={message}"), connect(made_up, "auto"):
         pass
+    assert shut == ["again"]
 
 
 def test_the_command_line(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import signal
 import socket
@@ -237,18 +238,39 @@ def answers(port: int) -> bool:
     return False
 
 
-def test_through_rays_client(tmp_path: Path, cluster: Nodes) -> None:
+@contextlib.contextmanager
+def client_server(cluster: Nodes, patience: int) -> Iterator[str]:
+    """Its address; so many seconds are given to the server of each client, which it begins."""
     port = find_port()
     words = ["-m", "ray.util.client.server", f"--address={cluster.address}", f"--port={port}", "--mode=proxy"]
-    process = subprocess.Popen([sys.executable, *words])
+    limit = {"RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": str(patience)}
+    process = subprocess.Popen([sys.executable, *words], env={**os.environ, **limit})
     try:
         wait_for(lambda: answers(port))
-        executor = RayCluster(f"ray://127.0.0.1:{port}")
-        found = search(tmp_path, Synthetic(epochs=2), trials=3, workers=2, executor=executor)
+        yield f"ray://127.0.0.1:{port}"
     finally:
         process.kill()
         process.wait()
+
+
+def test_through_rays_client(tmp_path: Path, cluster: Nodes) -> None:
+    with client_server(cluster, 300) as address:
+        alone = subprocess.run(
+            [sys.executable, "-c", f"import ray; ray.init({address!r})"], capture_output=True, text=True
+        )
+        if alone.returncode:
+            pytest.skip(f"Ray's own client does not connect here: {alone.stderr[-300:]}")
+        found = search(tmp_path, Synthetic(epochs=2), trials=3, workers=2, executor=RayCluster(address))
     assert found["complete"] == 3
+
+
+def test_after_a_client_server_that_fails_others_are_connected(tmp_path: Path, cluster: Nodes) -> None:
+    with (
+        client_server(cluster, 0) as address,
+        pytest.raises(UserError, match=r"no connection to this Ray cluster .*RuntimeError: Proxy failed to Con"),
+    ):
+        search(tmp_path, trials=2, executor=RayCluster(address))
+    assert search(tmp_path, trials=2, executor=RayCluster(cluster.address))["complete"] == 2
 
 
 def test_a_connection_that_the_program_has_is_left_to_it(tmp_path: Path, cluster: Nodes) -> None:
