@@ -15,6 +15,7 @@ from typing import Any
 
 from ..space.errors import UserError, explain_os_error
 from ..space.files import remove_leftovers, write_bytes, write_text
+from ..space.paths import is_file
 
 #: What a result depends on; those that are not installed are left out.
 PACKAGES = ("effnas", "torch", "optuna", "hydra-core", "numpy", "datasets", "scikit-learn")
@@ -45,18 +46,15 @@ def folder_lock(folder: Path, command: str) -> Iterator[None]:
     from filelock import FileLock, Timeout  # effnas scale holds no folder, and starts without it
 
     lock = FileLock(str(folder / ".lock"))
+    make_folder(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=5)  # a run killed a moment ago may still be going
     except Timeout:
         raise UserError(
             f"{folder}: another effnas process is running in this folder; wait for it, or choose another with -o DIR"
         ) from None
     except OSError as error:
-        raise UserError(
-            f"{error.filename or folder}: cannot be used ({error.strerror or error}), but results are to be written to "
-            f"{folder}; choose another folder with -o DIR"
-        ) from None
+        raise _unusable(folder, error) from None
     marked, before = (folder / MARK).exists(), list_visible(folder)
     try:
         check_owner(folder, command)
@@ -69,6 +67,25 @@ def folder_lock(folder: Path, command: str) -> Iterator[None]:
             with contextlib.suppress(OSError):
                 (folder / MARK).unlink(missing_ok=True)
         lock.release()
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder that results are to be written to, where there is none.
+
+    Raises:
+        UserError: it cannot be made: a file is there, its name is too long, its disk takes no folder.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unusable(folder, error) from None
+
+
+def _unusable(folder: Path, error: OSError) -> UserError:
+    return UserError(
+        f"{error.filename or folder}: cannot be used ({error.strerror or error}), but results are to be written to "
+        f"{folder}; choose another folder with -o DIR"
+    )
 
 
 def check_owner(folder: Path, command: str) -> None:
@@ -95,7 +112,7 @@ def _read_owner(folder: Path) -> str | None:
         if name := (folder / MARK).read_text(encoding="utf-8").strip()[:80]:
             return name
     for file in RECORDS:
-        if (folder / file).is_file():
+        if is_file(folder / file):
             return file.removesuffix(".json")
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         words = json.loads((folder / "summary.json").read_bytes())["command"].split()

@@ -9,7 +9,7 @@ from typing import Any
 
 from ...space.files import remove_leftovers
 from ...space.tables import text_table
-from ..folder import versions, write_csv, write_json
+from ..folder import make_folder, versions, write_csv, write_json
 from .equal_accuracy import PUBLISHED, Families, Pair, SpeedUp
 from .figure import compare_figure
 from .points import Point
@@ -71,6 +71,7 @@ def write_comparison(
         "command": command,
         "output": str(output),
     }
+    make_folder(output)
     remove_leftovers(output, held=False)
     write_csv(output / "compare.csv", COLUMNS, map(asdict, shown))
     compare_figure(families, references, axes=axes, scale=scale, names=names, notes=notes, output=output)

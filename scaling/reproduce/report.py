@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...evaluate.folder import check_owner, write_json
+from ...evaluate.folder import check_owner, make_folder, write_json
 from ...space.files import remove_leftovers, write_text
 from ...space.tables import text_table
 
@@ -32,6 +32,7 @@ _CONVENTIONS = (
 def write_reproduction(rows: Sequence[Mapping[str, Any]], output: Path) -> None:
     """Write ``reproduce.json`` and ``reproduce.csv``."""
     check_owner(output, "reproduce")
+    make_folder(output)
     remove_leftovers(output, held=False)
     write_json(output / "reproduce.json", rows)
     text = io.StringIO()

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ...evaluate.folder import check_owner, write_json
+from ...evaluate.folder import check_owner, make_folder, write_json
 from ...space.errors import UserError
 from ...space.files import load_yaml, read_text
 from ...space.network_spec import NetworkSpec
@@ -36,7 +36,7 @@ def write_scale(
     if not networks:
         return document
     check_owner(output, "scale")
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     for row, network in zip(rows, networks, strict=True):
         row["file"] = str(output / (re.sub(r"[^\w.-]+", "_", row["name"], flags=re.ASCII) + ".yaml"))
         network.save(row["file"])

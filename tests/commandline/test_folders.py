@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from effnas import Architecture, run_train
+from effnas import Architecture, run_compare, run_reproduce, run_scale, run_train
 from effnas.cli import main
 from effnas.commandline.commands import COMMANDS
 from effnas.evaluate.data import ImageData
@@ -119,6 +119,22 @@ def test_of_a_folder_without_a_mark_its_files_say_whose_it_is(here: Path) -> Non
         with pytest.raises(UserError, match=f"holds the results of effnas {Path(record).stem}, which"):
             check_owner(here, "train")
         (here / record).unlink()
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a_file", "a_file/below"])
+def test_a_folder_that_cannot_be_made(name: str, here: Path) -> None:
+    (here / "a_file").write_text("")
+    for command, kwargs in (
+        (run_scale, {"phi": 1}),
+        (run_reproduce, {"table": "table3"}),
+        (run_compare, {"members": "efficientnet"}),
+    ):
+        with pytest.raises(
+            UserError, match=r": cannot be used \(.*\), but results are to be written to .* with -o DIR"
+        ):
+            command(output=name, **kwargs)
+    with pytest.raises(UserError, match=r": cannot be used \("), folder_lock(Path(name), "train"):
+        pass
 
 
 def test_a_folder_in_which_nothing_was_written_is_nobodys(here: Path) -> None:
