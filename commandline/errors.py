@@ -91,7 +91,9 @@ def _omegaconf(error: OmegaConfBaseException, in_job: bool) -> str | None:
     text = _one_line(error.msg or str(error))
     if isinstance(error, ConfigAttributeError | ConfigKeyError):
         if not in_job and not (siblings := _siblings(error.parent_node, key)):
-            group = str(key).rpartition(".")[0]
+            group, _, option = str(key).rpartition(".")
+            if (top := group.rpartition(".")[2]) != group and (CONF / top).is_dir():  # as evaluator.data is ${data}
+                return f"option: {group} is ${{{top}}}: write {top}.{option}=VALUE"
             chosen = group in ("hydra.launcher", "hydra.sweeper") or (CONF / group).is_dir()
             there = f"; choose another one with {group.replace('.', '/')}=NAME" if chosen else ""
             return f"option: unknown {str(key)!r}: {group} as it is chosen has no options{there}"

@@ -123,6 +123,11 @@ MISTAKES: list[tuple[str, list[str]]] = [
         "scale -m hydra.sweeper.max_batch_size=0 phi=1",
         ["max_batch_size (jobs at a time; null: all) must be at least 1"],
     ),
+    ("search evaluator.data.limit=3", ["option: evaluator.data is ${data}: write data.limit=VALUE"]),
+    (
+        "search evaluator=supernet evaluator.training.epochs=3",
+        ["evaluator.training is ${training}: write training.epochs"],
+    ),
     ("scale -m hydra.launcher.n_jobs=2 phi=1", ["hydra.launcher as it is chosen has no options; choose another one"]),
     ("scale -m hydra.sweep.subdir=x phi=1,2", ["all 2 jobs would have the same folder", "'${hydra.job.num}'"]),
     ("scale -m hydra.mode=RUN phi=1", ["only one of --run, --multirun at a time"]),
