@@ -24,6 +24,8 @@ from .count import read_workers
 from .executor import Site
 from .ray_workers import RayWorkers, pack_evaluator
 
+log = logging.getLogger(__name__)
+
 #: Seconds in which a cluster must answer.
 PATIENCE = 5.0
 _ADDRESS = re.compile(r"(ray://)?(\[[0-9a-fA-F:]+\]|[\w.-]+):(\d{1,5})")
@@ -193,10 +195,23 @@ def connect(ray: Any, address: str) -> Iterator[None]:
 
 def _open(ray: Any, address: str) -> None:
     options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
-    try:
+
+    def begin() -> None:
         with _signal_handlers(), _without_statistics(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+
+    try:
+        try:
+            begin()
+        except ConnectionAbortedError as error:
+            if "Starting Ray client server failed" not in str(error):
+                raise
+            # gRPC ends 1 in 24 of the processes that a ray:// address begins, before they run (seen with Ray 2.60).
+            log.warning("executor.address=%s: %s; it is tried once more", address, _sum_up(error))
+            with _signal_handlers():
+                ray.shutdown()
+            begin()
     except (RuntimeError, ValueError, OSError, TimeoutError, ImportError, ray.exceptions.RayError) as error:
         if isinstance(error, ConnectionError) and not isinstance(error, ConnectionAbortedError):
             raise UserError(_explain_no_cluster(address, error, listens=True)) from error
@@ -209,7 +224,7 @@ def _sum_up(error: Exception) -> str:
     told, *traceback = str(error).split("Traceback (most recent call last):")
     if traceback:
         told += re.split(r"\n(?=\S)", traceback[-1].strip("\n"))[-1]
-    return " ".join(told.split())[:300]
+    return " ".join(told.split())[:300].rstrip(".")
 
 
 def _explain_no_cluster(address: str, error: Exception, *, listens: bool = False) -> str:

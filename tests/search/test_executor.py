@@ -187,7 +187,7 @@ class NoToken(Exception):
                 "RuntimeError: Proxy failed to Connect to backend! Check the logs."
             ),
             r"auto: no connection to this Ray cluster \(Initialization failure from server: RuntimeError: Proxy .* "
-            r"the logs\.\)$",
+            r"the logs\)$",
         ),
     ],
 )
@@ -200,6 +200,27 @@ def test_a_cluster_that_refuses(error: Exception, message: str, made_up: Any) ->
     with pytest.raises(UserError, match=rf"^executor\.address={message}"), connect(made_up, "auto"):
         pass
     assert shut == ["again"]
+
+
+def test_a_client_server_that_fails_to_begin_is_asked_once_more(made_up: Any, caplog: pytest.LogCaptureFixture) -> None:
+    calls: list[str] = []
+
+    def fail(**options: Any) -> None:
+        calls.append("init")
+        if calls.count("init") <= failures:
+            raise ConnectionAbortedError(
+                "Initialization failure from server:\nStarting Ray client server failed. See it."
+            )
+
+    made_up.is_initialized, made_up.init, made_up.shutdown = (lambda: False), fail, lambda: calls.append("shutdown")
+    failures = 1
+    with connect(made_up, "auto"):
+        assert calls == ["init", "shutdown", "init"]
+    assert "client server failed. See it; it is tried once more" in caplog.text
+    failures = 4
+    with pytest.raises(UserError, match=r"no connection .*Starting Ray client server failed"), connect(made_up, "auto"):
+        pass
+    assert calls == ["init", "shutdown"] * 4
 
 
 def test_the_command_line(

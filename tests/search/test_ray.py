@@ -240,11 +240,14 @@ def answers(port: int) -> bool:
 
 @contextlib.contextmanager
 def client_server(cluster: Nodes, patience: int) -> Iterator[str]:
-    """Its address; so many seconds are given to the server of each client, which it begins."""
+    """Its address; so many seconds are given to the server of each client, which it begins.
+
+    Without gRPC's handlers of forks, which end 1 in 24 of these servers with a fault of segmentation (Ray 2.60).
+    """
     port = find_port()
     words = ["-m", "ray.util.client.server", f"--address={cluster.address}", f"--port={port}", "--mode=proxy"]
-    limit = {"RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": str(patience)}
-    process = subprocess.Popen([sys.executable, *words], env={**os.environ, **limit})
+    settings = {"RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": str(patience), "GRPC_ENABLE_FORK_SUPPORT": "0"}
+    process = subprocess.Popen([sys.executable, *words], env={**os.environ, **settings})
     try:
         wait_for(lambda: answers(port))
         yield f"ray://127.0.0.1:{port}"
@@ -254,12 +257,7 @@ def client_server(cluster: Nodes, patience: int) -> Iterator[str]:
 
 
 def test_through_rays_client(tmp_path: Path, cluster: Nodes) -> None:
-    with client_server(cluster, 300) as address:
-        alone = subprocess.run(
-            [sys.executable, "-c", f"import ray; ray.init({address!r})"], capture_output=True, text=True
-        )
-        if alone.returncode:
-            pytest.skip(f"Ray's own client does not connect here: {alone.stderr[-300:]}")
+    with client_server(cluster, 60) as address:
         found = search(tmp_path, Synthetic(epochs=2), trials=3, workers=2, executor=RayCluster(address))
     assert found["complete"] == 3
 
