@@ -242,7 +242,7 @@ def answers(port: int) -> bool:
 def client_server(cluster: Nodes, patience: int) -> Iterator[str]:
     """Its address; so many seconds are given to the server of each client, which it begins.
 
-    Without gRPC's handlers of forks, which end 1 in 24 of these servers with a fault of segmentation (Ray 2.60).
+    Without gRPC's handlers of forks, which end some of these servers with a fault of segmentation (Ray 2.60).
     """
     port = find_port()
     words = ["-m", "ray.util.client.server", f"--address={cluster.address}", f"--port={port}", "--mode=proxy"]
