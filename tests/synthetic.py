@@ -203,7 +203,7 @@ def alive(pid: int) -> bool:
     return state != "Z"
 
 
-def gone(pids: list[int], seconds: float = 30.0) -> bool:
+def gone(pids: list[int], seconds: float = 5.0) -> bool:
     """Whether all the processes end within so many seconds."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -213,7 +213,7 @@ def gone(pids: list[int], seconds: float = 30.0) -> bool:
     return False
 
 
-def wait_for(condition: Any, seconds: float = 120.0) -> None:
+def wait_for(condition: Any, seconds: float = 30.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "nothing happened"

@@ -189,32 +189,37 @@ def connect(ray: Any, address: str) -> Iterator[None]:
         _open(ray, address)
         yield
     finally:  # also where it is refused: after a failed ray:// address, Ray takes no other one in this process
-        with _signal_handlers():
-            ray.shutdown()
+        _close(ray)
 
 
 def _open(ray: Any, address: str) -> None:
-    options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
-
-    def begin() -> None:
-        with _signal_handlers(), _without_statistics(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
-
     try:
-        try:
-            begin()
-        except ConnectionAbortedError as error:
-            # Of a ray:// address. gRPC ends some of the processes that a client server forks (Ray 2.60: 2 of 124).
-            log.warning("executor.address=%s: %s; it is tried once more", address, _sum_up(error))
-            with _signal_handlers():
-                ray.shutdown()
-            begin()
+        _begin(ray, address)
     except (RuntimeError, ValueError, OSError, TimeoutError, ImportError, ray.exceptions.RayError) as error:
         if isinstance(error, ConnectionError) and not isinstance(error, ConnectionAbortedError):
             raise UserError(_explain_no_cluster(address, error, listens=True)) from error
         # Versions that differ, no token, a client server that cannot begin, and others.
         raise UserError(f"executor.address={address}: no connection to this Ray cluster ({_sum_up(error)})") from error
+
+
+def _begin(ray: Any, address: str, *, again: bool = True) -> None:
+    options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
+    try:
+        with _signal_handlers(), _without_statistics(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+    except ConnectionAbortedError as error:
+        if not again:
+            raise
+        # Of a ray:// address. gRPC ends some of the processes that a client server forks (Ray 2.60: 2 of 124).
+        log.warning("executor.address=%s: %s; it is tried once more", address, _sum_up(error))
+        _close(ray)
+        _begin(ray, address, again=False)
+
+
+def _close(ray: Any) -> None:
+    with _signal_handlers():
+        ray.shutdown()
 
 
 def _sum_up(error: Exception) -> str:
